@@ -1,0 +1,51 @@
+# Every target makes what it needs: a machine with python3 (3.11 or newer), pip and make is enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CODE := client queue_server control_plane benchmarks tests examples
+
+.PHONY: help setup demo test test-quick check format lock build clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+setup: $(STAMP) ## create .venv with wakeq and everything the tests need
+
+# The stamp is made last: an interrupted install is started again, a finished one costs nothing.
+$(STAMP): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(STAMP) ## run llama_deploy on its own queue and on wakeq, and show what each costs while idle
+	$(BIN)/wakeq demo
+
+test: $(STAMP) ## all tests
+	$(BIN)/python -m pytest
+
+test-quick: $(STAMP) ## the developer's tier, under two minutes
+	$(BIN)/python -m pytest -m "not slow and not compat"
+
+check: $(STAMP) ## format, lint, types, layering, specification
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/unit/test_layering.py tests/unit/test_openapi.py
+
+format: $(STAMP) ## rewrite the code as `make check` wants it
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+# Without index addresses: a lock file must install from whatever index a machine is set up for.
+lock: $(STAMP) ## pin every dependency anew in requirements.lock
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-header --no-annotate \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--extra dev --output-file requirements.lock pyproject.toml
+
+build: $(STAMP) ## the wheel and the sdist, in dist/
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+clean: ## remove what the targets above have made
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
