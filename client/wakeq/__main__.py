@@ -1,0 +1,5 @@
+"""`python -m wakeq` is `wakeq`."""
+
+from wakeq.cli import main
+
+main()

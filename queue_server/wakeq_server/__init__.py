@@ -1,0 +1,1 @@
+"""The wakeq queue server."""

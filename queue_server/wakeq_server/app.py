@@ -1,0 +1,44 @@
+"""The composition root: settings, store, engine, ASGI application. Nothing else wires these together."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from wakeq_server.engine.base import Engine
+from wakeq_server.engine.embedded import open_engine
+from wakeq_server.http.guard import Guard
+from wakeq_server.http.messages import Messages
+from wakeq_server.http.routes import App
+from wakeq_server.http.service import Service
+from wakeq_server.http.topics import Topics
+from wakeq_server.settings import Settings
+from wakeq_server.store.base import Store
+from wakeq_server.store.memory import MemoryStore
+from wakeq_server.store.sqlite import SqliteStore
+
+
+def make_store(settings: Settings) -> Store:
+    """The store that the durability asks for."""
+    if settings.durability == "memory":
+        return MemoryStore(epoch=time.time_ns())
+    return SqliteStore(settings.data, settings.durability)
+
+
+def build_app(engine: Engine, settings: Settings, version: str) -> App:
+    """The ASGI application on an engine."""
+    # A restart without a store forgets topics that clients make only once, when they start.
+    auto_create = settings.auto_create_topics or settings.durability == "memory"
+    messages = Messages(engine, settings, auto_create=auto_create)
+    service = Service(engine, messages.polls, settings, version)
+    guard = Guard(bound_to=settings.host, allowed_hosts=settings.allowed_hosts, origins=settings.cors_origin)
+    access_log = structlog.get_logger("wakeq.access") if settings.access_log else None
+    return App(messages, Topics(engine), service, guard, access_log)
+
+
+@asynccontextmanager
+async def open_app(settings: Settings, version: str) -> AsyncIterator[tuple[Engine, App]]:
+    """A running engine and its application. Raises StartupError."""
+    async with open_engine(make_store(settings), time.time, time.perf_counter) as engine:
+        yield engine, build_app(engine, settings, version)

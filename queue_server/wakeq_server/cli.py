@@ -1,0 +1,85 @@
+"""`wakeq serve`."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import anyio
+import typer
+import uvloop
+from pydantic import ValidationError
+
+from wakeq_server import logs
+from wakeq_server.errors import StartupError
+from wakeq_server.server import serve as run_server
+from wakeq_server.settings import Durability, Settings
+
+
+def _option(name: str, flag: str | None = None) -> Any:
+    """A command-line option of a setting: one description and one default, those of `Settings`."""
+    field = Settings.model_fields[name]
+    default = field.get_default(call_default_factory=True)
+    shown = ", ".join(default) if isinstance(default, tuple) else str(default)
+    return typer.Option(
+        flag or f"--{name.replace('_', '-')}",
+        help=field.description,
+        envvar=f"WAKEQ_{name.upper()}",
+        show_default=shown or False,
+    )
+
+
+def serve(
+    host: Annotated[str | None, _option("host")] = None,
+    port: Annotated[int | None, _option("port")] = None,
+    data: Annotated[Path | None, _option("data")] = None,
+    durability: Annotated[Durability | None, _option("durability")] = None,
+    legacy_wait: Annotated[float | None, _option("legacy_wait")] = None,
+    legacy_heartbeat: Annotated[float | None, _option("legacy_heartbeat")] = None,
+    auto_create_topics: Annotated[
+        bool | None, _option("auto_create_topics", "--auto-create-topics/--no-auto-create-topics")
+    ] = None,
+    drain: Annotated[float | None, _option("drain")] = None,
+    allowed_hosts: Annotated[str | None, _option("allowed_hosts")] = None,
+    cors_origin: Annotated[str | None, _option("cors_origin")] = None,
+    log_format: Annotated[Literal["text", "json"] | None, _option("log_format")] = None,
+    access_log: Annotated[bool | None, _option("access_log", "--access-log/--no-access-log")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with any of these settings.", envvar="WAKEQ_CONFIG")
+    ] = None,
+) -> None:
+    """Run the queue server.
+
+    An option given here wins over the environment, that over the file of --config, that over the default.
+    """
+    given = {name: value for name, value in locals().items() if name != "config" and value is not None}
+    settings = _settings(config, given)
+    logs.configure(settings.log_format)
+    try:
+        anyio.run(run_server, settings, _version(), backend_options={"loop_factory": uvloop.new_event_loop})
+    except StartupError as error:
+        _fail(str(error), error.hint, code=1)
+
+
+def _settings(config: Path | None, given: dict[str, Any]) -> Settings:
+    try:
+        return Settings.load(config, given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        _fail(
+            f"{name.replace('_', '-')}: {first['msg'][0].lower()}{first['msg'][1:]}", "see wakeq serve --help", code=2
+        )
+    except (OSError, ValueError) as error:
+        _fail(f"{config} can't be read: {error}", "it must be a TOML file", code=2)
+
+
+def _version() -> str:
+    from wakeq import __version__  # noqa: PLC0415  the client package is not needed for anything else
+
+    return __version__
+
+
+def _fail(message: str, hint: str, *, code: int) -> NoReturn:
+    typer.echo(f"wakeq: {message}", err=True)
+    if hint:
+        typer.echo(f"hint: {hint}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,96 @@
+"""Live leases, and the memory of those that ended lately."""
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Protocol
+
+from wakeq_server.core.lifecycle import Event, State, after
+from wakeq_server.core.model import LeaseKey, Outcome
+
+if TYPE_CHECKING:
+    from wakeq_server.core.topic import Group
+
+RECENT_MAX = 65_536
+RECENT_S = 120.0
+
+
+class Owner(Protocol):
+    """Whoever wants to hear of the end of its leases, to ask for more."""
+
+    def lease_ended(self, lease: "Lease") -> None:
+        """One of its leases has ended, whatever the way."""
+
+
+class Lease:
+    """One message in the hands of one consumer."""
+
+    __slots__ = ("attempt", "claimed_at", "deadline", "key", "owner", "queue", "settling", "state")
+
+    def __init__(self, key: LeaseKey, attempt: int, now: float, owner: Owner | None) -> None:
+        self.key = key
+        self.attempt = attempt
+        self.claimed_at = now
+        self.deadline = now
+        self.owner = owner
+        self.state = State.LEASED
+        self.queue: LeaseQueue | None = None
+        """Where its clock runs; None while it is SETTLING."""
+        self.settling: Outcome | None = None
+
+    def step(self, event: Event) -> None:
+        """Go where the transition table says."""
+        self.state = after(self.state, event)
+
+    def leave_queue(self) -> None:
+        """Stop this lease's clock."""
+        if self.queue is not None:
+            del self.queue.leases[self.key.number]
+            self.queue = None
+
+
+class LeaseQueue:
+    """The leases of one length in one group: they end in the order they began, so the first is the next."""
+
+    def __init__(self, group: "Group", length_s: float) -> None:
+        self.group = group
+        self.length_s = length_s
+        # An OrderedDict, since its first element is found in O(1) whatever was deleted before it.
+        self.leases: OrderedDict[int, Lease] = OrderedDict()
+
+    def first(self) -> Lease | None:
+        """The lease that ends next."""
+        return next(iter(self.leases.values()), None)
+
+    def head(self) -> float | None:
+        """When that is."""
+        first = self.first()
+        return None if first is None else first.deadline
+
+    def add(self, lease: Lease, now: float) -> None:
+        """Start the lease's clock anew; it becomes the last to end."""
+        lease.leave_queue()
+        lease.deadline = now + self.length_s
+        self.leases[lease.key.number] = lease
+        lease.queue = self
+
+
+class RecentOutcomes:
+    """How leases ended lately, so that repeating a settle whose answer was lost is not an error.
+
+    Bounded by count, and forgotten at restart: after that a repeated settle is *stale*, which is as safe.
+    """
+
+    def __init__(self, limit: int = RECENT_MAX, keep_s: float = RECENT_S) -> None:
+        self._limit = limit
+        self._keep_s = keep_s
+        self._outcomes: OrderedDict[LeaseKey, tuple[Outcome, float]] = OrderedDict()
+
+    def note(self, key: LeaseKey, outcome: Outcome, now: float) -> None:
+        """Remember how a lease ended."""
+        self._outcomes[key] = (outcome, now)
+        if len(self._outcomes) > self._limit:
+            self._outcomes.popitem(last=False)
+
+    def ended_by(self, key: LeaseKey, outcome: Outcome, now: float) -> bool:
+        """Whether that lease ended with that outcome within the time that is remembered."""
+        known = self._outcomes.get(key)
+        return known is not None and known[0] == outcome and now - known[1] <= self._keep_s

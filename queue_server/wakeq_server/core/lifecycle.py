@@ -1,0 +1,68 @@
+"""The life of a message in one group of its topic.
+
+                      commit              claim               ack, commit
+    publish → PENDING ───────→ READY ─────────────→ LEASED ─→ SETTLING ──→ GONE
+                 │ abort         ↑  ↖ undo, expire ←───┘          │ abort: LEASED again
+                 ↓               │ due                            │ nack, commit
+               GONE           DELAYED ←───────────────────────────┘ (without a delay: READY)
+
+The rules, and there are no others:
+
+* A message is visible only after the transaction that holds it is durable.
+* A claim takes the READY message with the lowest seq. One that comes back (undone, expired, nacked) takes its
+  old place.
+* A LEASED message has one lease. What ends that lease makes every later use of its id *stale*.
+* Undoing a lease (the consumer hung up, was cancelled, or never got the message) does not count as an attempt;
+  an expired lease does.
+* A settle takes effect when its transaction is durable. Until then the message is SETTLING: out of reach for
+  others, its lease still alive, its clock stopped.
+* SETTLING whose transaction fails is LEASED again, as if nobody had asked.
+"""
+
+from enum import Enum
+
+
+class State(Enum):
+    """Where a message stands in a group."""
+
+    PENDING = "pending"
+    READY = "ready"
+    DELAYED = "delayed"
+    LEASED = "leased"
+    SETTLING = "settling"
+    GONE = "gone"
+
+
+class Event(Enum):
+    """What can happen to it."""
+
+    COMMIT = "commit"
+    ABORT = "abort"
+    CLAIM = "claim"
+    SETTLE = "settle"
+    COMMIT_ACK = "commit ack"
+    COMMIT_NACK = "commit nack"
+    COMMIT_NACK_DELAYED = "commit nack with a delay"
+    UNDO = "undo"
+    EXPIRE = "expire"
+    DUE = "due"
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.PENDING, Event.COMMIT): State.READY,
+    (State.PENDING, Event.ABORT): State.GONE,
+    (State.READY, Event.CLAIM): State.LEASED,
+    (State.DELAYED, Event.DUE): State.READY,
+    (State.LEASED, Event.UNDO): State.READY,
+    (State.LEASED, Event.EXPIRE): State.READY,
+    (State.LEASED, Event.SETTLE): State.SETTLING,
+    (State.SETTLING, Event.COMMIT_ACK): State.GONE,
+    (State.SETTLING, Event.COMMIT_NACK): State.READY,
+    (State.SETTLING, Event.COMMIT_NACK_DELAYED): State.DELAYED,
+    (State.SETTLING, Event.ABORT): State.LEASED,
+}
+
+
+def after(state: State, event: Event) -> State:
+    """The state that follows; an illegal transition is a bug here, never a client's fault."""
+    return TRANSITIONS[state, event]

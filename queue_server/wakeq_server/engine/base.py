@@ -1,0 +1,108 @@
+"""What HTTP calls. Small, so that a distributed engine can stand behind it as well as the embedded one.
+
+Nothing here says in which process a message lives: a claim may be a pull request to another server, and
+`Subscription.release` a message to it.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from wakeq_server.core.model import (
+    DEFAULT_GROUP,
+    Delivery,
+    NewMessage,
+    Published,
+    Settle,
+    SettleResult,
+    TopicConfig,
+    TopicInfo,
+)
+from wakeq_server.engine.stats import Stats
+
+Attend = Callable[[], Awaitable[None]]
+"""Runs while a consumer is parked and is cancelled when it wakes. When it returns by itself, the consumer is gone."""
+
+
+class Subscription(Protocol):
+    """One consumer's claim on a group of a topic."""
+
+    async def take(self, limit: int, wait_s: float, attend: Attend | None = None) -> list[Delivery]:
+        """Lease up to ``limit`` messages, as soon as there is one; none after ``wait_s``, or when drained.
+
+        Longest parked first; a message wakes one consumer. Whoever is cancelled in here has taken nothing.
+        Raises ConsumerGone when ``attend`` returned, TopicNotFound when the topic was deleted meanwhile,
+        Draining when the server hands out no more.
+        """
+
+    def release(self, deliveries: Sequence[Delivery]) -> None:
+        """These never reached the consumer: back to their places, no attempt counted."""
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Ack, durable with the next commit; nobody waits for it."""
+
+    def close(self, grace_s: float) -> None:
+        """The consumer is gone: its leases end within ``grace_s``, unless somebody extends them."""
+
+
+class Engine(Protocol):
+    """Topics, and what is done with them.
+
+    Every method that names a topic raises TopicNotFound; every one that writes, StorageFull or StorageFailed,
+    and then has changed nothing.
+    """
+
+    name: str
+    capabilities: frozenset[str]
+
+    @property
+    def stats(self) -> Stats:
+        """What has been counted."""
+
+    async def topic_config(self, topic: str) -> TopicConfig:
+        """How the topic is configured."""
+
+    async def create_topic(self, topic: str, config: TopicConfig) -> bool:
+        """Make a topic unless there is one; says whether it was made. Never raises TopicNotFound."""
+
+    async def put_topic(self, topic: str, config: TopicConfig) -> bool:
+        """Make a topic, or replace its configuration; says whether it was made. Never raises TopicNotFound."""
+
+    async def delete_topic(self, topic: str) -> None:
+        """Drop a topic with all its messages; whoever is parked there is told."""
+
+    async def describe_topic(self, topic: str) -> TopicInfo:
+        """How the topic stands."""
+
+    async def list_topics(self, after: str, limit: int) -> list[TopicInfo]:
+        """Topics by name, from behind ``after``."""
+
+    async def publish(self, topic: str, messages: Sequence[NewMessage], hold_s: float = 0.0) -> Published:
+        """Take all messages or none; returns when they are durable and consumers have been woken.
+
+        Raises TopicFull. Where there is no room, waits for some up to ``hold_s`` before it refuses. A caller
+        that is cancelled cancels its own waiting, not the publish.
+        """
+
+    async def subscribe(
+        self, topic: str, *, group: str = DEFAULT_GROUP, lease_s: float | None = None, prefetch: int | None = None
+    ) -> Subscription:
+        """A consumer. ``lease_s`` None: the topic's. ``prefetch`` bounds its unsettled messages.
+
+        Raises GroupNotFound.
+        """
+
+    async def settle(self, topic: str, lines: Sequence[Settle]) -> list[SettleResult]:
+        """End or extend leases; returns when what was decided is durable. A cancelled caller cancels only its wait."""
+
+    def parked(self) -> int:
+        """How many consumers are parked."""
+
+    def drain(self) -> None:
+        """Hand out nothing more: parked consumers wake with nothing. Publishes and settles go on."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it has been told to."""
+
+    async def leases_ended(self) -> None:
+        """Return when no message is leased any more."""

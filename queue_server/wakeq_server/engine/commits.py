@@ -1,0 +1,129 @@
+"""Group commit: everybody who waits for the disk shares one transaction.
+
+Transactions gather in the open batch. The writer closes it, has one thread write it as one store transaction, and
+tells everybody; meanwhile the next batch fills. So the disk is never waited for twice, and the busier it gets, the
+more share a sync.
+
+What nobody waits for (legacy acks, records of leases) rides along, and makes a commit of its own only when no
+other has come within `RIDE_S`.
+"""
+
+from collections.abc import Callable
+
+import anyio
+import anyio.to_thread
+
+from wakeq_server.core.queue import QueueCore
+from wakeq_server.core.transactions import Transaction
+from wakeq_server.errors import StorageError, StorageFailed
+from wakeq_server.store.base import Store
+
+RIDE_S = 0.05
+
+
+class Batch:
+    """Transactions that will be durable together."""
+
+    __slots__ = ("done", "transactions")
+
+    def __init__(self) -> None:
+        self.transactions: list[Transaction] = []
+        self.done = anyio.Event()
+
+
+class GroupCommit:
+    """The one writer of a store."""
+
+    def __init__(
+        self, store: Store, core: QueueCore, wall: Callable[[], float], applied: Callable[[bool], None]
+    ) -> None:
+        """``applied`` is called when the core knows the outcome of a batch; True: storage works again."""
+        self._store = store
+        self._core = core
+        self._wall = wall
+        self._applied = applied
+        self._open = Batch()
+        self._writing: Batch | None = None
+        self._something = anyio.Event()
+        self._urgent = anyio.Event()
+        self._thread = anyio.CapacityLimiter(1)
+        self._failing = False
+
+    def submit(self, transaction: Transaction) -> None:
+        """Write this with the next commit; nobody waits."""
+        self._open.transactions.append(transaction)
+        self._something.set()
+
+    def ride(self) -> None:
+        """There is something about leases to be written, soon."""
+        self._something.set()
+
+    async def write(self, transaction: Transaction) -> None:
+        """Write this, and wait for it. Raises what the store raised for this transaction."""
+        batch = self._open
+        self.submit(transaction)
+        self._urgent.set()
+        await batch.done.wait()
+        if transaction.error is not None:
+            raise transaction.error
+
+    async def written(self) -> None:
+        """Wait for everything that has been submitted so far."""
+        if self._open.transactions:
+            self._urgent.set()
+            await self._open.done.wait()
+        elif self._writing is not None:
+            await self._writing.done.wait()
+
+    async def run(self) -> None:
+        """Write batches, for ever."""
+        while True:
+            await self._something.wait()
+            if not self._urgent.is_set():
+                with anyio.move_on_after(RIDE_S):
+                    await self._urgent.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what there is."""
+        batch = self._writing = self._open
+        self._open = Batch()
+        self._something = anyio.Event()
+        self._urgent = anyio.Event()
+        history = self._core.write_history(anyio.current_time(), self._wall())
+        if history is not None:
+            batch.transactions.insert(0, history)
+        # Not cancelled half-way: the thread would go on and its outcome be lost.
+        errors: list[StorageError | None] = []
+        with anyio.CancelScope(shield=True):
+            if batch.transactions:
+                errors = await anyio.to_thread.run_sync(self._write, batch.transactions, limiter=self._thread)
+        self._tell(batch, errors)
+        was_failing, self._failing = self._failing, any(errors)
+        self._writing = None
+        batch.done.set()
+        self._applied(was_failing and not self._failing)
+
+    def _tell(self, batch: Batch, errors: list[StorageError | None]) -> None:
+        now = anyio.current_time()
+        for transaction, error in zip(batch.transactions, errors, strict=True):
+            if error is None:
+                transaction.commit(now)
+            else:
+                transaction.abort(error, now)
+
+    def _write(self, transactions: list[Transaction]) -> list[StorageError | None]:
+        """In the thread: all at once, and if that fails, each by itself, so that one bad row fails one request."""
+        error = self._try(transactions)
+        if error is None or len(transactions) == 1:
+            return [error] * len(transactions)
+        return [self._try([transaction]) for transaction in transactions]
+
+    def _try(self, transactions: list[Transaction]) -> StorageError | None:
+        try:
+            self._store.commit([transaction.records() for transaction in transactions])
+        except StorageError as error:
+            return error
+        except Exception as error:
+            return StorageFailed(f"a change can't be stored: {error!r}")
+        return None

@@ -1,0 +1,465 @@
+"""The engine of one process: the core decides, consumers are parked here, one thread writes.
+
+Every call has the same three steps. It asks the core, which changes its state and says what must be written
+(`core.transactions`). Where the store keeps anything, it waits for the batch that holds its transaction. Then
+`_act` deals what has become deliverable to whoever is parked. In memory the second step is empty and a whole
+publish, waking included, is one synchronous stretch.
+
+One timer runs, for the earliest deadline the core knows of; without leases and delays none does.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.to_thread
+
+from wakeq_server.core.leases import Lease
+from wakeq_server.core.model import (
+    DEFAULT_GROUP,
+    Delivery,
+    NewMessage,
+    Published,
+    Settle,
+    SettleResult,
+    TopicConfig,
+    TopicInfo,
+)
+from wakeq_server.core.queue import Effects, QueueCore
+from wakeq_server.core.restore import restore
+from wakeq_server.core.topic import Group, Topic
+from wakeq_server.core.transactions import Transaction
+from wakeq_server.engine.base import Attend
+from wakeq_server.engine.commits import GroupCommit
+from wakeq_server.engine.holding import Holding
+from wakeq_server.engine.parking import Parked, Parking
+from wakeq_server.engine.stats import Stats
+from wakeq_server.errors import (
+    ConsumerGone,
+    Draining,
+    GroupNotFound,
+    StorageError,
+    TopicFull,
+    TopicNotFound,
+)
+from wakeq_server.store.base import Store
+
+_NEVER = float("inf")
+
+
+class EmbeddedEngine:
+    """Everything in this process. Made by `open_engine`."""
+
+    name = "embedded"
+    capabilities = frozenset({"fence", "head_return", "delay"})
+
+    def __init__(self, store: Store, core: QueueCore, wall: Callable[[], float], timer: Callable[[], float]) -> None:
+        """``timer`` is for statistics alone: uvloop's own clock, which deadlines go by, has steps of 1 ms."""
+        self._stats = Stats()
+        self._timer = timer
+        self.core = core
+        self._store = store
+        self._wall = wall
+        self._commits = GroupCommit(store, core, wall, self._applied)
+        self._parkings: dict[Group, Parking] = {}
+        self._holding = Holding()
+        self._draining = False
+        self._ticks_at = _NEVER
+        self._sooner = anyio.Event()
+        self._unleased = anyio.Event()
+
+    @property
+    def stats(self) -> Stats:
+        """See `Engine`."""
+        self._stats.redelivered, self._stats.expired = self.core.redelivered, self.core.expired
+        return self._stats
+
+    # Topics
+
+    async def topic_config(self, topic: str) -> TopicConfig:
+        """See `Engine`."""
+        return self.core.topic(topic).config
+
+    async def create_topic(self, topic: str, config: TopicConfig) -> bool:
+        """See `Engine`."""
+        while (existing := await self._existing(topic)) is not None:
+            # Its maker may still be waiting for the disk, and in vain.
+            await self._commits.written()
+            if not existing.gone:
+                return False
+        await self._durably(self.core.create(topic, config, self._wall()))
+        return True
+
+    async def put_topic(self, topic: str, config: TopicConfig) -> bool:
+        """See `Engine`."""
+        existing = await self._existing(topic)
+        if existing is None:
+            return await self.create_topic(topic, config)
+        await self._durably(self.core.configure(existing, config))
+        self._holding.wake(existing)
+        return False
+
+    async def delete_topic(self, topic: str) -> None:
+        """See `Engine`."""
+        await self._durably(self.core.drop(self.core.topic(topic)))
+
+    async def describe_topic(self, topic: str) -> TopicInfo:
+        """See `Engine`."""
+        return self.core.topic(topic).describe(self._wall())
+
+    async def list_topics(self, after: str, limit: int) -> list[TopicInfo]:
+        """See `Engine`."""
+        wall = self._wall()
+        names = sorted(name for name, topic in self.core.topics.items() if name > after and not topic.dropping)
+        return [self.core.topics[name].describe(wall) for name in names[:limit]]
+
+    async def _existing(self, name: str) -> Topic | None:
+        """The topic of that name; one that is being dropped is waited for, so that its successor is another."""
+        while (topic := self.core.topics.get(name)) is not None and topic.dropping:
+            await self._commits.written()
+        return topic
+
+    # Publish
+
+    async def publish(self, topic: str, messages: Sequence[NewMessage], hold_s: float = 0.0) -> Published:
+        """See `Engine`."""
+        started = self._timer()
+        queue = self.core.topic(topic)
+        until = anyio.current_time() + hold_s if hold_s else 0.0
+        retried = False
+        while True:
+            try:
+                published = await self._publish(queue, messages)
+            except (TopicFull, StorageError):
+                if anyio.current_time() >= until:
+                    raise
+            else:
+                break
+            await self._holding.wait(queue, until, first=retried)
+            retried = True
+        if hold_s:
+            # Room for several may have been made while one was woken.
+            self._holding.wake(queue)
+        self._stats.published += len(messages)
+        self._stats.publish_s.observe(self._timer() - started)
+        return published
+
+    async def _publish(self, topic: Topic, messages: Sequence[NewMessage]) -> Published:
+        if topic.gone or topic.dropping:
+            raise TopicNotFound(topic.name)
+        transaction = self.core.publish(topic, messages, self._wall())
+        await self._durably(transaction)
+        written = transaction.messages
+        return Published(written[0].seq, written[-1].seq, len(written))
+
+    # Receive
+
+    async def subscribe(
+        self, topic: str, *, group: str = DEFAULT_GROUP, lease_s: float | None = None, prefetch: int | None = None
+    ) -> "EmbeddedSubscription":
+        """See `Engine`."""
+        found = self.core.topic(topic).groups.get(group)
+        if found is None:
+            raise GroupNotFound(topic, group)
+        return EmbeddedSubscription(self, found, lease_s, prefetch)
+
+    def claim(self, subscription: "EmbeddedSubscription", limit: int) -> list[Delivery]:
+        """Lease what is READY, up to ``limit``."""
+        group = subscription.group
+        if not group.ready:
+            return []
+        now = anyio.current_time()
+        leases = [lease for _ in range(limit) if (lease := self._claim_one(subscription, now)) is not None]
+        self._watch_history_and_clock()
+        return self._delivered(group, leases, now)
+
+    def _claim_one(self, subscription: "EmbeddedSubscription", now: float) -> Lease | None:
+        lease = self.core.claim(subscription.group, subscription.lease_s, now, subscription.owner)
+        if lease is not None and subscription.owner is not None:
+            subscription.in_flight[lease.key.number] = lease
+        return lease
+
+    def _delivered(self, group: Group, leases: Sequence[Lease], now: float) -> list[Delivery]:
+        self._stats.delivered += len(leases)
+        wall = self._wall()
+        return [self.core.delivery(group, lease, now, wall) for lease in leases]
+
+    async def park(
+        self, subscription: "EmbeddedSubscription", limit: int, wait_s: float, attend: Attend | None
+    ) -> list[Delivery]:
+        """Wait for messages, in line."""
+        group = subscription.group
+        parked = Parked(subscription, limit, anyio.current_time() + wait_s)
+        subscription.parked = parked
+        if parked.room > 0:
+            self._parkings.setdefault(group, Parking()).join(parked)
+        hung_up = False
+        try:
+            with parked.scope:
+                await (anyio.sleep_forever() if attend is None else attend())
+                hung_up = True
+        except BaseException:
+            self._leave(parked, undo=True)
+            raise
+        self._leave(parked, undo=hung_up)
+        if hung_up:
+            raise ConsumerGone
+        if parked.error is not None:
+            raise parked.error
+        if not parked.handed:
+            return []
+        self._stats.wake_s.observe(self._timer() - parked.handed_at)
+        return self._delivered(group, parked.handed, anyio.current_time())
+
+    def _leave(self, parked: Parked, *, undo: bool) -> None:
+        subscription = parked.subscription
+        subscription.parked = None
+        parking = self._parkings.get(subscription.group)
+        if parking is not None:
+            parking.leave(parked)
+            if not parking:
+                del self._parkings[subscription.group]
+        if undo:
+            for lease in parked.handed:
+                self.core.undo(subscription.group, lease.key)
+            self._act()
+
+    def release(self, group: Group, deliveries: Sequence[Delivery]) -> None:
+        """Undo leases whose messages never reached their consumer."""
+        self._stats.undone += len(deliveries)
+        for delivery in deliveries:
+            self.core.undo(group, delivery.lease)
+        self._act()
+
+    def acknowledge(self, group: Group, deliveries: Sequence[Delivery]) -> None:
+        """Ack leases, durable with the next commit."""
+        transaction = self.core.acknowledge(group, [delivery.lease for delivery in deliveries], self._wall())
+        if not transaction:
+            return
+        self._stats.settled["ack"] += len(transaction.settlements)
+        if self._store.durable:
+            self._commits.submit(transaction)
+        else:
+            transaction.commit(anyio.current_time())
+            self._act()
+
+    def abandon(self, subscription: "EmbeddedSubscription", grace_s: float) -> None:
+        """A consumer with leases is gone: nobody is told of their ends any more, and they end soon."""
+        now = anyio.current_time()
+        for lease in list(subscription.in_flight.values()):
+            lease.owner = None
+            self.core.shorten(subscription.group, lease.key, grace_s, now)
+        subscription.in_flight.clear()
+        self._watch_history_and_clock()
+
+    # Settle
+
+    async def settle(self, topic: str, lines: Sequence[Settle]) -> list[SettleResult]:
+        """See `Engine`."""
+        now = anyio.current_time()
+        results, transaction = self.core.settle(self.core.topic(topic), lines, now, self._wall())
+        if transaction:
+            await self._durably(transaction)
+        elif self._store.durable:
+            # A repeated line may wait for the same commit as the first.
+            await self._commits.written()
+        for line, result in zip(lines, results, strict=True):
+            if result.status == "ok":
+                self._stats.settled[line.outcome] += 1
+        return results
+
+    async def leases_ended(self) -> None:
+        """See `Engine`."""
+        while self.core.leased:
+            self._unleased = anyio.Event()
+            await self._unleased.wait()
+
+    # Draining
+
+    @property
+    def draining(self) -> bool:
+        """See `Engine`."""
+        return self._draining
+
+    def parked(self) -> int:
+        """See `Engine`."""
+        return sum(len(parking) for parking in self._parkings.values())
+
+    def drain(self) -> None:
+        """See `Engine`."""
+        self._draining = True
+        for parking in self._parkings.values():
+            for parked in parking.everyone():
+                parked.wake()
+
+    # What decisions mean for others
+
+    async def _durably(self, transaction: Transaction) -> None:
+        if self._store.durable:
+            await self._commits.write(transaction)
+        else:
+            transaction.commit(anyio.current_time())
+            self._act()
+            if transaction.error is not None:
+                raise transaction.error
+
+    def _applied(self, recovered: bool) -> None:
+        self._stats.commits += 1
+        if recovered:
+            self._holding.wake_all_topics()
+        self._act()
+
+    def _act(self) -> None:
+        """Deal with the effects of what the core has decided, until there are none."""
+        while self.core.effects:
+            effects, self.core.effects = self.core.effects, Effects()
+            for lease in effects.ended:
+                if lease.owner is not None:
+                    lease.owner.lease_ended(lease)
+            for topic in effects.topics_gone:
+                self._tell_gone(topic)
+            for topic in effects.roomier:
+                self._holding.wake(topic)
+            for group in effects.deliverable:
+                self._deal(group)
+        self._watch_history_and_clock()
+        if not self.core.leased:
+            self._unleased.set()
+
+    def _deal(self, group: Group) -> None:
+        """k messages wake at most k consumers, longest parked first; they get one each in turn, until out."""
+        parking = self._parkings.get(group)
+        if not parking or self._draining:
+            return
+        now = anyio.current_time()
+        lucky = parking.first(group.ready)
+        turn = lucky
+        while turn and group.ready:
+            turn = [parked for parked in turn if self._hand(parked, now) and parked.room > 0]
+        for parked in lucky:
+            parked.handed_at = self._timer()
+            parked.wake()
+
+    def _hand(self, parked: Parked, now: float) -> bool:
+        lease = self._claim_one(parked.subscription, now)
+        if lease is not None:
+            parked.handed.append(lease)
+        return lease is not None
+
+    def made_room(self, subscription: "EmbeddedSubscription") -> None:
+        """A parked consumer may take more than it could: it stands in line again."""
+        parked = subscription.parked
+        if parked is not None and not parked.handed and parked.room > 0:
+            self._parkings.setdefault(subscription.group, Parking()).join(parked)
+            self.core.effects.deliverable[subscription.group] = None
+
+    def _tell_gone(self, topic: Topic) -> None:
+        for group in topic.groups.values():
+            parking = self._parkings.pop(group, None)
+            for parked in parking.everyone() if parking else ():
+                parked.error = TopicNotFound(topic.name)
+                parked.wake()
+
+    # Time
+
+    def _watch_history_and_clock(self) -> None:
+        if self.core.changed:
+            self._commits.ride()
+        deadline = self.core.next_deadline()
+        if deadline is not None and deadline < self._ticks_at:
+            self._sooner.set()
+
+    async def _tick(self) -> None:
+        while True:
+            self.core.tick(anyio.current_time())
+            self._act()
+            deadline = self.core.next_deadline()
+            self._ticks_at = _NEVER if deadline is None else deadline
+            self._sooner = anyio.Event()
+            with anyio.CancelScope(deadline=self._ticks_at):
+                await self._sooner.wait()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the clock and the writer; on the way out, write what is left."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._tick)
+            tasks.start_soon(self._commits.run)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+        if self._store.durable:
+            await self._commits.flush()
+
+
+class EmbeddedSubscription:
+    """See `Subscription`."""
+
+    __slots__ = ("engine", "group", "in_flight", "lease_s", "owner", "parked", "prefetch")
+
+    def __init__(self, engine: EmbeddedEngine, group: Group, lease_s: float | None, prefetch: int | None) -> None:
+        self.engine = engine
+        self.group = group
+        self.lease_s = lease_s
+        self.prefetch = prefetch
+        # Only a consumer whose leases are counted hears of their ends.
+        self.owner = None if prefetch is None else self
+        self.in_flight: dict[int, Lease] = {}
+        self.parked: Parked | None = None
+
+    def room(self, limit: int) -> int:
+        """How many of ``limit`` more messages the prefetch leaves."""
+        return limit if self.prefetch is None else min(limit, self.prefetch - len(self.in_flight))
+
+    def lease_ended(self, lease: Lease) -> None:
+        """One of the counted leases has ended."""
+        self.in_flight.pop(lease.key.number, None)
+        self.engine.made_room(self)
+
+    async def take(self, limit: int, wait_s: float, attend: Attend | None = None) -> list[Delivery]:
+        """See `Subscription`."""
+        engine = self.engine
+        if self.group.topic.gone:
+            raise TopicNotFound(self.group.topic.name)
+        if engine.draining:
+            raise Draining
+        deliveries = engine.claim(self, self.room(limit))
+        if deliveries or wait_s <= 0:
+            return deliveries
+        return await engine.park(self, limit, wait_s, attend)
+
+    def release(self, deliveries: Sequence[Delivery]) -> None:
+        """See `Subscription`."""
+        self.engine.release(self.group, deliveries)
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """See `Subscription`."""
+        self.engine.acknowledge(self.group, deliveries)
+
+    def close(self, grace_s: float) -> None:
+        """See `Subscription`."""
+        self.engine.abandon(self, grace_s)
+
+
+@asynccontextmanager
+async def open_engine(
+    store: Store,
+    wall: Callable[[], float],
+    timer: Callable[[], float],
+    jitter: Callable[[], float] = random.random,
+) -> AsyncIterator[EmbeddedEngine]:
+    """Load the store and run an engine on it; on the way out everything submitted is written, and the store closed.
+
+    Raises StartupError.
+    """
+    try:
+        snapshot = await anyio.to_thread.run_sync(store.load)
+        core = restore(snapshot, now=anyio.current_time(), wall=wall(), jitter=jitter, keep_history=store.durable)
+        engine = EmbeddedEngine(store, core, wall, timer)
+        async with engine.running():
+            yield engine
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(store.close)

@@ -1,0 +1,40 @@
+"""What is counted on the way. Plain integers: the price of a count is an addition, whether anybody looks or not."""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+
+LATENCY_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Histogram:
+    """Durations by bucket, in Prometheus' sense: a bucket counts what is at most its bound."""
+
+    def __init__(self, bounds: Sequence[float] = LATENCY_BUCKETS_S) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum += seconds
+
+
+class Stats:
+    """Totals since the start of the process."""
+
+    def __init__(self) -> None:
+        self.published = 0
+        self.delivered = 0
+        self.redelivered = 0
+        self.expired = 0
+        self.undone = 0
+        self.settled: Counter[str] = Counter()
+        self.refused_publishes: Counter[tuple[str, str]] = Counter()
+        """By topic and code; only publishers that don't look at the answer are counted."""
+        self.commits = 0
+        self.publish_s = Histogram()
+        """From a publish's arrival to its messages being durable and dealt."""
+        self.wake_s = Histogram()
+        """From a message being handed to a parked consumer to that consumer running."""

@@ -1,0 +1,152 @@
+"""Everything the queue server refuses or fails at, as exceptions without a word of HTTP.
+
+``code`` is stable: clients branch on it. ``detail`` is a sentence for a person. The HTTP layer has the one
+table from code to status (`wakeq_server.http.wire`).
+
+    QueueError
+    ├── BadRequest              a parameter out of its range, or not understood
+    │   └── BadValue            ... with the name of the field
+    ├── InvalidMessage          the body is not what the topic's schema asks for
+    ├── MessageTooLarge
+    ├── UnsupportedMediaType
+    ├── TopicNotFound
+    ├── GroupNotFound
+    ├── TopicFull
+    ├── OriginRefused
+    ├── Draining
+    └── StorageError
+        ├── StorageFull
+        └── StorageFailed
+    ConsumerGone                not an error: the consumer hung up while it was parked
+    StartupError                the server can't start; one sentence and what to do
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class QueueError(Exception):
+    """Base of everything that a caller of an engine can be refused with."""
+
+    code: ClassVar[str] = "INTERNAL"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class BadRequest(QueueError):
+    """A request that says something the protocol doesn't allow."""
+
+    code = "BAD_REQUEST"
+    title = "Bad request"
+
+
+class BadValue(BadRequest):
+    """One named field or parameter is out of its range."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class InvalidMessage(QueueError):
+    """A message's body that its topic's schema refuses; ``errors`` lists what is wrong, in pydantic's terms."""
+
+    code = "INVALID_MESSAGE"
+    title = "Invalid message"
+
+    def __init__(self, detail: str, errors: Sequence[dict[str, object]]) -> None:
+        super().__init__(detail)
+        self.errors = errors
+
+
+class MessageTooLarge(QueueError):
+    """A message or a batch over its limit of bytes or lines."""
+
+    code = "MESSAGE_TOO_LARGE"
+    title = "Message too large"
+
+
+class UnsupportedMediaType(QueueError):
+    """A content type that this call doesn't take."""
+
+    code = "UNSUPPORTED_MEDIA_TYPE"
+    title = "Unsupported media type"
+
+
+class TopicNotFound(QueueError):
+    """No topic has that name."""
+
+    code = "TOPIC_NOT_FOUND"
+    title = "Topic not found"
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"topic {topic} not found")
+        self.topic = topic
+
+
+class GroupNotFound(QueueError):
+    """The topic has no group of that name."""
+
+    code = "GROUP_NOT_FOUND"
+    title = "Group not found"
+
+    def __init__(self, topic: str, group: str) -> None:
+        super().__init__(f"topic {topic} has no group {group}")
+
+
+class TopicFull(QueueError):
+    """The topic holds as many messages or bytes as its configuration allows."""
+
+    code = "TOPIC_FULL"
+    title = "Topic full"
+
+
+class OriginRefused(QueueError):
+    """A request from a web page, or under a host name, that isn't ours."""
+
+    code = "ORIGIN_REFUSED"
+    title = "Origin refused"
+
+
+class Draining(QueueError):
+    """The server is about to stop and hands out no more messages."""
+
+    code = "DRAINING"
+    title = "Draining"
+
+    def __init__(self) -> None:
+        super().__init__("the server is draining and hands out no more messages", retry_after_s=1)
+
+
+class StorageError(QueueError):
+    """The store couldn't take a change; nothing of that request has happened."""
+
+
+class StorageFull(StorageError):
+    """The disk is full."""
+
+    code = "STORAGE_FULL"
+    title = "Storage full"
+
+
+class StorageFailed(StorageError):
+    """The disk or the database failed."""
+
+    code = "STORAGE_FAILED"
+    title = "Storage failed"
+
+
+class ConsumerGone(Exception):
+    """The consumer hung up while it was parked; whatever had been handed to it has been undone."""
+
+
+class StartupError(Exception):
+    """The server can't start. ``str()`` is one sentence for a person; ``hint`` says what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint

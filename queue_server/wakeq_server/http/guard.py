@@ -1,0 +1,77 @@
+"""Who may talk to this server at all.
+
+A web page anywhere can make a visitor's browser send requests to 127.0.0.1, and with a name of its own that
+resolves there (DNS rebinding) even read the answers. So a foreign `Origin` is refused, and while bound to loopback
+so is a `Host` that is no loopback name. The one place where a request gets its principal.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from wakeq_server.errors import OriginRefused
+
+
+class Principal(NamedTuple):
+    """On whose behalf a request is made."""
+
+    name: str
+
+
+ANONYMOUS = Principal("anonymous")
+
+
+class Guard:
+    """Lets requests in, or says why not."""
+
+    def __init__(self, *, bound_to: str, allowed_hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
+        self._any_host = not is_loopback(bound_to)
+        self._allowed = {host.lower() for host in allowed_hosts}
+        self._origins = {origin.lower().rstrip("/").encode() for origin in origins}
+        # Clients name the same few hosts all day.
+        self._host_ok = lru_cache(maxsize=256)(self._check_host)
+
+    def admit(self, headers: Mapping[bytes, bytes]) -> Principal:
+        """The request's principal. Raises OriginRefused."""
+        host = headers.get(b"host", b"")
+        if not self._any_host and not self._host_ok(host):
+            raise OriginRefused(
+                f"the host {host.decode('latin-1')!r} is not one of this server's names; see --allowed-hosts"
+            )
+        origin = headers.get(b"origin")
+        if origin is not None and not self._own_origin(origin.lower(), host):
+            raise OriginRefused(f"pages of {origin.decode('latin-1')!r} may not use this server; see --cors-origin")
+        return ANONYMOUS
+
+    def cors(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
+        """What lets a page of an allowed origin read the answer."""
+        if origin is None or origin.lower() not in self._origins:
+            return []
+        return [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
+
+    def _own_origin(self, origin: bytes, host: bytes) -> bool:
+        return origin in self._origins or origin in (b"http://" + host.lower(), b"https://" + host.lower())
+
+    def _check_host(self, header: bytes) -> bool:
+        name = host_name(header.decode("latin-1"))
+        # A request without a Host is HTTP/1.0 or by hand: no browser sends one.
+        return not name or is_loopback(name) or name in self._allowed
+
+
+def host_name(header: str) -> str:
+    """The name in a Host header, without its port."""
+    host = header.strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].rstrip(".")
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

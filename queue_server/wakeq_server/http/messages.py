@@ -1,0 +1,326 @@
+"""The hot path: publish, the plain GET of llama_deploy and curl, claim and settle.
+
+It is called before the router, with the topic already cut out of the path.
+
+A plain GET has no second request that would confirm it, so its message is acked by the server: leased, written
+whole with its length, and acked only when the client is then seen to have it: the connection is still open after a
+look, or it was closed by a client that had read every byte (`seen_read`). What dies with an open connection and the
+message unread in its buffer is this tier's one window of loss; `claim` and leased streams have none.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import anyio
+import structlog
+
+from wakeq_server.core.model import Delivery, NewMessage, TopicConfig
+from wakeq_server.engine.base import Engine, Subscription
+from wakeq_server.errors import (
+    BadRequest,
+    ConsumerGone,
+    Draining,
+    InvalidMessage,
+    MessageTooLarge,
+    QueueError,
+    StorageError,
+    TopicFull,
+    TopicNotFound,
+)
+from wakeq_server.http import params, schemas
+from wakeq_server.http.polls import PollWatch
+from wakeq_server.http.wire import (
+    JSON_TYPE,
+    Connection,
+    Headers,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    connection,
+    deliveries_json,
+    hung_up,
+    json_response,
+    read_body,
+    send_response,
+)
+from wakeq_server.settings import (
+    BATCH_MAX_BYTES,
+    BATCH_MAX_MESSAGES,
+    EARLY_SHARE,
+    LOOK_S,
+    MESSAGE_MAX_BYTES,
+    PUBLISH_HOLD_S,
+    QUEUE_MESSAGE_MAX_BYTES,
+    REQUEST_MAX_BYTES,
+    SILENT_ANSWER_S,
+    Settings,
+)
+
+LEGACY_CONFIG = TopicConfig(schema="queue_message")
+"""Of topics that are made by llama_deploy's call, or by being named."""
+
+NULL = Response(200, [JSON_TYPE], b"null")
+NULL_LAST = Response(200, [JSON_TYPE, (b"connection", b"close")], b"null")
+NOTHING = Response(204, [], b"")
+
+_log = structlog.get_logger("wakeq.server")
+
+
+class Messages:
+    """`/messages/{topic}` and what hangs on it."""
+
+    def __init__(self, engine: Engine, settings: Settings, *, auto_create: bool) -> None:
+        self.engine = engine
+        self.polls = PollWatch()
+        self._auto_create = auto_create
+        self._legacy_wait_s = settings.legacy_wait
+        self._heartbeat_s = settings.legacy_heartbeat
+
+    async def config(self, topic: str) -> TopicConfig:
+        """The topic's configuration; makes the topic where that is wished for. Raises TopicNotFound."""
+        try:
+            return await self.engine.topic_config(topic)
+        except TopicNotFound:
+            if not self._auto_create:
+                raise
+        await self.engine.create_topic(params.topic_name(topic), LEGACY_CONFIG)
+        return await self.engine.topic_config(topic)
+
+    # Publish
+
+    async def publish(self, topic: str, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
+        """`POST /messages/{topic}` with one message: 200 and `null`, as llama_deploy had it."""
+        content_type = headers.get(b"content-type")
+        try:
+            config = await self.config(topic)
+        except TopicNotFound:
+            # The original looks at the body first, and so do its clients' tests.
+            schemas.new_message(
+                "queue_message", await read_body(receive, QUEUE_MESSAGE_MAX_BYTES, headers), content_type
+            )
+            raise
+        body = await read_body(receive, max_message_bytes(config), headers)
+        message = schemas.new_message(config.schema, body, content_type)
+        if len(message.body) > max_message_bytes(config):
+            raise MessageTooLarge(
+                f"the message has {len(message.body)} bytes; this topic takes {max_message_bytes(config)}"
+            )
+        held = config.schema == "queue_message"
+        try:
+            published = await self.engine.publish(topic, [message], PUBLISH_HOLD_S if held else 0.0)
+        except (TopicFull, StorageError) as error:
+            if held:
+                self._note_loss(topic, error)
+            raise
+        return Response(200, [JSON_TYPE, (b"wakeq-seq", b"%d" % published.first_seq)], b"null")
+
+    def _note_loss(self, topic: str, error: QueueError) -> None:
+        self.engine.stats.refused_publishes[topic, error.code] += 1
+        _log.warning(
+            "publish refused", topic=topic, code=error.code, detail=error.detail,
+            meaning="a llama_deploy client does not look at the answer: to it, this message is lost",
+        )  # fmt: skip
+
+    async def publish_batch(self, topic: str, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
+        """`POST /messages/{topic}` with a message a line: all or none."""
+        config = await self.config(topic)
+        body = await read_body(receive, BATCH_MAX_BYTES, headers)
+        messages = batch_messages(config, body)
+        published = await self.engine.publish(topic, messages)
+        return json_response({**asdict(published), "duplicates": 0})
+
+    # Receive
+
+    async def receive(
+        self, scope: Scope, topic: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        """`GET /messages/{topic}`: one message's body, or `null` when none has come."""
+        query = params.receive_query(scope["query_string"]) if scope["query_string"] else params.DEFAULT_RECEIVE
+        config = await self.config(topic)
+        legacy = config.schema == "queue_message"
+        wait_s = query.wait
+        if wait_s is None and b"prefer" in headers:
+            wait_s = params.prefer_wait(headers[b"prefer"])
+        subscription = await self.engine.subscribe(topic, group=query.group)
+        answer = LegacyAnswer(subscription, connection(scope), receive, send)
+        if wait_s is not None:
+            await answer.give(early(wait_s), empty=NULL if legacy else NOTHING)
+        elif not legacy:
+            await answer.give(0.0, empty=NOTHING)
+        elif self._heartbeat_s and scope["http_version"] != "1.0":
+            await answer.give(early(self._legacy_wait_s), empty=NULL, heartbeat_s=self._heartbeat_s)
+        else:
+            await answer.give(early(min(self._legacy_wait_s, SILENT_ANSWER_S)), empty=NULL)
+        if answer.was_empty and not wait_s:
+            self._note_poll(scope, topic)
+
+    def _note_poll(self, scope: Scope, topic: str) -> None:
+        address = scope["client"][0] if scope.get("client") else "unknown"
+        if self.polls.empty_answer(address, topic, anyio.current_time()):
+            _log.warning(
+                "tight polling", client=address, topic=topic,
+                meaning="this consumer asks again at once instead of waiting",
+                remedy="leave out wait=0, or ask with ?wait=60, or stream with Accept: text/event-stream",
+            )  # fmt: skip
+
+    # Claim and settle
+
+    async def claim(
+        self, scope: Scope, topic: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        """`POST /messages/{topic}/claim`: leased messages, as soon as there is one."""
+        ask = params.parse_body(params.ClaimBody, await read_body(receive, REQUEST_MAX_BYTES, headers))
+        await self.config(topic)
+        subscription = await self.engine.subscribe(topic, group=ask.group, lease_s=ask.lease_s)
+        deliveries = await subscription.take(ask.max, early(ask.wait_s), lambda: hung_up(receive))
+        await hand_over(subscription, deliveries, connection(scope), send)
+
+    async def settle(self, topic: str, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
+        """`POST /messages/{topic}/settle`: acks, nacks, extensions, in this order."""
+        ask = params.parse_body(params.SettleBody, await read_body(receive, REQUEST_MAX_BYTES, headers))
+        results = await self.engine.settle(topic, ask.lines())
+        return json_response({"results": [result._asdict() for result in results]})
+
+
+class LegacyAnswer:
+    """The answer to one plain GET: a message's body, or `null`, kept alive by spaces meanwhile."""
+
+    def __init__(self, subscription: Subscription, peer: Connection | None, receive: Receive, send: Send) -> None:
+        self._subscription = subscription
+        self._peer = peer
+        self._receive = receive
+        self._send = send
+        self._started = False
+        self.was_empty = False
+
+    async def give(self, wait_s: float, *, empty: Response, heartbeat_s: float = 0.0) -> None:
+        """Wait, answer, and ack what was answered. Raises TopicNotFound, unless the answer has begun."""
+        try:
+            deliveries = await self._subscription.take(1, wait_s, lambda: self._attend(heartbeat_s))
+        except Draining:
+            deliveries, empty = [], NULL_LAST if empty is NULL else empty
+        except TopicNotFound:
+            if not self._started:
+                raise
+            deliveries = []
+        if deliveries:
+            await self._deliver(deliveries)
+            return
+        self.was_empty = True
+        if self._started:
+            await self._send({"type": "http.response.body", "body": b"null"})
+        else:
+            await send_response(self._send, empty)
+
+    async def _attend(self, heartbeat_s: float) -> None:
+        if not heartbeat_s:
+            await hung_up(self._receive)
+            return
+        while True:
+            with anyio.move_on_after(heartbeat_s):
+                await hung_up(self._receive)
+                return
+            await self._beat()
+
+    async def _beat(self) -> None:
+        if not self._started:
+            headers = [JSON_TYPE, (b"x-accel-buffering", b"no"), (b"cache-control", b"no-transform")]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            self._started = True
+        # JSON allows white space in front of a value, so the client sees a sign of life and nothing else.
+        await self._send({"type": "http.response.body", "body": b" ", "more_body": True})
+
+    async def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+        message = deliveries[0].message
+        with released_on_failure(self._subscription, deliveries) as delivered:
+            if not self._started:
+                headers: Headers = [
+                    (b"content-type", (message.content_type or "application/json").encode("latin-1")),
+                    (b"content-length", b"%d" % len(message.body)),
+                ]
+                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._send({"type": "http.response.body", "body": message.body, "more_body": True})
+            # In chunks the client doesn't have its answer before the last one: closing now, it has given up.
+            delivered.done = await seen_read(None if self._started else self._peer, self._receive)
+        if delivered.done:
+            self._subscription.acknowledge(deliveries)
+            await self._send({"type": "http.response.body", "body": b""})
+
+
+class released_on_failure:  # noqa: N801  used as a with statement's verb
+    """Undoes leases on the way out unless ``done`` was set: whatever is raised inside, and wherever."""
+
+    def __init__(self, subscription: Subscription, deliveries: Sequence[Delivery]) -> None:
+        self._subscription = subscription
+        self._deliveries = deliveries
+        self.done = False
+
+    def __enter__(self) -> "released_on_failure":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.done and self._deliveries:
+            self._subscription.release(self._deliveries)
+
+
+async def seen_read(peer: Connection | None, receive: Receive) -> bool:
+    """Whether the client has what was just written, as far as can be seen.
+
+    Must be asked before the answer's last part: after it, ASGI says "disconnected" for the living and the dead alike.
+    """
+    with anyio.move_on_after(LOOK_S):
+        await hung_up(receive)
+        return peer is not None and peer.read_whole
+    return True
+
+
+async def hand_over(
+    subscription: Subscription, deliveries: Sequence[Delivery], peer: Connection | None, send: Send
+) -> None:
+    """Answer a claim; where the client is known to be gone, undo it instead."""
+    with released_on_failure(subscription, deliveries) as delivered:
+        if peer is not None and peer.gone:
+            raise ConsumerGone
+        await send_response(send, Response(200, [JSON_TYPE], deliveries_json(deliveries)))
+        delivered.done = True
+
+
+def is_batch(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a publish has a message a line."""
+    return headers.get(b"content-type", b"").partition(b";")[0].strip() == b"application/x-ndjson"
+
+
+def batch_messages(config: TopicConfig, body: bytes) -> list[NewMessage]:
+    """The lines of an NDJSON body. Raises InvalidMessage naming the line, MessageTooLarge, BadRequest."""
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    if not lines:
+        raise BadRequest("the body has no lines; a batch is one JSON value a line")
+    if len(lines) > BATCH_MAX_MESSAGES:
+        raise MessageTooLarge(f"the batch has {len(lines)} messages; at most {BATCH_MAX_MESSAGES} are taken")
+    return [_batch_message(config, number, line.strip()) for number, line in enumerate(lines, 1)]
+
+
+def _batch_message(config: TopicConfig, number: int, line: bytes) -> NewMessage:
+    if len(line) > max_message_bytes(config):
+        raise MessageTooLarge(f"line {number} has {len(line)} bytes; this topic takes {max_message_bytes(config)}")
+    try:
+        if config.schema == "queue_message":
+            return schemas.queue_message_line(line)
+        schemas.check_json(line)
+    except InvalidMessage as error:
+        raise InvalidMessage(f"line {number}: {error.detail}", [{**e, "line": number} for e in error.errors]) from None
+    return NewMessage(line)
+
+
+def max_message_bytes(config: TopicConfig) -> int:
+    """Largest body that a topic takes."""
+    if config.max_message_bytes is not None:
+        return config.max_message_bytes
+    return QUEUE_MESSAGE_MAX_BYTES if config.schema == "queue_message" else MESSAGE_MAX_BYTES
+
+
+def early(wait_s: float) -> float:
+    """A wait, shortened a little at random, so that consumers parked together don't come back together."""
+    return wait_s * (1.0 - EARLY_SHARE * random.random())

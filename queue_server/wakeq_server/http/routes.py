@@ -1,0 +1,191 @@
+"""The ASGI application: which call a request is, and what every request has in common.
+
+A dozen paths need no router: `/messages/{topic}`, which is all the traffic there is, is cut out of the path, the rest
+are looked up.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from wakeq_server.errors import ConsumerGone, QueueError
+from wakeq_server.http.guard import Guard
+from wakeq_server.http.messages import Messages, is_batch
+from wakeq_server.http.service import Service
+from wakeq_server.http.stream import stream, wants_stream
+from wakeq_server.http.topics import Topics
+from wakeq_server.http.wire import (
+    NOT_FOUND,
+    Headers,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    error_response,
+    method_not_allowed,
+    send_response,
+)
+
+_MESSAGES = "/messages/"
+_TOPICS = "/topics/"
+
+Call = Callable[[], Awaitable[Response]]
+
+
+class App:
+    """The whole HTTP side, as an ASGI 3 application."""
+
+    def __init__(self, messages: Messages, topics: Topics, service: Service, guard: Guard, access_log: Any) -> None:
+        """``access_log`` is a structlog logger, or None."""
+        self._messages = messages
+        self._topics = topics
+        self._service = service
+        self._guard = guard
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"this application speaks HTTP only, not {scope['type']}")
+        self._service.requests += 1
+        if self._access_log is not None:
+            send = self._logged(scope, send)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        try:
+            self._guard.admit(headers)
+            if b"origin" in headers:
+                send = _with_headers(send, self._guard.cors(headers[b"origin"]))
+                if _is_preflight(scope, headers):
+                    await send_response(send, _preflight(headers))
+                    return
+            await self._dispatch(scope, headers, receive, send)
+        except ConsumerGone:
+            return
+        except QueueError as error:
+            await send_response(send, error_response(error, legacy=_is_legacy_call(scope, headers)))
+
+    async def _dispatch(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if not path.startswith(_MESSAGES):
+            await send_response(send, await self._routed(scope, headers, receive))
+            return
+        topic, slash, action = path[len(_MESSAGES) :].partition("/")
+        if topic and not slash:
+            await self._on_topic(scope, topic, headers, receive, send)
+        elif topic and action in ("claim", "settle"):
+            if scope["method"] != "POST":
+                await send_response(send, method_not_allowed(b"POST"))
+            elif action == "claim":
+                await self._messages.claim(scope, topic, headers, receive, send)
+            else:
+                await send_response(send, await self._messages.settle(topic, headers, receive))
+        else:
+            await send_response(send, _redirect(scope) or NOT_FOUND)
+
+    async def _on_topic(
+        self, scope: Scope, topic: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        method = scope["method"]
+        if method == "GET" and not wants_stream(headers):
+            await self._messages.receive(scope, topic, headers, receive, send)
+        elif method == "GET":
+            await stream(self._messages, scope, topic, receive, send)
+        elif method == "POST":
+            publish = self._messages.publish_batch if is_batch(headers) else self._messages.publish
+            await send_response(send, await publish(topic, headers, receive))
+        else:
+            await send_response(send, method_not_allowed(b"GET, POST"))
+
+    async def _routed(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
+        calls = self._calls(scope, headers, receive)
+        if not calls:
+            return _redirect(scope) or NOT_FOUND
+        call = calls.get(scope["method"])
+        return await call() if call else method_not_allowed(", ".join(sorted(calls)).encode())
+
+    def _calls(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Mapping[str, Call]:
+        """What can be done with this path, by method."""
+        topics, service, path = self._topics, self._service, scope["path"]
+        if path.startswith(_TOPICS):
+            topic = path[len(_TOPICS) :]
+            if not topic or "/" in topic:
+                return {}
+            return {
+                "POST": lambda: topics.create(topic),
+                "PUT": lambda: topics.put(topic, headers, receive),
+                "GET": lambda: topics.show(topic),
+                "DELETE": lambda: topics.delete(topic),
+            }
+        reads: dict[str, Call] = {
+            "/": service.card,
+            "/v1": service.about,
+            "/topics": lambda: topics.list(scope["query_string"]),
+            "/healthz": service.health,
+            "/readyz": service.ready,
+            "/metrics": service.metrics,
+            "/openapi.json": service.openapi,
+            "/docs": service.docs,
+            "/redoc": service.docs,
+        }
+        return {"GET": reads[path]} if path in reads else {}
+
+    def _logged(self, scope: Scope, send: Send) -> Send:
+        status = 0
+
+        async def logging_send(event: dict[str, Any]) -> None:
+            nonlocal status
+            status = event.get("status", status)
+            await send(event)
+            # An empty answer is what waiting looks like, and no event.
+            if event["type"] == "http.response.body" and not event.get("more_body") and event["body"] != b"null":
+                client = scope["client"][0] if scope.get("client") else None
+                self._access_log.info(
+                    "request", method=scope["method"], path=scope["path"], status=status, client=client
+                )
+
+        return logging_send
+
+
+def _is_legacy_call(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether llama_deploy's server had this call, so that its clients know its errors' form."""
+    method: str = scope["method"]
+    path: str = scope["path"]
+    if path.startswith(_MESSAGES):
+        return "/" not in path[len(_MESSAGES) :] and not wants_stream(headers) and not is_batch(headers)
+    return path == "/" or (method == "POST" and path.startswith(_TOPICS))
+
+
+def _redirect(scope: Scope) -> Response | None:
+    """A topic's path with a slash at its end goes to the one without, as FastAPI has it."""
+    path = scope["path"]
+    topic = path[:-1].removeprefix(_MESSAGES).removeprefix(_TOPICS)
+    if not path.startswith((_MESSAGES, _TOPICS)) or not path.endswith("/") or not topic or "/" in topic:
+        return None
+    host = dict(scope["headers"]).get(b"host", b"")
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    location = b"%b://%b%b%b" % (scope["scheme"].encode(), host, scope["raw_path"].rstrip(b"/"), query)
+    return Response(307, [(b"location", location)], b"")
+
+
+def _with_headers(send: Send, more: Headers) -> Send:
+    async def with_headers(event: dict[str, Any]) -> None:
+        if event["type"] == "http.response.start":
+            event = {**event, "headers": [*event["headers"], *more]}
+        await send(event)
+
+    return with_headers if more else send
+
+
+def _is_preflight(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+    return scope["method"] == "OPTIONS" and b"access-control-request-method" in headers
+
+
+def _preflight(headers: Mapping[bytes, bytes]) -> Response:
+    return Response(
+        204,
+        [
+            (b"access-control-allow-methods", b"GET, POST, PUT, DELETE"),
+            (b"access-control-allow-headers", headers.get(b"access-control-request-headers", b"content-type")),
+            (b"access-control-max-age", b"600"),
+        ],
+        b"",
+    )

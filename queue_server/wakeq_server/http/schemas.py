@@ -1,0 +1,158 @@
+"""What a message's body must be, by its topic's schema.
+
+`queue_message` is llama_deploy's `QueueMessage`, checked and completed as its server did: errors are FastAPI's,
+in FastAPI's words, since its clients and its users' tests know them. Unlike it we keep unknown fields.
+"""
+
+import json
+import math
+from enum import StrEnum
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wakeq_server.core.model import NewMessage, Schema
+from wakeq_server.errors import BadRequest, InvalidMessage, UnsupportedMediaType
+
+
+class ActionTypes(StrEnum):
+    """llama_deploy's actions."""
+
+    NEW_TASK = "new_task"
+    COMPLETED_TASK = "completed_task"
+    REQUEST_FOR_HELP = "request_for_help"
+    NEW_TOOL_CALL = "new_tool_call"
+    COMPLETED_TOOL_CALL = "completed_tool_call"
+    TASK_STREAM = "task_stream"
+    SEND_EVENT = "send_event"
+
+
+class QueueMessageStats(BaseModel):
+    """llama_deploy's times of a message."""
+
+    model_config = ConfigDict(extra="allow")
+
+    publish_time: str | None = None
+    process_start_time: str | None = None
+    process_end_time: str | None = None
+
+
+class QueueMessage(BaseModel):
+    """llama_deploy's message (0.4.0 - 0.8.1)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id_: str = Field(default_factory=lambda: str(uuid4()))
+    publisher_id: str = "default"
+    data: dict[str, Any] = Field(default_factory=dict)
+    action: ActionTypes | None = None
+    stats: QueueMessageStats = Field(default_factory=QueueMessageStats)
+    type: str = "default"
+
+
+_validate_json = QueueMessage.__pydantic_validator__.validate_json
+_to_json = QueueMessage.__pydantic_serializer__.to_json
+
+
+def new_message(schema: Schema, body: bytes, content_type: bytes | None) -> NewMessage:
+    """A published body as a message, completed where the schema says so.
+
+    Raises InvalidMessage, UnsupportedMediaType (a type that says it's not JSON, on a ``json`` topic), and
+    BadRequest (bytes that aren't UTF-8 where the original says so).
+    """
+    if schema == "queue_message":
+        return NewMessage(_queue_message(body, content_type))
+    if content_type is None:
+        raise InvalidMessage("the request has no content type", [_missing("header", "content-type")])
+    if schema == "any":
+        return NewMessage(body, content_type.decode("latin-1"))
+    if not is_json(content_type):
+        raise UnsupportedMediaType(f"this topic takes application/json, not {content_type.decode('latin-1')}")
+    check_json(body)
+    return NewMessage(body)
+
+
+def is_json(content_type: bytes) -> bool:
+    """Whether a content type is JSON's, as FastAPI sees it."""
+    kind = content_type.partition(b";")[0].strip().lower()
+    return kind == b"application/json" or (kind.startswith(b"application/") and kind.endswith(b"+json"))
+
+
+def check_json(body: bytes) -> None:
+    """Raises InvalidMessage unless the body is one JSON value in UTF-8."""
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidMessage(f"the body is not JSON: {error}", [_json_invalid(error.pos, str(error))]) from None
+
+
+def queue_message_line(body: bytes) -> NewMessage:
+    """One line of a batch to a ``queue_message`` topic. Raises InvalidMessage."""
+    return NewMessage(_queue_message(body, b"application/json"))
+
+
+def _queue_message(body: bytes, content_type: bytes | None) -> bytes:
+    if content_type is not None and is_json(content_type):
+        try:
+            return _to_json(_validate_json(body))
+        except (ValidationError, ValueError):
+            # Either it's wrong, and Python's parser finds FastAPI's words for it, or it's a rarity that
+            # pydantic's own parser refuses and Python's takes: a lone surrogate.
+            return _dump(_validate(_parse(body)))
+    if not body:
+        raise InvalidMessage("the body is empty", [_missing("body")])
+    return _dump(_validate(body.decode(errors="replace")))
+
+
+def _parse(body: bytes) -> object:
+    if not body:
+        raise InvalidMessage("the body is empty", [_missing("body")])
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError as error:
+        raise InvalidMessage(f"the body is not JSON: {error}", [_json_invalid(error.pos, error.msg)]) from None
+    except UnicodeDecodeError:
+        raise BadRequest("There was an error parsing the body") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessage(f"the body is not JSON: {error}", [_json_invalid(0, str(error))]) from None
+
+
+def _validate(value: object) -> QueueMessage:
+    try:
+        return QueueMessage.model_validate(value, from_attributes=True)
+    except ValidationError as error:
+        errors = [{**e, "loc": ["body", *e["loc"]]} for e in error.errors(include_url=False)]
+        raise InvalidMessage("the body is not a QueueMessage", errors) from None
+
+
+def _dump(message: QueueMessage) -> bytes:
+    try:
+        return _to_json(message)
+    except ValueError:
+        # UTF-8 has no bytes for a lone surrogate; JSON has an escape.
+        return json.dumps(_finite(message.model_dump(mode="python")), separators=(",", ":")).encode()
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities become null, as the original's serializer has it."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _missing(*loc: str) -> dict[str, object]:
+    return {"type": "missing", "loc": list(loc), "msg": "Field required", "input": None}
+
+
+def _json_invalid(position: int, reason: str) -> dict[str, object]:
+    return {
+        "type": "json_invalid",
+        "loc": ["body", position],
+        "msg": "JSON decode error",
+        "input": {},
+        "ctx": {"error": reason},
+    }

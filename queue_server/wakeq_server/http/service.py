@@ -1,0 +1,114 @@
+"""The server about itself: the card, health, metrics, the API's description."""
+
+from functools import cache
+from importlib import resources
+
+import orjson
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+
+from wakeq_server.engine.base import Engine
+from wakeq_server.http import docs
+from wakeq_server.http.metrics import CONTENT_TYPE, QueueCollector, process_registry
+from wakeq_server.http.polls import PollWatch
+from wakeq_server.http.wire import JSON_TYPE, Response, json_response
+from wakeq_server.settings import (
+    BATCH_MAX_BYTES,
+    BATCH_MAX_MESSAGES,
+    CLAIM_MAX,
+    LEASE_MAX_S,
+    LEASE_MIN_S,
+    MESSAGE_MAX_BYTES,
+    QUEUE_MESSAGE_MAX_BYTES,
+    TOPIC_NAME_MAX,
+    WAIT_MAX_S,
+    Settings,
+)
+
+# llama_deploy's, to the letter: clients and health checks compare it.
+_CARD = Response(
+    200, [JSON_TYPE], b'{"service_name":"message_queue","description":"Message queue for multi-agent system"}'
+)
+_TOPICS_SHOWN = 100
+
+
+class Service:
+    """The calls that are not about messages."""
+
+    def __init__(self, engine: Engine, polls: PollWatch, settings: Settings, version: str) -> None:
+        self.requests = 0
+        self._engine = engine
+        self._polls = polls
+        self._settings = settings
+        self._version = version
+        self._process = process_registry()
+
+    async def card(self) -> Response:
+        """`GET /`."""
+        return _CARD
+
+    async def about(self) -> Response:
+        """`GET /v1`."""
+        return json_response(
+            {
+                "name": "wakeq",
+                "version": self._version,
+                "engine": self._engine.name,
+                "durability": self._settings.durability,
+                "capabilities": sorted(self._engine.capabilities),
+                "limits": {
+                    "wait_s": WAIT_MAX_S,
+                    "lease_s": [LEASE_MIN_S, LEASE_MAX_S],
+                    "claim_messages": CLAIM_MAX,
+                    "batch_messages": BATCH_MAX_MESSAGES,
+                    "batch_bytes": BATCH_MAX_BYTES,
+                    "message_bytes": MESSAGE_MAX_BYTES,
+                    "queue_message_bytes": QUEUE_MESSAGE_MAX_BYTES,
+                    "topic_name_characters": TOPIC_NAME_MAX,
+                },
+            }
+        )
+
+    async def health(self) -> Response:
+        """`GET /healthz`: the process runs and its loop turns."""
+        return json_response({"status": "ok"})
+
+    async def ready(self) -> Response:
+        """`GET /readyz`: 503 from the moment it drains, so that a balancer looks elsewhere."""
+        if self._engine.draining:
+            return json_response({"status": "draining"}, 503)
+        return json_response({"status": "ready"})
+
+    async def metrics(self) -> Response:
+        """`GET /metrics`."""
+        infos = await self._engine.list_topics("", _TOPICS_SHOWN)
+        registry = CollectorRegistry(auto_describe=False)
+        stats = self._engine.stats
+        registry.register(QueueCollector(stats, self._engine.parked(), self._polls, infos, self.requests))
+        body = generate_latest(registry) + generate_latest(self._process)
+        return Response(200, [(b"content-type", CONTENT_TYPE)], body)
+
+    async def openapi(self) -> Response:
+        """`GET /openapi.json`."""
+        return Response(200, [JSON_TYPE], _openapi_json())
+
+    async def docs(self) -> Response:
+        """`GET /docs` and `/redoc`: the same description for people; one page, nothing fetched from elsewhere."""
+        return Response(200, [(b"content-type", b"text/html; charset=utf-8")], _docs_html())
+
+
+def openapi_document() -> dict[str, object]:
+    """The OpenAPI document that ships with the package."""
+    text = resources.files("wakeq_server").joinpath("openapi.yaml").read_text(encoding="utf-8")
+    document: dict[str, object] = yaml.safe_load(text)
+    return document
+
+
+@cache
+def _openapi_json() -> bytes:
+    return orjson.dumps(openapi_document())
+
+
+@cache
+def _docs_html() -> bytes:
+    return docs.page(openapi_document()).encode()

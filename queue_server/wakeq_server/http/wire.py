@@ -1,0 +1,216 @@
+"""Bytes to model and back: answers, errors, deliveries. The one table from error code to status is here."""
+
+import base64
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+
+from wakeq_server.core.model import Delivery, TopicInfo
+from wakeq_server.errors import ConsumerGone, InvalidMessage, MessageTooLarge, QueueError
+
+Scope = dict[str, Any]
+Event = dict[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+STATUS: dict[str, int] = {
+    "BAD_REQUEST": 400,
+    "ORIGIN_REFUSED": 403,
+    "TOPIC_NOT_FOUND": 404,
+    "GROUP_NOT_FOUND": 404,
+    "NOT_FOUND": 404,
+    "METHOD_NOT_ALLOWED": 405,
+    "MESSAGE_TOO_LARGE": 413,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "INVALID_MESSAGE": 422,
+    "TOPIC_FULL": 429,
+    "DRAINING": 503,
+    "STORAGE_FULL": 507,
+    "STORAGE_FAILED": 500,
+}
+
+JSON_TYPE = (b"content-type", b"application/json")
+PROBLEM_TYPE = (b"content-type", b"application/problem+json")
+
+
+class Connection(Protocol):
+    """What our server knows of a connection beyond ASGI; in ``scope["state"]["connection"]``."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is known to be closed."""
+
+    @property
+    def read_whole(self) -> bool:
+        """Whether the client closed it after reading every byte that was sent."""
+
+
+def connection(scope: Scope) -> Connection | None:
+    """The request's connection; None under a server that isn't ours."""
+    found: Connection | None = scope.get("state", {}).get("connection")
+    return found
+
+
+class Response(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """An answer in JSON."""
+    return Response(status, [JSON_TYPE], orjson.dumps(value))
+
+
+async def send_response(send: Send, response: Response) -> None:
+    """Send a whole answer."""
+    headers = [*response.headers]
+    if response.status != 204:
+        headers.append((b"content-length", b"%d" % len(response.body)))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+def refusal(code: str, title: str, detail: object, *, legacy: bool, **more: object) -> Response:
+    """An error as RFC 9457 has it.
+
+    On the calls that llama_deploy had, the content type is the one it sent, and ``detail`` too.
+    """
+    status = STATUS[code]
+    first = {"detail": detail} if legacy else {"type": f"urn:wakeq:error:{code}"}
+    problem = first | {
+        "type": f"urn:wakeq:error:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        **more,
+    }
+    # A lone surrogate in what a client sent must come back to it, and UTF-8 has no bytes for one.
+    try:
+        body = orjson.dumps(problem)
+    except TypeError:
+        body = _dump_ascii(problem)
+    return Response(status, [JSON_TYPE if legacy else PROBLEM_TYPE], body)
+
+
+def _dump_ascii(value: object) -> bytes:
+    import json  # noqa: PLC0415  needed for what almost no client ever sends
+
+    return json.dumps(value, separators=(",", ":"), default=str).encode()
+
+
+def error_response(error: QueueError, *, legacy: bool) -> Response:
+    """What a refusal looks like on the wire."""
+    if isinstance(error, InvalidMessage):
+        if legacy:
+            return refusal(error.code, error.title, error.errors, legacy=True)
+        return refusal(error.code, error.title, error.detail, legacy=False, errors=error.errors)
+    response = refusal(error.code, error.title, error.detail, legacy=legacy)
+    if error.retry_after_s is not None:
+        response.headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+    return response
+
+
+NOT_FOUND = refusal("NOT_FOUND", "Not found", "Not Found", legacy=True)
+
+
+def method_not_allowed(allow: bytes) -> Response:
+    """405, with what is allowed."""
+    response = refusal("METHOD_NOT_ALLOWED", "Method not allowed", "Method Not Allowed", legacy=True)
+    response.headers.append((b"allow", allow))
+    return response
+
+
+async def read_body(receive: Receive, limit: int, headers: Mapping[bytes, bytes]) -> bytes:
+    """The whole request body.
+
+    Raises MessageTooLarge, and ConsumerGone when the client hangs up in the middle of it.
+    """
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > limit:
+        raise MessageTooLarge(f"the body has {int(declared)} bytes; at most {limit} are taken")
+    event = await receive()
+    if event["type"] == "http.request" and not event.get("more_body"):
+        body: bytes = event.get("body", b"")
+        if len(body) > limit:
+            raise MessageTooLarge(f"the body has more than {limit} bytes")
+        return body
+    return await _read_parts(receive, limit, event)
+
+
+async def _read_parts(receive: Receive, limit: int, event: Event) -> bytes:
+    parts, size = [], 0
+    while True:
+        if event["type"] == "http.disconnect":
+            raise ConsumerGone
+        parts.append(event.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise MessageTooLarge(f"the body has more than {limit} bytes")
+        if not event.get("more_body"):
+            return b"".join(parts)
+        event = await receive()
+
+
+async def hung_up(receive: Receive) -> None:
+    """Return when the client has closed the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def instant(wall: float) -> str:
+    """Wall-clock seconds as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def delivery_json(delivery: Delivery) -> bytes:
+    """A Delivery. A JSON body is put in as it is: it was checked when it was published."""
+    message = delivery.message
+    head = orjson.dumps(
+        {
+            "seq": message.seq,
+            "id": None,
+            "lease_id": delivery.lease.encode(),
+            "lease_expires_at": instant(delivery.lease_expires_at),
+            "attempt": delivery.attempt,
+            "published_at": instant(message.published_at),
+            "key": None,
+            "headers": dict(message.headers) if message.headers else {},
+        }
+    )
+    if message.content_type is None:
+        return head[:-1] + b',"body":' + message.body + b"}"
+    body = {"body_b64": base64.b64encode(message.body).decode(), "content_type": message.content_type}
+    return head[:-1] + b"," + orjson.dumps(body)[1:]
+
+
+def deliveries_json(deliveries: Sequence[Delivery]) -> bytes:
+    """The answer to a claim."""
+    return b'{"messages":[' + b",".join(map(delivery_json, deliveries)) + b"]}"
+
+
+def topic_json(info: TopicInfo) -> dict[str, object]:
+    """TopicInfo."""
+    config = info.config
+    return {
+        "name": info.name,
+        "created_at": instant(info.created_at),
+        "messages": info.messages,
+        "bytes": info.bytes,
+        "config": {
+            "kind": "queue",
+            "schema": config.schema,
+            "lease_s": config.lease_s,
+            "retry_backoff_s": {"min": config.retry_min_s, "max": config.retry_max_s},
+            "max_messages": config.max_messages,
+            "max_bytes": config.max_bytes,
+            "max_message_bytes": config.max_message_bytes,
+        },
+        "groups": {group.name: {k: v for k, v in group._asdict().items() if k != "name"} for group in info.groups},
+    }

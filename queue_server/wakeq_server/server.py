@@ -1,0 +1,195 @@
+"""uvicorn as this server needs it.
+
+Three things differ from uvicorn's own `Server`. It wakes ten times a second to look at a flag, and idle isn't idle
+then: ours waits for the signal. It ends by raising the signal again, and a drained server has exited well: ours
+returns. And it sets a `Date` on that tick: ours makes one when an answer needs it.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import resource
+import signal
+import socket
+import sys
+import termios
+import time
+from collections.abc import AsyncIterator, Iterator
+from email.utils import formatdate
+
+import anyio
+import structlog
+import uvicorn
+import uvicorn.server
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from wakeq_server.app import open_app
+from wakeq_server.engine.base import Engine
+from wakeq_server.errors import StartupError
+from wakeq_server.http.guard import is_loopback
+from wakeq_server.settings import KEEP_ALIVE_S, TCP_USER_TIMEOUT_S, Settings
+
+_log = structlog.get_logger("wakeq.server")
+
+
+class _State(uvicorn.server.ServerState):
+    """Headers of every answer, with a `Date` (RFC 9110, 6.6.1) made at most once a second and only when asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._headers = [(b"date", formatdate(now, usegmt=True).encode())]
+        return self._headers
+
+    @default_headers.setter
+    def default_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """uvicorn sets it when it starts; ours are made when they are read."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's connection, which also knows whether its client has read what it was sent.
+
+    A send waits until the one before has left for the kernel: a stream to a client that does not read stops at once,
+    not 64 KB later, and what wasn't sent can be undone.
+    """
+
+    read_whole = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether the connection is known to be closed."""
+        return self.transport.is_closing()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["state"] = {"connection": self}
+
+    def eof_received(self) -> None:
+        self.read_whole = self.transport.get_write_buffer_size() == 0 and _peer_has_read(
+            self.transport.get_extra_info("socket")
+        )
+
+
+_TCP_CLOSE_WAIT = 8
+
+
+def _peer_has_read(sock: socket.socket) -> bool:
+    """Whether a peer that has just closed its side had read every byte sent to it.
+
+    TCP knows: who closes a socket with unread bytes, or gets bytes after closing it, answers with a reset; and bytes
+    sent to one who closed before are not acknowledged. A clean end with nothing outstanding is a satisfied client.
+    """
+    try:
+        outstanding = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        if outstanding or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return False
+        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] if hasattr(socket, "TCP_INFO") else None
+    except OSError:
+        return False
+    return state in (None, _TCP_CLOSE_WAIT)
+
+
+class _Server(uvicorn.Server):
+    """Runs until it is told to stop, then drains."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine, drain_s: float) -> None:
+        super().__init__(config)
+        self.server_state = _State()
+        self._engine = engine
+        self._drain_s = drain_s
+
+    async def main_loop(self) -> None:
+        """Wait for SIGTERM or SIGINT, then hand out no more and wait for what is out."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            await anext(signals)
+            _log.info("draining", seconds=self._drain_s, parked=self._engine.parked())
+            self._engine.drain()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._hurry_on_second_signal, signals, tasks.cancel_scope)
+                with anyio.move_on_after(self._drain_s):
+                    await self._engine.leases_ended()
+                tasks.cancel_scope.cancel()
+
+    async def _hurry_on_second_signal(self, signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
+        await anext(signals)
+        self.force_exit = True
+        scope.cancel()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are received in `main_loop`, and not raised again: a drained server has exited well."""
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, whose connections inherit what finds dead peers. Raises StartupError."""
+    try:
+        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(info[0], info[1])
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, option):
+                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Without it a consumer whose machine has lost its network takes messages with it for a quarter of an hour.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_S * 1000)
+        listener.bind(info[4])
+    except OSError as error:
+        raise StartupError(
+            f"can't listen on {host}:{port}: {error.strerror or error}",
+            "is another server running there? name another port with --port, or 0 for a free one",
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def tune_process() -> int:
+    """Raise the limit of open files, and set the garbage collector and the switch interval. Returns the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    # A full collection walks every parked request; with CPython's thresholds, parking 10,000 is mostly that.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    # The writer's thread needs the GIL a few times a commit; the default makes it wait 5 ms each under load.
+    sys.setswitchinterval(0.0005)
+    return soft
+
+
+async def serve(settings: Settings, version: str) -> None:
+    """Run the queue server until it is told to stop and has drained. Raises StartupError."""
+    listener = listen(settings.host, settings.port)
+    with contextlib.closing(listener):
+        async with open_app(settings, version) as (engine, app):
+            config = uvicorn.Config(
+                app, http=_Protocol, ws="none", lifespan="off", access_log=False, log_config=None,
+                server_header=False, backlog=4096, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=5,
+            )  # fmt: skip
+            files = tune_process()
+            _announce(settings, listener, files)
+            await _Server(config, engine, settings.drain).serve(sockets=[listener])
+    _log.info("stopped")
+
+
+def _announce(settings: Settings, listener: socket.socket, files: int) -> None:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    kept = "nothing is kept" if settings.durability == "memory" else str(settings.data)
+    _log.info("listening", url=f"http://{shown}:{port}", durability=settings.durability, data=kept, open_files=files)
+    if not is_loopback(host):
+        _log.warning("listening beyond this machine", address=host, meaning="anyone who reaches it can use it")

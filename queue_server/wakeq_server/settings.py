@@ -1,0 +1,137 @@
+"""Every default and limit of the queue server, once, with its unit in its name.
+
+A value comes from the command line, else the environment (`WAKEQ_PORT`), else a TOML file (`--config`), else from
+here. The descriptions are what `wakeq serve --help` prints.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from pydantic import Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+Durability = Literal["fsync", "os", "memory"]
+
+
+class Settings(BaseSettings):
+    """What an operator may set."""
+
+    model_config = SettingsConfigDict(env_prefix="WAKEQ_", extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback, any host name is answered.")
+    port: int = Field(8001, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
+    data: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("wakeq", appauthor=False)),
+        description="Directory of the database. One server at a time.",
+    )
+    durability: Durability = Field(
+        "fsync",
+        description="When a publish is answered: after it is on disk (fsync), after it is written (os), "
+        "or at once, keeping nothing (memory).",
+    )
+    auto_create_topics: bool = Field(
+        False, description="Make a topic when it is first named. Implied by --durability memory."
+    )
+    legacy_wait: float = Field(
+        55.0,
+        ge=0,
+        le=600,
+        description="Seconds a GET /messages/TOPIC without ?wait= is parked on a llama_deploy topic.",
+    )
+    legacy_heartbeat: float = Field(
+        3.0,
+        ge=0,
+        le=60,
+        description="Seconds between the spaces that keep such a GET alive; clients of llama_deploy give up after 5 s "
+        "of silence. 0: none, and an answer within 4 s.",
+    )
+    drain: float = Field(
+        5.0, ge=0, le=600, description="Seconds after SIGTERM during which leased messages can still be settled."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Further host names, comma-separated, that requests may name while bound to loopback."
+    )
+    cors_origin: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Web origins, comma-separated, whose pages may use this server."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="One line an event, for people or for programs.")
+    access_log: bool = Field(False, description="Log requests too, but never empty polls.")
+
+    @field_validator("allowed_hosts", "cors_origin", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @classmethod
+    def load(cls, config: Path | None, given: Mapping[str, object]) -> "Settings":
+        """Settings from the command line (``given``), the environment, and a TOML file.
+
+        Raises pydantic's ValidationError, and OSError or ValueError where the file can't be read.
+        """
+        if config is None:
+            return cls(**given)  # type: ignore[arg-type]
+        with config.open("rb") as file:
+            tomllib.load(file)
+        configured = type("Settings", (cls,), {"model_config": SettingsConfigDict(toml_file=config)})
+        return configured(**given)  # type: ignore[no-any-return]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, environment, file; pydantic's other sources are not used."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+LEASE_MIN_S = 1.0
+LEASE_MAX_S = 43_200.0
+WAIT_MAX_S = 60.0
+"""Longest a request may ask to be parked."""
+CLAIM_MAX = 1_000
+"""Most messages in one claim, and in the prefetch of a stream."""
+PREFETCH = 32
+GRACE_S = 5.0
+"""How long a closed stream's messages stay leased."""
+GRACE_MAX_S = 600.0
+DELAY_MAX_S = 30 * 86_400.0
+STREAM_HEARTBEAT_S = 15.0
+STREAM_RETRY_MS = 1_000
+STREAM_BLOCKED_S = 30.0
+"""A stream whose client takes nothing for so long is closed."""
+SILENT_ANSWER_S = 4.0
+"""How long a legacy GET is parked when no heartbeat can be sent: under the 5 s its clients wait."""
+LOOK_S = 0.002
+"""How long a written answer is watched for a hang-up before its message is acked."""
+PUBLISH_HOLD_S = 4.0
+"""How long a legacy publish waits for room: its client would ignore the refusal."""
+EARLY_SHARE = 0.1
+"""Parked answers end up to this share early, at random, so that consumers parked together come back apart."""
+TIGHT_POLLS_PER_S = 5
+QUEUE_MESSAGE_MAX_BYTES = 64 * 1024 * 1024
+MESSAGE_MAX_BYTES = 1024 * 1024
+BATCH_MAX_BYTES = 16 * 1024 * 1024
+BATCH_MAX_MESSAGES = 10_000
+REQUEST_MAX_BYTES = 1024 * 1024
+"""Largest body of a claim, a settle or a topic's configuration."""
+TOPIC_NAME_MAX = 255
+LIST_MAX = 1_000
+KEEP_ALIVE_S = 75
+"""Longer than any client's own, so that no client reuses a connection that is just being closed."""
+TCP_USER_TIMEOUT_S = 10
+"""How long written bytes may stay unacknowledged before a connection counts as dead."""
