@@ -28,7 +28,7 @@ from wakeq_server.app import open_app
 from wakeq_server.engine.base import Engine
 from wakeq_server.errors import StartupError
 from wakeq_server.http.guard import is_loopback
-from wakeq_server.settings import KEEP_ALIVE_S, TCP_USER_TIMEOUT_S, Settings
+from wakeq_server.settings import BACKLOG, KEEP_ALIVE_S, TCP_USER_TIMEOUT_S, Settings
 
 _log = structlog.get_logger("wakeq.server")
 
@@ -178,9 +178,11 @@ async def serve(settings: Settings, version: str) -> None:
         async with open_app(settings, version) as (engine, app):
             config = uvicorn.Config(
                 app, http=_Protocol, ws="none", lifespan="off", access_log=False, log_config=None,
-                server_header=False, backlog=4096, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=5,
+                server_header=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=5,
             )  # fmt: skip
             files = tune_process()
+            # Whoever reads the log connects at once; uvicorn would begin to listen a moment later.
+            listener.listen(BACKLOG)
             _announce(settings, listener, files)
             await _Server(config, engine, settings.drain).serve(sockets=[listener])
     _log.info("stopped")

@@ -131,6 +131,8 @@ REQUEST_MAX_BYTES = 1024 * 1024
 """Largest body of a claim, a settle or a topic's configuration."""
 TOPIC_NAME_MAX = 255
 LIST_MAX = 1_000
+BACKLOG = 4_096
+"""Connections that may wait to be accepted."""
 KEEP_ALIVE_S = 75
 """Longer than any client's own, so that no client reuses a connection that is just being closed."""
 TCP_USER_TIMEOUT_S = 10

@@ -43,7 +43,7 @@ class Lease:
     def leave_queue(self) -> None:
         """Stop this lease's clock."""
         if self.queue is not None:
-            del self.queue.leases[self.key.number]
+            del self.queue.leases[self]
             self.queue = None
 
 
@@ -54,11 +54,11 @@ class LeaseQueue:
         self.group = group
         self.length_s = length_s
         # An OrderedDict, since its first element is found in O(1) whatever was deleted before it.
-        self.leases: OrderedDict[int, Lease] = OrderedDict()
+        self.leases: OrderedDict[Lease, None] = OrderedDict()
 
     def first(self) -> Lease | None:
         """The lease that ends next."""
-        return next(iter(self.leases.values()), None)
+        return next(iter(self.leases), None)
 
     def head(self) -> float | None:
         """When that is."""
@@ -69,7 +69,7 @@ class LeaseQueue:
         """Start the lease's clock anew; it becomes the last to end."""
         lease.leave_queue()
         lease.deadline = now + self.length_s
-        self.leases[lease.key.number] = lease
+        self.leases[lease] = None
         lease.queue = self
 
 

@@ -125,6 +125,8 @@ class GroupInfo(NamedTuple):
     delayed: int
     leased: int
     oldest_age_s: float | None
+    parked: int = 0
+    """Consumers that wait for a message; only the engine knows them."""
 
 
 class TopicInfo(NamedTuple):

@@ -189,6 +189,7 @@ class QueueCore:
         lease = self.live_lease(group, key)
         if lease is not None and lease.deadline > now + length_s:
             self.run_lease(group, lease, length_s, now)
+            self._note_change(group, key.seq)
 
     def _return(self, group: Group, lease: Lease, attempts: int) -> None:
         lease.leave_queue()
@@ -349,7 +350,7 @@ class QueueCore:
                 yield HistoryCleared(group.topic.id, group.id, seq)
 
     def _lease_record(self, group: Group, lease: Lease, now: float, wall: float) -> HistorySet:
-        key, left_s = lease.key, lease.deadline - now
+        key, left_s = lease.key, max(0.0, lease.deadline - now)
         return HistorySet(
             key.incarnation, group.id, key.seq, lease.attempt, key.epoch, key.number, wall + left_s, left_s
         )

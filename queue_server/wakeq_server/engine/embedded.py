@@ -2,8 +2,8 @@
 
 Every call has the same three steps. It asks the core, which changes its state and says what must be written
 (`core.transactions`). Where the store keeps anything, it waits for the batch that holds its transaction. Then
-`_act` deals what has become deliverable to whoever is parked. In memory the second step is empty and a whole
-publish, waking included, is one synchronous stretch.
+`_act` has what became deliverable dealt to whoever is parked (`engine.dealing`). In memory the second step is empty,
+and a whole publish, waking included, is one synchronous stretch.
 
 One timer runs, for the earliest deadline the core knows of; without leases and delays none does.
 """
@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 import anyio
 import anyio.to_thread
 
-from wakeq_server.core.leases import Lease
 from wakeq_server.core.model import (
     DEFAULT_GROUP,
     Delivery,
@@ -30,14 +29,11 @@ from wakeq_server.core.queue import Effects, QueueCore
 from wakeq_server.core.restore import restore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.core.transactions import Transaction
-from wakeq_server.engine.base import Attend
 from wakeq_server.engine.commits import GroupCommit
+from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
 from wakeq_server.engine.holding import Holding
-from wakeq_server.engine.parking import Parked, Parking
 from wakeq_server.engine.stats import Stats
 from wakeq_server.errors import (
-    ConsumerGone,
-    Draining,
     GroupNotFound,
     StorageError,
     TopicFull,
@@ -58,13 +54,12 @@ class EmbeddedEngine:
         """``timer`` is for statistics alone: uvloop's own clock, which deadlines go by, has steps of 1 ms."""
         self._stats = Stats()
         self._timer = timer
+        self._dealer = Dealer(core, self._stats, wall, timer, self._act)
         self.core = core
         self._store = store
         self._wall = wall
         self._commits = GroupCommit(store, core, wall, self._applied)
-        self._parkings: dict[Group, Parking] = {}
         self._holding = Holding()
-        self._draining = False
         self._ticks_at = _NEVER
         self._sooner = anyio.Event()
         self._unleased = anyio.Event()
@@ -157,82 +152,14 @@ class EmbeddedEngine:
 
     async def subscribe(
         self, topic: str, *, group: str = DEFAULT_GROUP, lease_s: float | None = None, prefetch: int | None = None
-    ) -> "EmbeddedSubscription":
+    ) -> EmbeddedSubscription:
         """See `Engine`."""
         found = self.core.topic(topic).groups.get(group)
         if found is None:
             raise GroupNotFound(topic, group)
-        return EmbeddedSubscription(self, found, lease_s, prefetch)
+        return EmbeddedSubscription(self._dealer, found, self._acknowledge, lease_s=lease_s, prefetch=prefetch)
 
-    def claim(self, subscription: "EmbeddedSubscription", limit: int) -> list[Delivery]:
-        """Lease what is READY, up to ``limit``."""
-        group = subscription.group
-        if not group.ready:
-            return []
-        now = anyio.current_time()
-        leases = [lease for _ in range(limit) if (lease := self._claim_one(subscription, now)) is not None]
-        self._watch_history_and_clock()
-        return self._delivered(group, leases, now)
-
-    def _claim_one(self, subscription: "EmbeddedSubscription", now: float) -> Lease | None:
-        lease = self.core.claim(subscription.group, subscription.lease_s, now, subscription.owner)
-        if lease is not None and subscription.owner is not None:
-            subscription.in_flight[lease.key.number] = lease
-        return lease
-
-    def _delivered(self, group: Group, leases: Sequence[Lease], now: float) -> list[Delivery]:
-        self._stats.delivered += len(leases)
-        wall = self._wall()
-        return [self.core.delivery(group, lease, now, wall) for lease in leases]
-
-    async def park(
-        self, subscription: "EmbeddedSubscription", limit: int, wait_s: float, attend: Attend | None
-    ) -> list[Delivery]:
-        """Wait for messages, in line."""
-        group = subscription.group
-        parked = Parked(subscription, limit, anyio.current_time() + wait_s)
-        subscription.parked = parked
-        if parked.room > 0:
-            self._parkings.setdefault(group, Parking()).join(parked)
-        hung_up = False
-        try:
-            with parked.scope:
-                await (anyio.sleep_forever() if attend is None else attend())
-                hung_up = True
-        except BaseException:
-            self._leave(parked, undo=True)
-            raise
-        self._leave(parked, undo=hung_up)
-        if hung_up:
-            raise ConsumerGone
-        if parked.error is not None:
-            raise parked.error
-        if not parked.handed:
-            return []
-        self._stats.wake_s.observe(self._timer() - parked.handed_at)
-        return self._delivered(group, parked.handed, anyio.current_time())
-
-    def _leave(self, parked: Parked, *, undo: bool) -> None:
-        subscription = parked.subscription
-        subscription.parked = None
-        parking = self._parkings.get(subscription.group)
-        if parking is not None:
-            parking.leave(parked)
-            if not parking:
-                del self._parkings[subscription.group]
-        if undo:
-            for lease in parked.handed:
-                self.core.undo(subscription.group, lease.key)
-            self._act()
-
-    def release(self, group: Group, deliveries: Sequence[Delivery]) -> None:
-        """Undo leases whose messages never reached their consumer."""
-        self._stats.undone += len(deliveries)
-        for delivery in deliveries:
-            self.core.undo(group, delivery.lease)
-        self._act()
-
-    def acknowledge(self, group: Group, deliveries: Sequence[Delivery]) -> None:
+    def _acknowledge(self, group: Group, deliveries: Sequence[Delivery]) -> None:
         """Ack leases, durable with the next commit."""
         transaction = self.core.acknowledge(group, [delivery.lease for delivery in deliveries], self._wall())
         if not transaction:
@@ -243,15 +170,6 @@ class EmbeddedEngine:
         else:
             transaction.commit(anyio.current_time())
             self._act()
-
-    def abandon(self, subscription: "EmbeddedSubscription", grace_s: float) -> None:
-        """A consumer with leases is gone: nobody is told of their ends any more, and they end soon."""
-        now = anyio.current_time()
-        for lease in list(subscription.in_flight.values()):
-            lease.owner = None
-            self.core.shorten(subscription.group, lease.key, grace_s, now)
-        subscription.in_flight.clear()
-        self._watch_history_and_clock()
 
     # Settle
 
@@ -280,18 +198,15 @@ class EmbeddedEngine:
     @property
     def draining(self) -> bool:
         """See `Engine`."""
-        return self._draining
+        return self._dealer.draining
 
     def parked(self) -> int:
         """See `Engine`."""
-        return sum(len(parking) for parking in self._parkings.values())
+        return self._dealer.parked()
 
     def drain(self) -> None:
         """See `Engine`."""
-        self._draining = True
-        for parking in self._parkings.values():
-            for parked in parking.everyone():
-                parked.wake()
+        self._dealer.drain()
 
     # What decisions mean for others
 
@@ -318,48 +233,14 @@ class EmbeddedEngine:
                 if lease.owner is not None:
                     lease.owner.lease_ended(lease)
             for topic in effects.topics_gone:
-                self._tell_gone(topic)
+                self._dealer.tell_gone(topic)
             for topic in effects.roomier:
                 self._holding.wake(topic)
             for group in effects.deliverable:
-                self._deal(group)
+                self._dealer.deal(group)
         self._watch_history_and_clock()
         if not self.core.leased:
             self._unleased.set()
-
-    def _deal(self, group: Group) -> None:
-        """k messages wake at most k consumers, longest parked first; they get one each in turn, until out."""
-        parking = self._parkings.get(group)
-        if not parking or self._draining:
-            return
-        now = anyio.current_time()
-        lucky = parking.first(group.ready)
-        turn = lucky
-        while turn and group.ready:
-            turn = [parked for parked in turn if self._hand(parked, now) and parked.room > 0]
-        for parked in lucky:
-            parked.handed_at = self._timer()
-            parked.wake()
-
-    def _hand(self, parked: Parked, now: float) -> bool:
-        lease = self._claim_one(parked.subscription, now)
-        if lease is not None:
-            parked.handed.append(lease)
-        return lease is not None
-
-    def made_room(self, subscription: "EmbeddedSubscription") -> None:
-        """A parked consumer may take more than it could: it stands in line again."""
-        parked = subscription.parked
-        if parked is not None and not parked.handed and parked.room > 0:
-            self._parkings.setdefault(subscription.group, Parking()).join(parked)
-            self.core.effects.deliverable[subscription.group] = None
-
-    def _tell_gone(self, topic: Topic) -> None:
-        for group in topic.groups.values():
-            parking = self._parkings.pop(group, None)
-            for parked in parking.everyone() if parking else ():
-                parked.error = TopicNotFound(topic.name)
-                parked.wake()
 
     # Time
 
@@ -392,55 +273,6 @@ class EmbeddedEngine:
                 tasks.cancel_scope.cancel()
         if self._store.durable:
             await self._commits.flush()
-
-
-class EmbeddedSubscription:
-    """See `Subscription`."""
-
-    __slots__ = ("engine", "group", "in_flight", "lease_s", "owner", "parked", "prefetch")
-
-    def __init__(self, engine: EmbeddedEngine, group: Group, lease_s: float | None, prefetch: int | None) -> None:
-        self.engine = engine
-        self.group = group
-        self.lease_s = lease_s
-        self.prefetch = prefetch
-        # Only a consumer whose leases are counted hears of their ends.
-        self.owner = None if prefetch is None else self
-        self.in_flight: dict[int, Lease] = {}
-        self.parked: Parked | None = None
-
-    def room(self, limit: int) -> int:
-        """How many of ``limit`` more messages the prefetch leaves."""
-        return limit if self.prefetch is None else min(limit, self.prefetch - len(self.in_flight))
-
-    def lease_ended(self, lease: Lease) -> None:
-        """One of the counted leases has ended."""
-        self.in_flight.pop(lease.key.number, None)
-        self.engine.made_room(self)
-
-    async def take(self, limit: int, wait_s: float, attend: Attend | None = None) -> list[Delivery]:
-        """See `Subscription`."""
-        engine = self.engine
-        if self.group.topic.gone:
-            raise TopicNotFound(self.group.topic.name)
-        if engine.draining:
-            raise Draining
-        deliveries = engine.claim(self, self.room(limit))
-        if deliveries or wait_s <= 0:
-            return deliveries
-        return await engine.park(self, limit, wait_s, attend)
-
-    def release(self, deliveries: Sequence[Delivery]) -> None:
-        """See `Subscription`."""
-        self.engine.release(self.group, deliveries)
-
-    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """See `Subscription`."""
-        self.engine.acknowledge(self.group, deliveries)
-
-    def close(self, grace_s: float) -> None:
-        """See `Subscription`."""
-        self.engine.abandon(self, grace_s)
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from wakeq_server.core.leases import Lease
 from wakeq_server.errors import QueueError
 
 if TYPE_CHECKING:
-    from wakeq_server.engine.embedded import EmbeddedSubscription
+    from wakeq_server.engine.dealing import EmbeddedSubscription
 
 
 class Parked:

@@ -1,0 +1,228 @@
+"""Who gets which message: claims of what is ready, parked consumers, and dealing to them.
+
+A message that becomes ready while anybody is parked is dealt at that moment, so a claim that finds one ready
+overtakes nobody.
+"""
+
+from collections.abc import Callable, Sequence
+
+import anyio
+
+from wakeq_server.core.leases import Lease
+from wakeq_server.core.model import Delivery, LeaseKey
+from wakeq_server.core.queue import QueueCore
+from wakeq_server.core.topic import Group, Topic
+from wakeq_server.engine.base import Attend
+from wakeq_server.engine.parking import Parked, Parking
+from wakeq_server.engine.stats import Stats
+from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
+
+
+class Dealer:
+    """The lines of parked consumers, and what is handed out past and to them."""
+
+    def __init__(
+        self,
+        core: QueueCore,
+        stats: Stats,
+        wall: Callable[[], float],
+        timer: Callable[[], float],
+        act: Callable[[], None],
+    ) -> None:
+        """``act`` deals with the core's effects; it is called after every change made here."""
+        self.draining = False
+        self._core = core
+        self._stats = stats
+        self._wall = wall
+        self._timer = timer
+        self._act = act
+        self._parkings: dict[Group, Parking] = {}
+
+    # Taking
+
+    def claim(self, subscription: "EmbeddedSubscription", limit: int) -> list[Delivery]:
+        """Lease what is READY, up to ``limit``."""
+        group = subscription.group
+        if not group.ready:
+            return []
+        now = anyio.current_time()
+        leases = [lease for _ in range(limit) if (lease := self._claim_one(subscription, now)) is not None]
+        self._act()
+        return self._delivered(group, leases, now)
+
+    def _claim_one(self, subscription: "EmbeddedSubscription", now: float) -> Lease | None:
+        lease = self._core.claim(subscription.group, subscription.lease_s, now, subscription.owner)
+        if lease is not None and subscription.owner is not None:
+            subscription.in_flight[lease] = None
+        return lease
+
+    def _delivered(self, group: Group, leases: Sequence[Lease], now: float) -> list[Delivery]:
+        self._stats.delivered += len(leases)
+        wall = self._wall()
+        return [self._core.delivery(group, lease, now, wall) for lease in leases]
+
+    async def park(
+        self, subscription: "EmbeddedSubscription", limit: int, wait_s: float, attend: Attend | None
+    ) -> list[Delivery]:
+        """Wait for messages, in line."""
+        parked = Parked(subscription, limit, anyio.current_time() + wait_s)
+        subscription.parked = parked
+        if parked.room > 0:
+            self._parkings.setdefault(subscription.group, Parking()).join(parked)
+        hung_up = False
+        try:
+            with parked.scope:
+                await (anyio.sleep_forever() if attend is None else attend())
+                hung_up = True
+        except BaseException:
+            self._leave(parked, undo=True)
+            raise
+        self._leave(parked, undo=hung_up)
+        if hung_up:
+            raise ConsumerGone
+        if parked.error is not None:
+            raise parked.error
+        if not parked.handed:
+            return []
+        self._stats.wake_s.observe(self._timer() - parked.handed_at)
+        return self._delivered(subscription.group, parked.handed, anyio.current_time())
+
+    def _leave(self, parked: Parked, *, undo: bool) -> None:
+        subscription = parked.subscription
+        subscription.parked = None
+        parking = self._parkings.get(subscription.group)
+        if parking is not None:
+            parking.leave(parked)
+            if not parking:
+                del self._parkings[subscription.group]
+        if undo:
+            self._undo(subscription.group, [lease.key for lease in parked.handed])
+
+    # Giving back
+
+    def release(self, group: Group, deliveries: Sequence[Delivery]) -> None:
+        """Undo leases whose messages never reached their consumer."""
+        self._undo(group, [delivery.lease for delivery in deliveries])
+
+    def _undo(self, group: Group, keys: Sequence[LeaseKey]) -> None:
+        self._stats.undone += len(keys)
+        for key in keys:
+            self._core.undo(group, key)
+        self._act()
+
+    def abandon(self, subscription: "EmbeddedSubscription", grace_s: float) -> None:
+        """A consumer with leases is gone: nobody is told of their ends any more, and they end soon."""
+        now = anyio.current_time()
+        for lease in subscription.in_flight:
+            lease.owner = None
+            self._core.shorten(subscription.group, lease.key, grace_s, now)
+        subscription.in_flight.clear()
+        self._act()
+
+    # Dealing
+
+    def deal(self, group: Group) -> None:
+        """k messages wake at most k consumers, longest parked first; they get one each in turn, until out."""
+        parking = self._parkings.get(group)
+        if not parking or self.draining:
+            return
+        now = anyio.current_time()
+        lucky = parking.first(group.ready)
+        turn = lucky
+        while turn and group.ready:
+            turn = [parked for parked in turn if self._hand(parked, now) and parked.room > 0]
+        for parked in lucky:
+            parked.handed_at = self._timer()
+            parked.wake()
+
+    def _hand(self, parked: Parked, now: float) -> bool:
+        lease = self._claim_one(parked.subscription, now)
+        if lease is not None:
+            parked.handed.append(lease)
+        return lease is not None
+
+    def made_room(self, subscription: "EmbeddedSubscription") -> None:
+        """A parked consumer may take more than it could: it stands in line again."""
+        parked = subscription.parked
+        if parked is not None and not parked.handed and parked.room > 0:
+            self._parkings.setdefault(subscription.group, Parking()).join(parked)
+            self._core.effects.deliverable[subscription.group] = None
+
+    # Everybody
+
+    def parked(self) -> int:
+        """How many stand in line."""
+        return sum(len(parking) for parking in self._parkings.values())
+
+    def tell_gone(self, topic: Topic) -> None:
+        """A topic was deleted: wake everybody who is parked there."""
+        for group in topic.groups.values():
+            parking = self._parkings.pop(group, None)
+            for parked in parking.everyone() if parking else ():
+                parked.error = TopicNotFound(topic.name)
+                parked.wake()
+
+    def drain(self) -> None:
+        """Hand out nothing more: wake everybody, with nothing."""
+        self.draining = True
+        for parking in list(self._parkings.values()):
+            for parked in parking.everyone():
+                parked.wake()
+
+
+class EmbeddedSubscription:
+    """See `Subscription`."""
+
+    __slots__ = ("_acknowledge", "dealer", "group", "in_flight", "lease_s", "owner", "parked", "prefetch")
+
+    def __init__(
+        self,
+        dealer: Dealer,
+        group: Group,
+        acknowledge: Callable[[Group, Sequence[Delivery]], None],
+        *,
+        lease_s: float | None,
+        prefetch: int | None,
+    ) -> None:
+        self.dealer = dealer
+        self.group = group
+        self.lease_s = lease_s
+        self.prefetch = prefetch
+        # Only a consumer whose leases are counted hears of their ends.
+        self.owner = None if prefetch is None else self
+        self.in_flight: dict[Lease, None] = {}
+        self.parked: Parked | None = None
+        self._acknowledge = acknowledge
+
+    def room(self, limit: int) -> int:
+        """How many of ``limit`` more messages the prefetch leaves."""
+        return limit if self.prefetch is None else min(limit, self.prefetch - len(self.in_flight))
+
+    def lease_ended(self, lease: Lease) -> None:
+        """One of the counted leases has ended."""
+        self.in_flight.pop(lease, None)
+        self.dealer.made_room(self)
+
+    async def take(self, limit: int, wait_s: float, attend: Attend | None = None) -> list[Delivery]:
+        """See `Subscription`."""
+        if self.group.topic.gone:
+            raise TopicNotFound(self.group.topic.name)
+        if self.dealer.draining:
+            raise Draining
+        deliveries = self.dealer.claim(self, self.room(limit))
+        if deliveries or wait_s <= 0:
+            return deliveries
+        return await self.dealer.park(self, limit, wait_s, attend)
+
+    def release(self, deliveries: Sequence[Delivery]) -> None:
+        """See `Subscription`."""
+        self.dealer.release(self.group, deliveries)
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """See `Subscription`."""
+        self._acknowledge(self.group, deliveries)
+
+    def close(self, grace_s: float) -> None:
+        """See `Subscription`."""
+        if self.in_flight:
+            self.dealer.abandon(self, grace_s)

@@ -1,0 +1,1 @@
+"""Unmodified llama_deploy clients and deployments on wakeq's queue server."""

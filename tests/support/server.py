@@ -1,0 +1,86 @@
+"""A real queue server in a process of its own, for tests over sockets."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+START_S = 20.0
+STOP_S = 20.0
+
+
+class ServerProcess:
+    """`wakeq serve` as somebody else would start it. Its log is read all the while, so that it never blocks."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "wakeq", "serve", "--log-format", "json", *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log: list[dict[str, object]] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.url = str(self.wait_for("listening")["url"])
+        parts = urlsplit(self.url)
+        self.host, self.port = str(parts.hostname), int(parts.port or 0)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._changed:
+                self.log.append(json.loads(line) if line.startswith("{") else {"event": "raw", "text": line.rstrip()})
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def events(self, name: str) -> list[dict[str, object]]:
+        """What has been logged under that name so far."""
+        with self._changed:
+            return [line for line in self.log if line["event"] == name]
+
+    def wait_for(self, name: str) -> dict[str, object]:
+        """The first log line of that name. Raises AssertionError if the process ends without one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or any(line["event"] == name for line in self.log), START_S)
+            for line in self.log:
+                if line["event"] == name:
+                    return line
+        raise AssertionError(f"no {name!r} in the server's log: {self.log}")
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to write anything."""
+        self.process.kill()
+        self.wait()
+
+    def wait(self) -> int:
+        """The exit code, once it has ended."""
+        code = self.process.wait(STOP_S)
+        self._reader.join(STOP_S)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return code
+
+
+@contextmanager
+def start_server(data: Path, *arguments: str, durability: str = "memory", port: int = 0) -> Iterator[ServerProcess]:
+    """A server on a free port, ended on the way out whatever happens."""
+    server = ServerProcess(["--port", str(port), "--data", str(data), "--durability", durability, *arguments])
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.kill()

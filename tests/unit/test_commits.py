@@ -1,0 +1,283 @@
+"""Group commit and what waits for it, with a store that blocks and fails when told to."""
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from anyio import wait_all_tasks_blocked
+
+from tests.support.stores import KeepingStore
+from wakeq_server.core.model import DEFAULT_GROUP, NewMessage, Settle, TopicConfig
+from wakeq_server.engine.embedded import EmbeddedEngine, open_engine
+from wakeq_server.errors import StorageError, StorageFailed, StorageFull, TopicFull, TopicNotFound
+
+pytestmark = pytest.mark.anyio
+X = NewMessage(b"x")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Disk(KeepingStore):
+    """A store whose next commits wait at a gate, or fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.arrived = threading.Event()
+        self.failures: list[StorageError] = []
+        self.before_commit = self._before_commit
+
+    def _before_commit(self) -> StorageError | None:
+        self.arrived.set()
+        assert self.gate.wait(10), "nobody opened the gate"
+        return self.failures.pop(0) if self.failures else None
+
+    async def block(self) -> None:
+        """From now on commits wait."""
+        self.gate.clear()
+        self.arrived.clear()
+
+    async def reached(self) -> None:
+        """Wait until the writer stands at the gate."""
+        assert await anyio.to_thread.run_sync(self.arrived.wait, 10)
+
+
+@asynccontextmanager
+async def an_engine(disk: KeepingStore, config: TopicConfig | None = None) -> AsyncIterator[EmbeddedEngine]:
+    async with open_engine(disk, lambda: 1000.0, lambda: 0.0) as engine:
+        await engine.create_topic("t", config or TopicConfig())
+        yield engine
+
+
+def ready(engine: EmbeddedEngine) -> int:
+    return engine.core.topic("t").groups[DEFAULT_GROUP].ready
+
+
+async def test_a_message_shows_only_when_it_is_durable() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine, anyio.create_task_group() as tasks:
+        await disk.block()
+        tasks.start_soon(engine.publish, "t", [X])
+        await disk.reached()
+        assert ready(engine) == 0
+        disk.gate.set()
+    assert list(disk.messages) == [(1, 1)]
+
+
+async def test_everybody_who_waits_meanwhile_shares_the_next_commit() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        before = disk.commits
+        async with anyio.create_task_group() as tasks:
+            await disk.block()
+            tasks.start_soon(engine.publish, "t", [X])
+            await disk.reached()
+            for _ in range(50):
+                tasks.start_soon(engine.publish, "t", [X])
+            await wait_all_tasks_blocked()
+            disk.gate.set()
+        assert disk.commits - before == 2
+        assert ready(engine) == 51
+
+
+async def test_a_failed_commit_leaves_no_trace() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        disk.failures = [StorageFull("full")]
+        with pytest.raises(StorageFull):
+            await engine.publish("t", [X])
+        info = await engine.describe_topic("t")
+        assert (ready(engine), info.messages, info.bytes) == (0, 0, 0)
+        published = await engine.publish("t", [X])
+        assert published.first_seq == 2, "a seq was used twice"
+        assert ready(engine) == 1
+
+
+async def test_a_failed_batch_is_tried_request_by_request() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        outcomes: list[str] = []
+
+        async def publish() -> None:
+            try:
+                await engine.publish("t", [X])
+                outcomes.append("ok")
+            except StorageFailed:
+                outcomes.append("failed")
+
+        async with anyio.create_task_group() as tasks:
+            await disk.block()
+            tasks.start_soon(engine.publish, "t", [X])
+            await disk.reached()
+            for _ in range(3):
+                tasks.start_soon(publish)
+            await wait_all_tasks_blocked()
+            # The batch of three, then the second of its requests by itself.
+            disk.before_commit = iter([StorageFailed("bad row"), None, StorageFailed("bad row"), None]).__next__
+            disk.gate.set()
+        assert sorted(outcomes) == ["failed", "ok", "ok"]
+        assert [seq for _, seq in disk.messages] == [1, 2, 4]
+
+
+async def test_a_publisher_that_gives_up_cancels_only_its_waiting() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        async with anyio.create_task_group() as tasks:
+            await disk.block()
+            tasks.start_soon(engine.publish, "t", [X])
+            await disk.reached()
+            tasks.cancel_scope.cancel()
+        disk.gate.set()
+        await engine.publish("t", [X])
+        assert ready(engine) == 2
+
+
+async def test_a_settle_that_gives_up_is_settled_all_the_same() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        await engine.publish("t", [X])
+        (held,) = await (await engine.subscribe("t")).take(1, 0.0)
+        async with anyio.create_task_group() as tasks:
+            await disk.block()
+            tasks.start_soon(engine.settle, "t", [Settle("ack", held.lease.encode())])
+            await disk.reached()
+            tasks.cancel_scope.cancel()
+        disk.gate.set()
+        await engine.publish("t", [X])
+        assert [seq for _, seq in disk.messages] == [2]
+
+
+async def test_a_failed_settle_leaves_the_lease_as_it_was() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        await engine.publish("t", [X])
+        (held,) = await (await engine.subscribe("t")).take(1, 0.0)
+        lines = [Settle("ack", held.lease.encode())]
+        # The batch, then what rode along in it, then the settle by itself.
+        disk.failures = [StorageFailed("disk")] * 3
+        with pytest.raises(StorageFailed):
+            await engine.settle("t", lines)
+        assert [result.status for result in await engine.settle("t", lines)] == ["ok"]
+        assert disk.messages == {}
+
+
+async def test_a_repeated_settle_waits_for_the_first() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine, anyio.create_task_group() as tasks:
+        await engine.publish("t", [X])
+        (held,) = await (await engine.subscribe("t")).take(1, 0.0)
+        answers: list[str] = []
+
+        async def ack() -> None:
+            results = await engine.settle("t", [Settle("ack", held.lease.encode())])
+            answers.extend(result.status for result in results)
+
+        await disk.block()
+        tasks.start_soon(ack)
+        await disk.reached()
+        tasks.start_soon(ack)
+        await wait_all_tasks_blocked()
+        assert answers == []
+        disk.gate.set()
+        await wait_all_tasks_blocked()
+    assert answers == ["ok", "ok"]
+
+
+async def test_leases_nobody_waits_for_ride_along_by_themselves() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        await engine.publish("t", [X])
+        (held,) = await (await engine.subscribe("t")).take(1, 0.0)
+        await disk.block()
+        await disk.reached()
+        disk.gate.set()
+        await engine.publish("t", [X])
+        assert disk.histories[1, 0, 1].number == held.lease.number
+
+
+async def test_a_topic_that_failed_to_be_made_is_not_there() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        disk.failures = [StorageFull("full")]
+        with pytest.raises(StorageFull):
+            await engine.create_topic("u", TopicConfig())
+        with pytest.raises(TopicNotFound):
+            await engine.topic_config("u")
+        assert await engine.create_topic("u", TopicConfig())
+
+
+async def test_a_topic_made_while_its_namesake_goes_is_another() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        await engine.publish("t", [X])
+        async with anyio.create_task_group() as tasks:
+            await disk.block()
+            tasks.start_soon(engine.delete_topic, "t")
+            await disk.reached()
+            tasks.start_soon(engine.create_topic, "t", TopicConfig())
+            await wait_all_tasks_blocked()
+            disk.gate.set()
+        assert ready(engine) == 0
+        assert [row.name for row in disk.topics.values()] == ["t"]
+        assert disk.messages == {}
+
+
+async def test_everything_submitted_is_written_before_the_engine_closes() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        await engine.publish("t", [X])
+        subscription = await engine.subscribe("t")
+        subscription.acknowledge(await subscription.take(1, 0.0))
+    assert disk.messages == {}
+
+
+async def test_room_wakes_one_held_publisher_after_the_other() -> None:
+    disk = Disk()
+    async with an_engine(disk, TopicConfig(max_messages=1)) as engine:
+        await engine.publish("t", [X])
+        with pytest.raises(TopicFull):
+            await engine.publish("t", [X])
+        order: list[int] = []
+
+        async def publish(number: int) -> None:
+            await engine.publish("t", [X], 60.0)
+            order.append(number)
+
+        async with anyio.create_task_group() as tasks:
+            for number in (1, 2, 3):
+                tasks.start_soon(publish, number)
+                await wait_all_tasks_blocked()
+            subscription = await engine.subscribe("t")
+            for _ in range(3):
+                (held,) = await subscription.take(1, 60.0)
+                await engine.settle("t", [Settle("ack", held.lease.encode())])
+        assert order == [1, 2, 3]
+
+
+async def test_a_held_publisher_gets_in_when_storage_recovers() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        disk.failures = [StorageFull("full")]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(engine.publish, "t", [X], 60.0)
+            await wait_all_tasks_blocked()
+            await engine.create_topic("u", TopicConfig())
+        assert ready(engine) == 1
+
+
+async def test_one_that_can_not_be_stored_does_not_end_the_writer() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        disk.before_commit = iter([None]).__next__
+        await engine.publish("t", [X])
+        with pytest.raises(StorageFailed):
+            await engine.publish("t", [X])
+        disk.before_commit = lambda: None
+        await engine.publish("t", [X])
+        assert ready(engine) == 2

@@ -1,0 +1,119 @@
+"""Who may import whom (docs/architecture.md). The imports are read, not run."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("client", "queue_server", "control_plane", "benchmarks")
+OURS = ("wakeq", "wakeq_server", "wakeq_control", "wakeq_bench")
+
+# By layer: what of our own it may import, and which libraries. A longer name wins over a shorter one.
+LAYERS: dict[str, tuple[set[str], set[str]]] = {
+    "wakeq_server.core": ({"wakeq_server.core", "wakeq_server.errors"}, set()),
+    "wakeq_server.errors": (set(), set()),
+    "wakeq_server.settings": (set(), {"platformdirs", "pydantic", "pydantic_settings"}),
+    "wakeq_server.engine": (
+        {"wakeq_server.core", "wakeq_server.engine", "wakeq_server.store.base", "wakeq_server.errors"},
+        {"anyio"},
+    ),
+    "wakeq_server.store": ({"wakeq_server.core.model", "wakeq_server.store", "wakeq_server.errors"}, set()),
+    "wakeq_server.http": (
+        {
+            "wakeq_server.core.model",
+            "wakeq_server.engine.base",
+            "wakeq_server.engine.stats",
+            "wakeq_server.errors",
+            "wakeq_server.http",
+            "wakeq_server.settings",
+        },
+        {"anyio", "orjson", "prometheus_client", "pydantic", "structlog", "yaml"},
+    ),
+    "wakeq_server": ({"wakeq_server", "wakeq"}, {"anyio", "pydantic", "structlog", "typer", "uvicorn", "uvloop"}),
+    "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson", "typer"}),
+    "wakeq_control": ({"wakeq", "wakeq_control"}, set()),
+    "wakeq_bench": (
+        {"wakeq", "wakeq_bench"},
+        {"anyio", "httpx", "orjson", "platformdirs", "psutil", "rich", "typer", "uvicorn"},
+    ),
+}
+CLOCKS = {"time", "random", "datetime", "asyncio", "threading"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            # Scripts of another environment's Python are data here.
+            if "scripts" not in parts:
+                yield ".".join(part for part in parts if part != "__init__"), path
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, prefixes: set[str]) -> bool:
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+def layer_of(module: str) -> str:
+    return max((layer for layer in LAYERS if within(module, {layer})), key=len)
+
+
+def offences(module: str, path: Path) -> Iterator[str]:
+    own, libraries = LAYERS[layer_of(module)]
+    names = set(imported(path))
+    # `from package import module` names both; the longer name says what is meant.
+    names = {name for name in names if not any(other.startswith(name + ".") for other in names)}
+    for name in sorted(names):
+        top = name.partition(".")[0]
+        if top in OURS:
+            if not within(name, own):
+                yield name
+        elif top not in sys.stdlib_module_names and top not in libraries:
+            yield name
+
+
+ALL = list(modules())
+
+
+@pytest.mark.parametrize(("module", "path"), ALL, ids=[name for name, _ in ALL])
+def test_imports_only_what_its_layer_may(module: str, path: Path) -> None:
+    assert list(offences(module, path)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [pair for pair in ALL if within(pair[0], {"wakeq_server.core"})],
+    ids=lambda value: str(value)[-30:],
+)
+def test_core_has_no_clock_and_does_not_wait(module: str, path: Path) -> None:
+    assert not CLOCKS & {name.partition(".")[0] for name in imported(path)}
+    assert not [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Await | ast.AsyncFunctionDef)
+    ]
+
+
+def test_only_the_composition_root_makes_stores_and_engines() -> None:
+    makers = {"wakeq_server.engine.embedded", "wakeq_server.store.sqlite", "wakeq_server.store.memory"}
+    users = {
+        module
+        for module, path in ALL
+        if layer_of(module) == "wakeq_server" and any(within(name, makers) for name in imported(path))
+    }
+    assert users == {"wakeq_server.app"}
+
+
+def test_it_can_fail(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.py"
+    bad.write_text("import anyio\nfrom wakeq_server.engine import embedded\n")
+    assert list(offences("wakeq_server.core.bad", bad)) == ["anyio", "wakeq_server.engine.embedded"]
