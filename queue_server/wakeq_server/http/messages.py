@@ -139,22 +139,26 @@ class Messages:
         """`GET /messages/{topic}`: one message's body, or `null` when none has come."""
         query = params.receive_query(scope["query_string"]) if scope["query_string"] else params.DEFAULT_RECEIVE
         config = await self.config(topic)
-        legacy = config.schema == "queue_message"
         wait_s = query.wait
         if wait_s is None and b"prefer" in headers:
             wait_s = params.prefer_wait(headers[b"prefer"])
         subscription = await self.engine.subscribe(topic, group=query.group)
         answer = LegacyAnswer(subscription, connection(scope), receive, send)
-        if wait_s is not None:
-            await answer.give(early(wait_s), empty=NULL if legacy else NOTHING)
-        elif not legacy:
-            await answer.give(0.0, empty=NOTHING)
-        elif self._heartbeat_s and scope["http_version"] != "1.0":
-            await answer.give(early(self._legacy_wait_s), empty=NULL, heartbeat_s=self._heartbeat_s)
-        else:
-            await answer.give(early(min(self._legacy_wait_s, SILENT_ANSWER_S)), empty=NULL)
-        if answer.was_empty and not wait_s:
+        park_s, heartbeat_s = self._parking(scope, config, wait_s)
+        empty = NULL if config.schema == "queue_message" else NOTHING
+        await answer.give(early(park_s), empty=empty, heartbeat_s=heartbeat_s)
+        if answer.was_empty and not park_s:
             self._note_poll(scope, topic)
+
+    def _parking(self, scope: Scope, config: TopicConfig, wait_s: float | None) -> tuple[float, float]:
+        """How long a plain GET is parked, and the seconds between its heartbeats, 0 for none."""
+        if wait_s is not None:
+            return wait_s, 0.0
+        if config.schema != "queue_message":
+            return 0.0, 0.0
+        if self._heartbeat_s and scope["http_version"] != "1.0":
+            return self._legacy_wait_s, self._heartbeat_s
+        return min(self._legacy_wait_s, SILENT_ANSWER_S), 0.0
 
     def _note_poll(self, scope: Scope, topic: str) -> None:
         address = scope["client"][0] if scope.get("client") else "unknown"
@@ -235,6 +239,7 @@ class LegacyAnswer:
     async def _deliver(self, deliveries: Sequence[Delivery]) -> None:
         message = deliveries[0].message
         with released_on_failure(self._subscription, deliveries) as delivered:
+            require_open(self._peer)
             if not self._started:
                 headers: Headers = [
                     (b"content-type", (message.content_type or "application/json").encode("latin-1")),
@@ -242,6 +247,8 @@ class LegacyAnswer:
                 ]
                 await self._send({"type": "http.response.start", "status": 200, "headers": headers})
             await self._send({"type": "http.response.body", "body": message.body, "more_body": True})
+            # A send waits for the one before: what the kernel has not taken yet, the client can't have.
+            await self._send({"type": "http.response.body", "body": b"", "more_body": True})
             # In chunks the client doesn't have its answer before the last one: closing now, it has given up.
             delivered.done = await seen_read(None if self._started else self._peer, self._receive)
         if delivered.done:
@@ -265,6 +272,15 @@ class released_on_failure:  # noqa: N801  used as a with statement's verb
             self._subscription.release(self._deliveries)
 
 
+def require_open(peer: Connection | None) -> None:
+    """Raises ConsumerGone where the client is known to be gone: what is written now, nobody reads.
+
+    Must be asked before the first write: who hung up before it has read everything, too.
+    """
+    if peer is not None and peer.gone:
+        raise ConsumerGone
+
+
 async def seen_read(peer: Connection | None, receive: Receive) -> bool:
     """Whether the client has what was just written, as far as can be seen.
 
@@ -281,8 +297,7 @@ async def hand_over(
 ) -> None:
     """Answer a claim; where the client is known to be gone, undo it instead."""
     with released_on_failure(subscription, deliveries) as delivered:
-        if peer is not None and peer.gone:
-            raise ConsumerGone
+        require_open(peer)
         await send_response(send, Response(200, [JSON_TYPE], deliveries_json(deliveries)))
         delivered.done = True
 

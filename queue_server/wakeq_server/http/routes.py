@@ -135,14 +135,24 @@ class App:
             nonlocal status
             status = event.get("status", status)
             await send(event)
-            # An empty answer is what waiting looks like, and no event.
-            if event["type"] == "http.response.body" and not event.get("more_body") and event["body"] != b"null":
+            if event["type"] != "http.response.body" or event.get("more_body"):
+                return
+            if not _is_empty_poll(scope, status, event["body"]):
                 client = scope["client"][0] if scope.get("client") else None
                 self._access_log.info(
                     "request", method=scope["method"], path=scope["path"], status=status, client=client
                 )
 
         return logging_send
+
+
+def _is_empty_poll(scope: Scope, status: int, body: bytes) -> bool:
+    """Whether somebody asked for a message and there was none: what waiting looks like, and no event."""
+    if not scope["path"].startswith(_MESSAGES):
+        return False
+    if scope["method"] == "GET":
+        return status == 204 or body == b"null"
+    return body == b'{"messages":[]}'
 
 
 def _is_legacy_call(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
@@ -157,10 +167,10 @@ def _is_legacy_call(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
 def _redirect(scope: Scope) -> Response | None:
     """A topic's path with a slash at its end goes to the one without, as FastAPI has it."""
     path = scope["path"]
-    topic = path[:-1].removeprefix(_MESSAGES).removeprefix(_TOPICS)
+    topic = path.rstrip("/").removeprefix(_MESSAGES).removeprefix(_TOPICS)
     if not path.startswith((_MESSAGES, _TOPICS)) or not path.endswith("/") or not topic or "/" in topic:
         return None
-    host = dict(scope["headers"]).get(b"host", b"")
+    host = dict(scope["headers"]).get(b"host") or b"%b:%d" % (scope["server"][0].encode(), scope["server"][1])
     query = b"?" + scope["query_string"] if scope["query_string"] else b""
     location = b"%b://%b%b%b" % (scope["scheme"].encode(), host, scope["raw_path"].rstrip(b"/"), query)
     return Response(307, [(b"location", location)], b"")

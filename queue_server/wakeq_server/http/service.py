@@ -3,6 +3,7 @@
 from functools import cache
 from importlib import resources
 
+import anyio.to_thread
 import orjson
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
@@ -85,16 +86,18 @@ class Service:
         registry = CollectorRegistry(auto_describe=False)
         stats = self._engine.stats
         registry.register(QueueCollector(stats, self._engine.parked(), self._polls, infos, self.requests))
-        body = generate_latest(registry) + generate_latest(self._process)
+        # What the operating system says is read from files.
+        body = generate_latest(registry) + await anyio.to_thread.run_sync(generate_latest, self._process)
         return Response(200, [(b"content-type", CONTENT_TYPE)], body)
 
     async def openapi(self) -> Response:
         """`GET /openapi.json`."""
-        return Response(200, [JSON_TYPE], _openapi_json())
+        return Response(200, [JSON_TYPE], await anyio.to_thread.run_sync(_openapi_json))
 
     async def docs(self) -> Response:
         """`GET /docs` and `/redoc`: the same description for people; one page, nothing fetched from elsewhere."""
-        return Response(200, [(b"content-type", b"text/html; charset=utf-8")], _docs_html())
+        page = await anyio.to_thread.run_sync(_docs_html)
+        return Response(200, [(b"content-type", b"text/html; charset=utf-8")], page)
 
 
 def openapi_document() -> dict[str, object]:

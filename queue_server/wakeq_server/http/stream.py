@@ -17,7 +17,7 @@ from wakeq_server.core.model import Delivery, Message
 from wakeq_server.engine.base import Subscription
 from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
 from wakeq_server.http import params
-from wakeq_server.http.messages import Messages, released_on_failure, seen_read
+from wakeq_server.http.messages import Messages, released_on_failure, require_open, seen_read
 from wakeq_server.http.wire import Connection, Receive, Scope, Send, connection, delivery_json, hung_up
 from wakeq_server.settings import STREAM_BLOCKED_S, STREAM_HEARTBEAT_S, STREAM_RETRY_MS
 
@@ -97,13 +97,19 @@ class Stream:
             await self._write(_DRAIN)
             return False
         with released_on_failure(self._subscription, deliveries) as delivered:
+            require_open(self._peer)
             await self._write(b"".join(map(self._frame, deliveries)))
-            delivered.done = self._leased or await seen_read(self._peer, self._receive)
+            delivered.done = self._leased or await self._seen_read()
         if not delivered.done:
             raise ConsumerGone
         if not self._leased:
             self._subscription.acknowledge(deliveries)
         return True
+
+    async def _seen_read(self) -> bool:
+        # A send waits for the one before: what the kernel has not taken yet, the client can't have.
+        await self._write(b"")
+        return await seen_read(self._peer, self._receive)
 
     async def _attend(self) -> None:
         while True:
