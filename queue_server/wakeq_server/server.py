@@ -22,7 +22,8 @@ import anyio
 import structlog
 import uvicorn
 import uvicorn.server
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from wakeq_server.app import open_app
 from wakeq_server.engine.base import Engine
@@ -61,12 +62,18 @@ class _Protocol(HttpToolsProtocol):
     not 64 KB later, and what wasn't sent can be undone.
     """
 
-    read_whole = False
+    _had_read_whole = False
+    _answering: RequestResponseCycle | None = None
 
     @property
     def gone(self) -> bool:
-        """Whether the connection is known to be closed."""
-        return self.transport.is_closing()
+        """Whether the client has closed the connection: the kernel knows before the loop does."""
+        return self.transport.is_closing() or _tcp_state(self._socket()) not in (None, _TCP_ESTABLISHED)
+
+    @property
+    def read_whole(self) -> bool:
+        """Whether it did so after reading every byte that was sent."""
+        return self._had_read_whole if self.transport.is_closing() else self._has_read_whole()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -76,29 +83,53 @@ class _Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["state"] = {"connection": self}
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # uvicorn tells the request that came last. With pipelining that is not the one that is parked.
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+
     def eof_received(self) -> None:
-        self.read_whole = self.transport.get_write_buffer_size() == 0 and _peer_has_read(
-            self.transport.get_extra_info("socket")
-        )
+        self._had_read_whole = self._has_read_whole()
+
+    def _has_read_whole(self) -> bool:
+        return self.transport.get_write_buffer_size() == 0 and _peer_has_read(self._socket())
+
+    def _socket(self) -> socket.socket:
+        found: socket.socket = self.transport.get_extra_info("socket")
+        return found
 
 
+_TCP_ESTABLISHED = 1
 _TCP_CLOSE_WAIT = 8
 
 
+def _tcp_state(sock: socket.socket) -> int | None:
+    """The connection's state; None where the system doesn't tell."""
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] if hasattr(socket, "TCP_INFO") else None
+    except OSError:
+        return None
+
+
 def _peer_has_read(sock: socket.socket) -> bool:
-    """Whether a peer that has just closed its side had read every byte sent to it.
+    """Whether a peer that has closed its side had read every byte sent to it.
 
     TCP knows: who closes a socket with unread bytes, or gets bytes after closing it, answers with a reset; and bytes
     sent to one who closed before are not acknowledged. A clean end with nothing outstanding is a satisfied client.
     """
+    if _tcp_state(sock) not in (None, _TCP_CLOSE_WAIT):
+        return False
     try:
         outstanding = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        if outstanding or sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            return False
-        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] if hasattr(socket, "TCP_INFO") else None
+        return not outstanding and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     except OSError:
         return False
-    return state in (None, _TCP_CLOSE_WAIT)
 
 
 class _Server(uvicorn.Server):

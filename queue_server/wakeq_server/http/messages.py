@@ -62,7 +62,6 @@ LEGACY_CONFIG = TopicConfig(schema="queue_message")
 """Of topics that are made by llama_deploy's call, or by being named."""
 
 NULL = Response(200, [JSON_TYPE], b"null")
-NULL_LAST = Response(200, [JSON_TYPE, (b"connection", b"close")], b"null")
 NOTHING = Response(204, [], b"")
 
 _log = structlog.get_logger("wakeq.server")
@@ -143,7 +142,7 @@ class Messages:
         if wait_s is None and b"prefer" in headers:
             wait_s = params.prefer_wait(headers[b"prefer"])
         subscription = await self.engine.subscribe(topic, group=query.group)
-        answer = LegacyAnswer(subscription, connection(scope), receive, send)
+        answer = LegacyAnswer(self.engine, subscription, connection(scope), receive, send)
         park_s, heartbeat_s = self._parking(scope, config, wait_s)
         empty = NULL if config.schema == "queue_message" else NOTHING
         await answer.give(early(park_s), empty=empty, heartbeat_s=heartbeat_s)
@@ -191,7 +190,10 @@ class Messages:
 class LegacyAnswer:
     """The answer to one plain GET: a message's body, or `null`, kept alive by spaces meanwhile."""
 
-    def __init__(self, subscription: Subscription, peer: Connection | None, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, engine: Engine, subscription: Subscription, peer: Connection | None, receive: Receive, send: Send
+    ) -> None:
+        self._engine = engine
         self._subscription = subscription
         self._peer = peer
         self._receive = receive
@@ -204,7 +206,7 @@ class LegacyAnswer:
         try:
             deliveries = await self._subscription.take(1, wait_s, lambda: self._attend(heartbeat_s))
         except Draining:
-            deliveries, empty = [], NULL_LAST if empty is NULL else empty
+            deliveries = []
         except TopicNotFound:
             if not self._started:
                 raise
@@ -215,6 +217,8 @@ class LegacyAnswer:
         self.was_empty = True
         if self._started:
             await self._send({"type": "http.response.body", "body": b"null"})
+        elif self._engine.draining:
+            await send_response(self._send, empty._replace(headers=[*empty.headers, (b"connection", b"close")]))
         else:
             await send_response(self._send, empty)
 
@@ -250,7 +254,7 @@ class LegacyAnswer:
             # A send waits for the one before: what the kernel has not taken yet, the client can't have.
             await self._send({"type": "http.response.body", "body": b"", "more_body": True})
             # In chunks the client doesn't have its answer before the last one: closing now, it has given up.
-            delivered.done = await seen_read(None if self._started else self._peer, self._receive)
+            delivered.done = await seen_read(self._peer, self._receive, may_close=not self._started)
         if delivered.done:
             self._subscription.acknowledge(deliveries)
             await self._send({"type": "http.response.body", "body": b""})
@@ -281,15 +285,19 @@ def require_open(peer: Connection | None) -> None:
         raise ConsumerGone
 
 
-async def seen_read(peer: Connection | None, receive: Receive) -> bool:
+async def seen_read(peer: Connection | None, receive: Receive, *, may_close: bool = True) -> bool:
     """Whether the client has what was just written, as far as can be seen.
 
+    ``may_close``: a client that has read it may close; else it would have waited for more.
     Must be asked before the answer's last part: after it, ASGI says "disconnected" for the living and the dead alike.
     """
+    gone = False
     with anyio.move_on_after(LOOK_S):
         await hung_up(receive)
-        return peer is not None and peer.read_whole
-    return True
+        gone = True
+    # A busy loop hears of a hang-up later than its clock goes off.
+    gone = gone or (peer is not None and peer.gone)
+    return not gone or (may_close and peer is not None and peer.read_whole)
 
 
 async def hand_over(
