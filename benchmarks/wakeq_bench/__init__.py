@@ -1,0 +1,1 @@
+"""What polling costs and what waiting costs, measured: the ``wakeq bench`` command."""

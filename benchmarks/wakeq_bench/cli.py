@@ -1,0 +1,124 @@
+"""The `wakeq bench` command: parses, calls a scenario, prints what it found."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from wakeq_bench.measure import ProcessGone
+from wakeq_bench.processes import ProcessFailed, ending_on_signals
+from wakeq_bench.report import Report, show, write_json
+from wakeq_bench.scenarios import idle as idle_scenario
+from wakeq_bench.scenarios import parked as parked_scenario
+from wakeq_bench.scenarios import requests as requests_scenario
+from wakeq_bench.scenarios import wake as wake_scenario
+from wakeq_bench.scenarios.contestants import CONTESTANTS
+from wakeq_bench.scenarios.parker import connections_possible
+from wakeq_bench.scenarios.raw import BrokenAnswer
+
+app = typer.Typer(no_args_is_help=True, help="Measure what polling costs, and what waiting costs.")
+
+_KEYS = [contestant.key for contestant in CONTESTANTS]
+_EXPECTED = (
+    ProcessFailed,
+    ProcessGone,
+    BrokenAnswer,
+    parked_scenario.ParkingFailed,
+    requests_scenario.WrkFailed,
+    OSError,
+)
+
+
+def _counts(text: str) -> str:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise typer.BadParameter("numbers above 0 with commas between them, as in 2,20,100")
+    return text
+
+
+def _contestants(keys: list[str] | None) -> list[str]:
+    unknown = [key for key in keys or [] if key not in _KEYS]
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)} is not among {', '.join(_KEYS)}")
+    return keys or _KEYS
+
+
+def _writable(path: Path | None) -> Path | None:
+    # Asked before an hour of measuring, not after.
+    if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise typer.BadParameter(f"{path} cannot be written")
+    return path
+
+
+Json = Annotated[
+    Path | None,
+    typer.Option(
+        "--json", metavar="FILE", dir_okay=False, callback=_writable, help="Write samples and environment there."
+    ),
+]
+
+
+@app.command()
+def idle(
+    consumers: Annotated[str, typer.Option(callback=_counts, help="How many, one measurement each.")] = "2,20,100",
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each window.")] = 120.0,
+    contestant: Annotated[
+        list[str] | None,
+        typer.Option(callback=_contestants, help=f"Only these; repeatable. All: {', '.join(_KEYS)}."),
+    ] = None,
+    json: Json = None,
+) -> None:
+    """CPU, requests and wakes of consumers that wait while nothing is published."""
+    counts = [int(part) for part in consumers.split(",")]
+    _run(lambda console: idle_scenario.run(counts, seconds, contestant or _KEYS, console), json)
+
+
+@app.command()
+def parked(
+    connections: Annotated[int, typer.Option(min=2, help="How many park on one topic.")] = 10_000,
+    seconds: Annotated[float, typer.Option(min=1, help="Longest window of idleness.")] = 60.0,
+    json: Json = None,
+) -> None:
+    """Memory, idle CPU and wakes with thousands of consumers parked."""
+    possible = connections_possible(connections)
+    if possible < connections:
+        raise typer.BadParameter(f"this machine's limit of open files allows {possible:,} (`ulimit -Hn`)")
+    _run(lambda console: parked_scenario.run(connections, seconds, console), json)
+
+
+@app.command()
+def requests(
+    pairs: Annotated[int, typer.Option(min=1, help="How often both servers are measured, in turns.")] = 5,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of each run of wrk.")] = 10,
+    publish: Annotated[bool, typer.Option("--publish", help="Measure publishing too.")] = False,
+    json: Json = None,
+) -> None:
+    """Requests per second under wrk."""
+    loads = [requests_scenario.POLL, *([requests_scenario.PUBLISH] if publish else [])]
+    _run(lambda console: requests_scenario.run(loads, pairs, seconds, console), json)
+
+
+@app.command()
+def wake(
+    rounds: Annotated[int, typer.Option(min=1, help="Messages published, one at a time.")] = 2_000,
+    json: Json = None,
+) -> None:
+    """From a publish to the parked consumer."""
+    _run(lambda console: wake_scenario.run(rounds, console), json)
+
+
+def _run(scenario: Callable[[Console], Report], json: Path | None) -> None:
+    progress = Console(stderr=True)
+    try:
+        with ending_on_signals():
+            report = scenario(progress)
+        show(report, Console())
+        if json is not None:
+            write_json(report, json)
+    except _EXPECTED as error:
+        progress.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        raise typer.Exit(1) from error

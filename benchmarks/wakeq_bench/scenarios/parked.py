@@ -1,0 +1,264 @@
+"""Thousands of consumers parked on one topic: memory, idle CPU, and whether waking one is as quick as with one parked.
+
+Each kind of parking has two servers: one is filled, the other parks a single consumer all along, so that wakes with
+many and with one parked are measured in turns, on the same machine at the same time.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+
+from wakeq_bench.measure import CpuWindow, Memory, memory, percentile
+from wakeq_bench.report import Figure, Overview, Report, Target, readable
+from wakeq_bench.scenarios.parker import Parker, Publisher
+from wakeq_bench.scenarios.progress import Work
+from wakeq_bench.scenarios.raw import call, request
+from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, Server, bare_server, metric, wakeq_server
+
+WAKES = 500
+_TOPIC = "parked"
+_WAKES_A_TURN = 50
+_SECOND_WAKE_S = 2.0
+# After the window: the one publish that wakes exactly one, and the rounds of wakes.
+_AFTERWARDS_S = 8.0
+_PARK_PLANNED_S = 15.0
+_LOOK_AGAIN_S = 0.05
+_PARK_MAX_S = 300.0
+# wakeq may end parked answers a tenth early.
+_EARLIEST = 0.9
+
+_EACH_MAX_BYTES = Target("<=", 16 * 1024)
+_WAKE_RATIO_MAX = Target("<=", 2)
+_WAKES_ONE = Target("==", 1)
+
+
+class ParkingFailed(RuntimeError):
+    """Not all connections were parked in time."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to be parked."""
+
+    name: str
+    server: Callable[[], AbstractContextManager[Server]]
+    probe: str
+    """A path that is answered at once."""
+    parked: Callable[[str], int]
+    """How many are parked on the server with that URL."""
+    method: str = "GET"
+    path: str = f"/messages/{_TOPIC}"
+    body: bytes | None = None
+    topic: tuple[str, dict[str, object]] | None = None
+    """Method and body of the request that makes the topic."""
+    ends_after_s: float = float("inf")
+    cores_max: float | None = None
+    """None: a yardstick, without targets."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured of one kind."""
+
+    kind: str
+    connections: int
+    park_s: float
+    window_s: float
+    before: Memory
+    after: Memory
+    server_cores: float
+    woken_by_one_publish: int
+    wakes_parked_s: list[float]
+    wakes_alone_s: list[float]
+
+    @property
+    def bytes_each(self) -> float:
+        """Growth of the server's resident set, a connection."""
+        return (self.after.rss_bytes - self.before.rss_bytes) / (self.connections - 1)
+
+    @property
+    def wake_ratio(self) -> float:
+        """The median wake with all of them parked over that with one."""
+        return statistics.median(self.wakes_parked_s) / statistics.median(self.wakes_alone_s)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server with who is parked on it and who publishes to it."""
+
+    server: Server
+    parker: Parker
+    publisher: Publisher
+    probe: bytes
+
+
+def run(connections: int, seconds: float, console: Console) -> Report:
+    """Measure every kind, the bare ASGI app first. Raises ProcessFailed, ParkingFailed, BrokenAnswer, OSError."""
+    settings = {"connections": connections, "seconds": seconds, "wakes": WAKES}
+    report = Report("parked", f"{connections:,} consumers parked on one topic", settings)
+    found = []
+    with Work(console, len(KINDS) * (_PARK_PLANNED_S + seconds + _AFTERWARDS_S)) as work:
+        for kind in KINDS:
+            found.append(_measure(kind, connections, seconds, work))
+            report.samples.append(asdict(found[-1]))
+            report.figures += _figures(kind, found[-1])
+    report.overview = _overview(found)
+    report.notes.append(
+        "Memory is the growth of the server's resident set, read at the end of the window. A window ends before the "
+        "first consumer's time is up, so it can be shorter than asked for. No process is pinned to a core."
+    )
+    report.notes.append(
+        "With heartbeats the many are woken out of answers that have been started, the one parked out of one that has "
+        "not: a started answer ends after the server has looked whether its client is still there."
+    )
+    return report
+
+
+def _measure(kind: Kind, connections: int, seconds: float, work: Work) -> Found:
+    work.step(f"{kind.name}: starting")
+    with _place(kind) as full, _place(kind) as alone:
+        more = connections - 1
+        before, started = memory(full.server.child.pid), time.perf_counter()
+        work.step(f"{kind.name}: parking {connections:,}")
+        full.parker.park(more, full.probe, lambda count: work.done(_PARK_PLANNED_S * count / more))
+        _wait_until_parked(kind, full, connections)
+        park_s = time.perf_counter() - started
+        window_s = max(1.0, min(seconds, kind.ends_after_s * _EARLIEST - park_s - _AFTERWARDS_S))
+        work.step(f"{kind.name}: idle for {window_s:.0f} s")
+        cores = _idle_cores(full, window_s, work)
+        after = memory(full.server.child.pid)
+        work.step(f"{kind.name}: waking")
+        woken = _woken_by_one_publish(full)
+        parked_s, alone_s = _wakes_in_turns(full, alone)
+        work.done(_AFTERWARDS_S + seconds - window_s)
+    return Found(kind.name, connections, park_s, window_s, before, after, cores, woken, parked_s, alone_s)
+
+
+@contextmanager
+def _place(kind: Kind) -> Iterator[Place]:
+    with ExitStack() as stack:
+        server = stack.enter_context(kind.server())
+        if kind.topic is not None:
+            method, config = kind.topic
+            call(server.url, method, f"/topics/{_TOPIC}", config)
+        publish = request(server.url, "POST", f"/messages/{_TOPIC}", QUEUE_MESSAGE)
+        publisher = stack.enter_context(Publisher(server.url, publish))
+        parker = stack.enter_context(Parker(server.url, request(server.url, kind.method, kind.path, kind.body)))
+        place = Place(server, parker, publisher, request(server.url, "GET", kind.probe))
+        # What a first request of each sort allocates once is not the price of a parked one.
+        parker.park_one()
+        parker.wakes(publisher, _WAKES_A_TURN)
+        yield place
+
+
+def _wait_until_parked(kind: Kind, place: Place, count: int) -> None:
+    deadline = time.monotonic() + _PARK_MAX_S
+    while (parked := kind.parked(place.server.url)) < count:
+        if time.monotonic() > deadline:
+            raise ParkingFailed(f"{kind.name}: {parked:,} of {count:,} were parked after {_PARK_MAX_S:.0f} s")
+        place.parker.attend(_LOOK_AGAIN_S)
+
+
+def _idle_cores(place: Place, seconds: float, work: Work) -> float:
+    window = CpuWindow({"server": place.server.child.pid})
+    while (left := seconds - window.seconds) > 0:
+        pause = min(left, 1.0)
+        place.parker.attend(pause)
+        work.done(pause)
+    return window.cores()["server"]
+
+
+def _woken_by_one_publish(place: Place) -> int:
+    place.publisher.send()
+    answered = place.parker.attend(_SECOND_WAKE_S)
+    place.publisher.finish()
+    return sum(one.has_message for one in answered)
+
+
+def _wakes_in_turns(full: Place, alone: Place) -> tuple[list[float], list[float]]:
+    parked_s: list[float] = []
+    alone_s: list[float] = []
+    for _ in range(WAKES // _WAKES_A_TURN):
+        parked_s += full.parker.wakes(full.publisher, _WAKES_A_TURN)
+        alone_s += alone.parker.wakes(alone.publisher, _WAKES_A_TURN)
+    return parked_s, alone_s
+
+
+def _figures(kind: Kind, found: Found) -> list[Figure]:
+    if kind.cores_max is None:
+        return []
+    return [
+        Figure(f"{kind.name}: server memory each", found.bytes_each, "bytes", _EACH_MAX_BYTES),
+        Figure(f"{kind.name}: server idle", 100 * found.server_cores, "% of a core", Target("<=", kind.cores_max)),
+        Figure(f"{kind.name}: woken by one publish", found.woken_by_one_publish, "", _WAKES_ONE),
+        Figure(f"{kind.name}: wake p50, of that with one parked", found.wake_ratio, "times", _WAKE_RATIO_MAX),
+    ]
+
+
+def _overview(found: list[Found]) -> Overview:
+    columns = ["parked by", "memory each", "idle, of a core", "window", "time to park", "wake p50", "p99", "one parked"]
+    return Overview(columns, [_row(one) for one in found])
+
+
+def _row(found: Found) -> list[str]:
+    return [
+        found.kind,
+        f"{readable(found.bytes_each / 1024)} KB",
+        f"{readable(100 * found.server_cores)} %",
+        f"{found.window_s:.0f} s",
+        f"{found.park_s:.1f} s",
+        f"{1000 * statistics.median(found.wakes_parked_s):.2f} ms",
+        f"{1000 * percentile(found.wakes_parked_s, 99):.2f} ms",
+        f"{1000 * statistics.median(found.wakes_alone_s):.2f} ms",
+    ]
+
+
+def _parked_on_wakeq(url: str) -> int:
+    return metric(url, "wakeq_parked_consumers")
+
+
+def _parked_on_bare(url: str) -> int:
+    return int(call(url, "GET", "/parked").body)
+
+
+_JSON_TOPIC: tuple[str, dict[str, object]] = ("PUT", {"schema": "json", "lease_s": 3600})
+
+KINDS = (
+    Kind("bare ASGI app", lambda: bare_server("exchange"), "/parked", _parked_on_bare),
+    Kind(
+        "claim",
+        wakeq_server,
+        "/healthz",
+        _parked_on_wakeq,
+        method="POST",
+        path=f"/messages/{_TOPIC}/claim",
+        body=b'{"wait_s": 60}',
+        topic=_JSON_TOPIC,
+        ends_after_s=60.0,
+        cores_max=0.5,
+    ),
+    Kind(
+        "GET ?wait=60",
+        wakeq_server,
+        "/healthz",
+        _parked_on_wakeq,
+        path=f"/messages/{_TOPIC}?wait=60",
+        topic=_JSON_TOPIC,
+        ends_after_s=60.0,
+        cores_max=0.5,
+    ),
+    Kind(
+        "GET with heartbeats",
+        wakeq_server,
+        "/healthz",
+        _parked_on_wakeq,
+        topic=("POST", {}),
+        ends_after_s=55.0,
+        cores_max=25.0,
+    ),
+)
+"""In the order they are measured."""
