@@ -1,5 +1,6 @@
 """The composition root: settings, store, engine, ASGI application. Nothing else wires these together."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,6 +8,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from wakeq_server.engine.base import Engine
+from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import open_engine
 from wakeq_server.http.guard import Guard
 from wakeq_server.http.messages import Messages
@@ -40,5 +42,7 @@ def build_app(engine: Engine, settings: Settings, version: str) -> App:
 @asynccontextmanager
 async def open_app(settings: Settings, version: str) -> AsyncIterator[tuple[Engine, App]]:
     """A running engine and its application. Raises StartupError."""
-    async with open_engine(make_store(settings), time.time, time.perf_counter) as engine:
+    # uvicorn runs on asyncio, whose loop keeps the clock of anyio's deadlines.
+    clocks = Clocks(wall=time.time, timer=time.perf_counter, now=asyncio.get_running_loop().time)
+    async with open_engine(make_store(settings), clocks) as engine:
         yield engine, build_app(engine, settings, version)

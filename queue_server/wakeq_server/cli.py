@@ -1,5 +1,6 @@
 """`wakeq serve`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -65,11 +66,21 @@ def _settings(config: Path | None, given: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
-        _fail(
-            f"{name.replace('_', '-')}: {first['msg'][0].lower()}{first['msg'][1:]}", "see wakeq serve --help", code=2
-        )
+        _fail(f"{name.replace('_', '-')}: {_problem(name, first)}", "see wakeq serve --help", code=2)
     except (OSError, ValueError) as error:
-        _fail(f"{config} can't be read: {error}", "it must be a TOML file", code=2)
+        reason = error.strerror if isinstance(error, OSError) else error
+        _fail(f"{config} can't be read: {reason}", "--config names a TOML file", code=2)
+
+
+def _problem(name: str, error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "there is no such setting"
+    limits = Settings.model_fields[name].metadata if name in Settings.model_fields else ()
+    low, high = (next((getattr(x, end) for x in limits if hasattr(x, end)), None) for end in ("ge", "le"))
+    if low is not None and high is not None:
+        return f"must be from {low} to {high}"
+    problem: str = error["msg"]
+    return problem[0].lower() + problem[1:]
 
 
 def _version() -> str:

@@ -1,31 +1,31 @@
 """uvicorn as this server needs it.
 
-Three things differ from uvicorn's own `Server`. It wakes ten times a second to look at a flag, and idle isn't idle
-then: ours waits for the signal. It ends by raising the signal again, and a drained server has exited well: ours
-returns. And it sets a `Date` on that tick: ours makes one when an answer needs it.
+Three things differ from uvicorn's own `Server`; what differs in its connections stands in `connection.py`. It wakes ten
+times a second to look at a flag, and idle isn't idle then: ours waits for the signal. It ends by raising the signal
+again, and a drained server has exited well: ours returns. And it sets a `Date` on that tick: ours makes one when an
+answer needs it.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import resource
 import signal
 import socket
 import sys
-import termios
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from email.utils import formatdate
+from functools import partial
+from typing import Any
 
 import anyio
 import structlog
 import uvicorn
 import uvicorn.server
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from wakeq_server.app import open_app
+from wakeq_server.connection import Connection
 from wakeq_server.engine.base import Engine
 from wakeq_server.errors import StartupError
 from wakeq_server.http.guard import is_loopback
@@ -55,95 +55,21 @@ class _State(uvicorn.server.ServerState):
         """uvicorn sets it when it starts; ours are made when they are read."""
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's connection, which also knows whether its client has read what it was sent.
-
-    A send waits until the one before has left for the kernel: a stream to a client that does not read stops at once,
-    not 64 KB later, and what wasn't sent can be undone.
-    """
-
-    _had_read_whole = False
-    _answering: RequestResponseCycle | None = None
-
-    @property
-    def gone(self) -> bool:
-        """Whether the client has closed the connection: the kernel knows before the loop does."""
-        return self.transport.is_closing() or _tcp_state(self._socket()) not in (None, _TCP_ESTABLISHED)
-
-    @property
-    def read_whole(self) -> bool:
-        """Whether it did so after reading every byte that was sent."""
-        return self._had_read_whole if self.transport.is_closing() else self._has_read_whole()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["state"] = {"connection": self}
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answering = cycle
-        super()._start_asgi_task(cycle, app)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        # uvicorn tells the request that came last. With pipelining that is not the one that is parked.
-        if self._answering is not None and not self._answering.response_complete:
-            self._answering.disconnected = True
-            self._answering.message_event.set()
-
-    def eof_received(self) -> None:
-        self._had_read_whole = self._has_read_whole()
-
-    def _has_read_whole(self) -> bool:
-        return self.transport.get_write_buffer_size() == 0 and _peer_has_read(self._socket())
-
-    def _socket(self) -> socket.socket:
-        found: socket.socket = self.transport.get_extra_info("socket")
-        return found
-
-
-_TCP_ESTABLISHED = 1
-_TCP_CLOSE_WAIT = 8
-
-
-def _tcp_state(sock: socket.socket) -> int | None:
-    """The connection's state; None where the system doesn't tell."""
-    try:
-        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] if hasattr(socket, "TCP_INFO") else None
-    except OSError:
-        return None
-
-
-def _peer_has_read(sock: socket.socket) -> bool:
-    """Whether a peer that has closed its side had read every byte sent to it.
-
-    TCP knows: who closes a socket with unread bytes, or gets bytes after closing it, answers with a reset; and bytes
-    sent to one who closed before are not acknowledged. A clean end with nothing outstanding is a satisfied client.
-    """
-    if _tcp_state(sock) not in (None, _TCP_CLOSE_WAIT):
-        return False
-    try:
-        outstanding = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        return not outstanding and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    except OSError:
-        return False
-
-
 class _Server(uvicorn.Server):
     """Runs until it is told to stop, then drains."""
 
-    def __init__(self, config: uvicorn.Config, engine: Engine, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, engine: Engine, drain_s: float, announce: Callable[[], None]) -> None:
         super().__init__(config)
         self.server_state = _State()
         self._engine = engine
         self._drain_s = drain_s
+        self._announce = announce
 
     async def main_loop(self) -> None:
         """Wait for SIGTERM or SIGINT, then hand out no more and wait for what is out."""
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            # Whoever reads it connects at once, and may send the signal at once.
+            self._announce()
             await anext(signals)
             _log.info("draining", seconds=self._drain_s, parked=self._engine.parked())
             self._engine.drain()
@@ -164,11 +90,33 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Task(asyncio.Task[Any]):
+    """A task whose repr is short.
+
+    anyio puts the canceller's into the reason of every cancellation, and to wake a parked consumer is to cancel its
+    scope. asyncio's own, which looks into the coroutine's source, is a tenth of a wake.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<task {self.get_name()}>"
+
+
+def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> _Task:
+    return _Task(coroutine, loop=loop, **more)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, whose connections inherit what finds dead peers. Raises StartupError."""
     try:
         info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(info[0], info[1])
+    except OSError as error:
+        raise StartupError(
+            f"can't listen on {host}:{port}: {error.strerror or error}", "name an address of this machine with --host"
+        ) from error
+    listener = socket.socket(info[0], info[1])
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
@@ -178,7 +126,10 @@ def listen(host: str, port: int) -> socket.socket:
             # Without it a consumer whose machine has lost its network takes messages with it for a quarter of an hour.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_S * 1000)
         listener.bind(info[4])
+        # Merely bound, two servers may have one port.
+        listener.listen(BACKLOG)
     except OSError as error:
+        listener.close()
         raise StartupError(
             f"can't listen on {host}:{port}: {error.strerror or error}",
             "is another server running there? name another port with --port, or 0 for a free one",
@@ -204,18 +155,17 @@ def tune_process() -> int:
 
 async def serve(settings: Settings, version: str) -> None:
     """Run the queue server until it is told to stop and has drained. Raises StartupError."""
+    asyncio.get_running_loop().set_task_factory(_make_task)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener):
         async with open_app(settings, version) as (engine, app):
             config = uvicorn.Config(
-                app, http=_Protocol, ws="none", lifespan="off", access_log=False, log_config=None,
-                server_header=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=5,
+                app, http=Connection, ws="none", lifespan="off", access_log=False, log_config=None,
+                server_header=False, proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=5,
             )  # fmt: skip
-            files = tune_process()
-            # Whoever reads the log connects at once; uvicorn would begin to listen a moment later.
-            listener.listen(BACKLOG)
-            _announce(settings, listener, files)
-            await _Server(config, engine, settings.drain).serve(sockets=[listener])
+            announce = partial(_announce, settings, listener, tune_process())
+            await _Server(config, engine, settings.drain, announce).serve(sockets=[listener])
     _log.info("stopped")
 
 

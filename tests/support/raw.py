@@ -6,6 +6,7 @@ Every read blocks until the server says something; the timeout only bounds a fai
 import json
 import socket
 import struct
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -132,8 +133,11 @@ class Client:
 
     def rest(self) -> bytes:
         """Read the remaining chunks, the last included."""
-        parts = []
+        parts: list[bytes] = []
+        until = time.monotonic() + FAIL_S
         while part := self.chunk():
+            # Heartbeats may go on for ever, and no read ever times out.
+            assert time.monotonic() < until, f"no end after {len(parts)} chunks"
             parts.append(part)
         return b"".join(parts)
 

@@ -10,6 +10,7 @@ from anyio import wait_all_tasks_blocked
 
 from tests.support.stores import KeepingStore
 from wakeq_server.core.model import DEFAULT_GROUP, NewMessage, Settle, TopicConfig
+from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import EmbeddedEngine, open_engine
 from wakeq_server.errors import StorageError, StorageFailed, StorageFull, TopicFull, TopicNotFound
 
@@ -50,7 +51,7 @@ class Disk(KeepingStore):
 
 @asynccontextmanager
 async def an_engine(disk: KeepingStore, config: TopicConfig | None = None) -> AsyncIterator[EmbeddedEngine]:
-    async with open_engine(disk, lambda: 1000.0, lambda: 0.0) as engine:
+    async with open_engine(disk, Clocks(lambda: 1000.0, lambda: 0.0)) as engine:
         await engine.create_topic("t", config or TopicConfig())
         yield engine
 

@@ -12,6 +12,7 @@ from openapi_spec_validator import validate
 from tests.support.asgi import ask
 from wakeq_server import settings
 from wakeq_server.app import build_app
+from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import open_engine
 from wakeq_server.http import params
 from wakeq_server.http.routes import App
@@ -32,7 +33,7 @@ def anyio_backend() -> str:
 
 @asynccontextmanager
 async def an_app() -> AsyncIterator[App]:
-    async with open_engine(MemoryStore(1), lambda: 0.0, lambda: 0.0) as engine:
+    async with open_engine(MemoryStore(1), Clocks(lambda: 0.0, lambda: 0.0)) as engine:
         yield build_app(engine, Settings(durability="memory", legacy_wait=0), "0")
 
 

@@ -12,6 +12,7 @@ from anyio import wait_all_tasks_blocked
 from trio.testing import MockClock
 
 from wakeq_server.core.model import DEFAULT_GROUP, NewMessage, TopicConfig
+from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import EmbeddedEngine, open_engine
 from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
 from wakeq_server.store.memory import MemoryStore
@@ -33,7 +34,7 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 
 @asynccontextmanager
 async def an_engine() -> AsyncIterator[EmbeddedEngine]:
-    async with open_engine(MemoryStore(1), lambda: 0.0, lambda: 0.0) as engine:
+    async with open_engine(MemoryStore(1), Clocks(lambda: 0.0, lambda: 0.0)) as engine:
         await engine.create_topic("t", TopicConfig(lease_s=1000.0))
         yield engine
 

@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.transactions import Transaction
+from wakeq_server.engine.clocks import Clocks
 from wakeq_server.errors import StorageError, StorageFailed
 from wakeq_server.store.base import Store
 
@@ -34,13 +35,11 @@ class Batch:
 class GroupCommit:
     """The one writer of a store."""
 
-    def __init__(
-        self, store: Store, core: QueueCore, wall: Callable[[], float], applied: Callable[[bool], None]
-    ) -> None:
+    def __init__(self, store: Store, core: QueueCore, clocks: Clocks, applied: Callable[[bool], None]) -> None:
         """``applied`` is called when the core knows the outcome of a batch; True: storage works again."""
         self._store = store
         self._core = core
-        self._wall = wall
+        self._clocks = clocks
         self._applied = applied
         self._open = Batch()
         self._writing: Batch | None = None
@@ -90,7 +89,7 @@ class GroupCommit:
         self._open = Batch()
         self._something = anyio.Event()
         self._urgent = anyio.Event()
-        history = self._core.write_history(anyio.current_time(), self._wall())
+        history = self._core.write_history(self._clocks.now(), self._clocks.wall())
         if history is not None:
             batch.transactions.insert(0, history)
         # Not cancelled half-way: the thread would go on and its outcome be lost.
@@ -105,7 +104,7 @@ class GroupCommit:
         self._applied(was_failing and not self._failing)
 
     def _tell(self, batch: Batch, errors: list[StorageError | None]) -> None:
-        now = anyio.current_time()
+        now = self._clocks.now()
         for transaction, error in zip(batch.transactions, errors, strict=True):
             if error is None:
                 transaction.commit(now)

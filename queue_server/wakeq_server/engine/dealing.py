@@ -13,6 +13,7 @@ from wakeq_server.core.model import Delivery, LeaseKey
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.engine.base import Attend
+from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.parking import Parked, Parking
 from wakeq_server.engine.stats import Stats
 from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
@@ -25,16 +26,16 @@ class Dealer:
         self,
         core: QueueCore,
         stats: Stats,
-        wall: Callable[[], float],
-        timer: Callable[[], float],
+        clocks: Clocks,
         act: Callable[[], None],
     ) -> None:
         """``act`` deals with the core's effects; it is called after every change made here."""
         self.draining = False
+        self.woken = 0
+        """How many consumers have been woken with a message."""
         self._core = core
         self._stats = stats
-        self._wall = wall
-        self._timer = timer
+        self._clocks = clocks
         self._act = act
         self._parkings: dict[Group, Parking] = {}
 
@@ -45,7 +46,7 @@ class Dealer:
         group = subscription.group
         if not group.ready:
             return []
-        now = anyio.current_time()
+        now = self._clocks.now()
         leases = [lease for _ in range(limit) if (lease := self._claim_one(subscription, now)) is not None]
         self._act()
         return self._delivered(group, leases, now)
@@ -58,14 +59,14 @@ class Dealer:
 
     def _delivered(self, group: Group, leases: Sequence[Lease], now: float) -> list[Delivery]:
         self._stats.delivered += len(leases)
-        wall = self._wall()
+        wall = self._clocks.wall()
         return [self._core.delivery(group, lease, now, wall) for lease in leases]
 
     async def park(
         self, subscription: "EmbeddedSubscription", limit: int, wait_s: float, attend: Attend | None
     ) -> list[Delivery]:
         """Wait for messages, in line."""
-        parked = Parked(subscription, limit, anyio.current_time() + wait_s)
+        parked = Parked(subscription, limit, self._clocks.now() + wait_s)
         subscription.parked = parked
         if parked.room > 0:
             self._parkings.setdefault(subscription.group, Parking()).join(parked)
@@ -84,8 +85,8 @@ class Dealer:
             raise parked.error
         if not parked.handed:
             return []
-        self._stats.wake_s.observe(self._timer() - parked.handed_at)
-        return self._delivered(subscription.group, parked.handed, anyio.current_time())
+        self._stats.wake_s.observe(self._clocks.timer() - parked.handed_at)
+        return self._delivered(subscription.group, parked.handed, self._clocks.now())
 
     def _leave(self, parked: Parked, *, undo: bool) -> None:
         subscription = parked.subscription
@@ -112,7 +113,7 @@ class Dealer:
 
     def abandon(self, subscription: "EmbeddedSubscription", grace_s: float) -> None:
         """A consumer with leases is gone: nobody is told of their ends any more, and they end soon."""
-        now = anyio.current_time()
+        now = self._clocks.now()
         for lease in subscription.in_flight:
             lease.owner = None
             self._core.shorten(subscription.group, lease.key, grace_s, now)
@@ -126,13 +127,14 @@ class Dealer:
         parking = self._parkings.get(group)
         if not parking or self.draining:
             return
-        now = anyio.current_time()
+        now = self._clocks.now()
         lucky = parking.first(group.ready)
         turn = lucky
         while turn and group.ready:
             turn = [parked for parked in turn if self._hand(parked, now) and parked.room > 0]
+        self.woken += len(lucky)
         for parked in lucky:
-            parked.handed_at = self._timer()
+            parked.handed_at = self._clocks.timer()
             parked.wake()
 
     def _hand(self, parked: Parked, now: float) -> bool:
@@ -153,6 +155,10 @@ class Dealer:
     def parked(self) -> int:
         """How many stand in line."""
         return sum(len(parking) for parking in self._parkings.values())
+
+    def parked_in(self, group: Group) -> int:
+        """How many of them wait for this group's messages."""
+        return len(self._parkings.get(group, ()))
 
     def tell_gone(self, topic: Topic) -> None:
         """A topic was deleted: wake everybody who is parked there."""

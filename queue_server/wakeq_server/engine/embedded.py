@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from wakeq_server.core.model import (
@@ -29,6 +30,7 @@ from wakeq_server.core.queue import Effects, QueueCore
 from wakeq_server.core.restore import restore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.core.transactions import Transaction
+from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
 from wakeq_server.engine.holding import Holding
@@ -50,15 +52,13 @@ class EmbeddedEngine:
     name = "embedded"
     capabilities = frozenset({"fence", "head_return", "delay"})
 
-    def __init__(self, store: Store, core: QueueCore, wall: Callable[[], float], timer: Callable[[], float]) -> None:
-        """``timer`` is for statistics alone: uvloop's own clock, which deadlines go by, has steps of 1 ms."""
+    def __init__(self, store: Store, core: QueueCore, clocks: Clocks) -> None:
         self._stats = Stats()
-        self._timer = timer
-        self._dealer = Dealer(core, self._stats, wall, timer, self._act)
         self.core = core
+        self._clocks = clocks
         self._store = store
-        self._wall = wall
-        self._commits = GroupCommit(store, core, wall, self._applied)
+        self._dealer = Dealer(core, self._stats, clocks, self._act)
+        self._commits = GroupCommit(store, core, clocks, self._applied)
         self._holding = Holding()
         self._ticks_at = _NEVER
         self._sooner = anyio.Event()
@@ -83,7 +83,7 @@ class EmbeddedEngine:
             await self._commits.written()
             if not existing.gone:
                 return False
-        await self._durably(self.core.create(topic, config, self._wall()))
+        await self._durably(self.core.create(topic, config, self._clocks.wall()))
         return True
 
     async def put_topic(self, topic: str, config: TopicConfig) -> bool:
@@ -101,13 +101,18 @@ class EmbeddedEngine:
 
     async def describe_topic(self, topic: str) -> TopicInfo:
         """See `Engine`."""
-        return self.core.topic(topic).describe(self._wall())
+        return self._describe(self.core.topic(topic), self._clocks.wall())
 
     async def list_topics(self, after: str, limit: int) -> list[TopicInfo]:
         """See `Engine`."""
-        wall = self._wall()
+        wall = self._clocks.wall()
         names = sorted(name for name, topic in self.core.topics.items() if name > after and not topic.dropping)
-        return [self.core.topics[name].describe(wall) for name in names[:limit]]
+        return [self._describe(self.core.topics[name], wall) for name in names[:limit]]
+
+    def _describe(self, topic: Topic, wall: float) -> TopicInfo:
+        info = topic.describe(wall)
+        groups = tuple(g._replace(parked=self._dealer.parked_in(topic.groups[g.name])) for g in info.groups)
+        return info._replace(groups=groups)
 
     async def _existing(self, name: str) -> Topic | None:
         """The topic of that name; one that is being dropped is waited for, so that its successor is another."""
@@ -119,15 +124,15 @@ class EmbeddedEngine:
 
     async def publish(self, topic: str, messages: Sequence[NewMessage], hold_s: float = 0.0) -> Published:
         """See `Engine`."""
-        started = self._timer()
+        started = self._clocks.timer()
         queue = self.core.topic(topic)
-        until = anyio.current_time() + hold_s if hold_s else 0.0
+        until = self._clocks.now() + hold_s if hold_s else 0.0
         retried = False
         while True:
             try:
                 published = await self._publish(queue, messages)
             except (TopicFull, StorageError):
-                if anyio.current_time() >= until:
+                if self._clocks.now() >= until:
                     raise
             else:
                 break
@@ -137,14 +142,18 @@ class EmbeddedEngine:
             # Room for several may have been made while one was woken.
             self._holding.wake(queue)
         self._stats.published += len(messages)
-        self._stats.publish_s.observe(self._timer() - started)
+        self._stats.publish_s.observe(self._clocks.timer() - started)
         return published
 
     async def _publish(self, topic: Topic, messages: Sequence[NewMessage]) -> Published:
         if topic.gone or topic.dropping:
             raise TopicNotFound(topic.name)
-        transaction = self.core.publish(topic, messages, self._wall())
+        transaction = self.core.publish(topic, messages, self._clocks.wall())
+        woken = self._dealer.woken
         await self._durably(transaction)
+        if self._dealer.woken != woken:
+            # Whoever was woken goes first: it waits for the message, the publisher only for a nod.
+            await anyio.lowlevel.checkpoint()
         written = transaction.messages
         return Published(written[0].seq, written[-1].seq, len(written))
 
@@ -161,22 +170,22 @@ class EmbeddedEngine:
 
     def _acknowledge(self, group: Group, deliveries: Sequence[Delivery]) -> None:
         """Ack leases, durable with the next commit."""
-        transaction = self.core.acknowledge(group, [delivery.lease for delivery in deliveries], self._wall())
+        transaction = self.core.acknowledge(group, [delivery.lease for delivery in deliveries], self._clocks.wall())
         if not transaction:
             return
         self._stats.settled["ack"] += len(transaction.settlements)
         if self._store.durable:
             self._commits.submit(transaction)
         else:
-            transaction.commit(anyio.current_time())
+            transaction.commit(self._clocks.now())
             self._act()
 
     # Settle
 
     async def settle(self, topic: str, lines: Sequence[Settle]) -> list[SettleResult]:
         """See `Engine`."""
-        now = anyio.current_time()
-        results, transaction = self.core.settle(self.core.topic(topic), lines, now, self._wall())
+        now = self._clocks.now()
+        results, transaction = self.core.settle(self.core.topic(topic), lines, now, self._clocks.wall())
         if transaction:
             await self._durably(transaction)
         elif self._store.durable:
@@ -214,7 +223,7 @@ class EmbeddedEngine:
         if self._store.durable:
             await self._commits.write(transaction)
         else:
-            transaction.commit(anyio.current_time())
+            transaction.commit(self._clocks.now())
             self._act()
             if transaction.error is not None:
                 raise transaction.error
@@ -253,7 +262,7 @@ class EmbeddedEngine:
 
     async def _tick(self) -> None:
         while True:
-            self.core.tick(anyio.current_time())
+            self.core.tick(self._clocks.now())
             self._act()
             deadline = self.core.next_deadline()
             self._ticks_at = _NEVER if deadline is None else deadline
@@ -277,10 +286,7 @@ class EmbeddedEngine:
 
 @asynccontextmanager
 async def open_engine(
-    store: Store,
-    wall: Callable[[], float],
-    timer: Callable[[], float],
-    jitter: Callable[[], float] = random.random,
+    store: Store, clocks: Clocks, jitter: Callable[[], float] = random.random
 ) -> AsyncIterator[EmbeddedEngine]:
     """Load the store and run an engine on it; on the way out everything submitted is written, and the store closed.
 
@@ -288,8 +294,8 @@ async def open_engine(
     """
     try:
         snapshot = await anyio.to_thread.run_sync(store.load)
-        core = restore(snapshot, now=anyio.current_time(), wall=wall(), jitter=jitter, keep_history=store.durable)
-        engine = EmbeddedEngine(store, core, wall, timer)
+        core = restore(snapshot, now=clocks.now(), wall=clocks.wall(), jitter=jitter, keep_history=store.durable)
+        engine = EmbeddedEngine(store, core, clocks)
         async with engine.running():
             yield engine
     finally:

@@ -48,7 +48,11 @@ class Guard:
         """What lets a page of an allowed origin read the answer."""
         if origin is None or origin.lower() not in self._origins:
             return []
-        return [(b"access-control-allow-origin", origin), (b"vary", b"origin")]
+        return [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", b"wakeq-seq, retry-after"),
+            (b"vary", b"origin"),
+        ]
 
     def _own_origin(self, origin: bytes, host: bytes) -> bool:
         return origin in self._origins or origin in (b"http://" + host.lower(), b"https://" + host.lower())

@@ -29,6 +29,7 @@ from wakeq_server.errors import (
     TopicNotFound,
 )
 from wakeq_server.http import params, schemas
+from wakeq_server.http.beats import Beats
 from wakeq_server.http.polls import PollWatch
 from wakeq_server.http.wire import (
     JSON_TYPE,
@@ -55,6 +56,7 @@ from wakeq_server.settings import (
     QUEUE_MESSAGE_MAX_BYTES,
     REQUEST_MAX_BYTES,
     SILENT_ANSWER_S,
+    STREAM_HEARTBEAT_S,
     Settings,
 )
 
@@ -75,7 +77,8 @@ class Messages:
         self.polls = PollWatch()
         self._auto_create = auto_create
         self._legacy_wait_s = settings.legacy_wait
-        self._heartbeat_s = settings.legacy_heartbeat
+        self._beats = Beats(settings.legacy_heartbeat) if settings.legacy_heartbeat else None
+        self.stream_beats = Beats(STREAM_HEARTBEAT_S)
 
     async def config(self, topic: str) -> TopicConfig:
         """The topic's configuration; makes the topic where that is wished for. Raises TopicNotFound."""
@@ -102,10 +105,7 @@ class Messages:
             raise
         body = await read_body(receive, max_message_bytes(config), headers)
         message = schemas.new_message(config.schema, body, content_type)
-        if len(message.body) > max_message_bytes(config):
-            raise MessageTooLarge(
-                f"the message has {len(message.body)} bytes; this topic takes {max_message_bytes(config)}"
-            )
+        check_size(config, "the message", message.body)
         held = config.schema == "queue_message"
         try:
             published = await self.engine.publish(topic, [message], PUBLISH_HOLD_S if held else 0.0)
@@ -143,21 +143,21 @@ class Messages:
             wait_s = params.prefer_wait(headers[b"prefer"])
         subscription = await self.engine.subscribe(topic, group=query.group)
         answer = LegacyAnswer(self.engine, subscription, connection(scope), receive, send)
-        park_s, heartbeat_s = self._parking(scope, config, wait_s)
+        park_s, beats = self._parking(scope, config, wait_s)
         empty = NULL if config.schema == "queue_message" else NOTHING
-        await answer.give(early(park_s), empty=empty, heartbeat_s=heartbeat_s)
+        await answer.give(early(park_s), empty, beats)
         if answer.was_empty and not park_s:
             self._note_poll(scope, topic)
 
-    def _parking(self, scope: Scope, config: TopicConfig, wait_s: float | None) -> tuple[float, float]:
-        """How long a plain GET is parked, and the seconds between its heartbeats, 0 for none."""
+    def _parking(self, scope: Scope, config: TopicConfig, wait_s: float | None) -> tuple[float, Beats | None]:
+        """How long a plain GET is parked, and what keeps it alive meanwhile."""
         if wait_s is not None:
-            return wait_s, 0.0
+            return wait_s, None
         if config.schema != "queue_message":
-            return 0.0, 0.0
-        if self._heartbeat_s and scope["http_version"] != "1.0":
-            return self._legacy_wait_s, self._heartbeat_s
-        return min(self._legacy_wait_s, SILENT_ANSWER_S), 0.0
+            return 0.0, None
+        if self._beats is not None and scope["http_version"] != "1.0":
+            return self._legacy_wait_s, self._beats
+        return min(self._legacy_wait_s, SILENT_ANSWER_S), None
 
     def _note_poll(self, scope: Scope, topic: str) -> None:
         address = scope["client"][0] if scope.get("client") else "unknown"
@@ -201,10 +201,10 @@ class LegacyAnswer:
         self._started = False
         self.was_empty = False
 
-    async def give(self, wait_s: float, *, empty: Response, heartbeat_s: float = 0.0) -> None:
+    async def give(self, wait_s: float, empty: Response, beats: Beats | None) -> None:
         """Wait, answer, and ack what was answered. Raises TopicNotFound, unless the answer has begun."""
         try:
-            deliveries = await self._subscription.take(1, wait_s, lambda: self._attend(heartbeat_s))
+            deliveries = await self._subscription.take(1, wait_s, lambda: self._attend(beats))
         except Draining:
             deliveries = []
         except TopicNotFound:
@@ -222,12 +222,12 @@ class LegacyAnswer:
         else:
             await send_response(self._send, empty)
 
-    async def _attend(self, heartbeat_s: float) -> None:
-        if not heartbeat_s:
+    async def _attend(self, beats: Beats | None) -> None:
+        if beats is None:
             await hung_up(self._receive)
             return
         while True:
-            with anyio.move_on_after(heartbeat_s):
+            with anyio.CancelScope(deadline=beats.next(anyio.current_time())):
                 await hung_up(self._receive)
                 return
             await self._beat()
@@ -250,14 +250,14 @@ class LegacyAnswer:
                     (b"content-length", b"%d" % len(message.body)),
                 ]
                 await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-            await self._send({"type": "http.response.body", "body": message.body, "more_body": True})
-            # A send waits for the one before: what the kernel has not taken yet, the client can't have.
-            await self._send({"type": "http.response.body", "body": b"", "more_body": True})
-            # In chunks the client doesn't have its answer before the last one: closing now, it has given up.
-            delivered.done = await seen_read(self._peer, self._receive, may_close=not self._started)
+            kept = self._peer is not None and self._peer.kept_alive
+            await self._send({"type": "http.response.body", "body": message.body, "more_body": not kept})
+            # In chunks the client doesn't have its answer before the last one: closing before that, it has given up.
+            delivered.done = await seen_read(self._peer, may_close=kept or not self._started)
         if delivered.done:
             self._subscription.acknowledge(deliveries)
-            await self._send({"type": "http.response.body", "body": b""})
+            if not kept:
+                await self._send({"type": "http.response.body", "body": b""})
 
 
 class released_on_failure:  # noqa: N801  used as a with statement's verb
@@ -285,19 +285,18 @@ def require_open(peer: Connection | None) -> None:
         raise ConsumerGone
 
 
-async def seen_read(peer: Connection | None, receive: Receive, *, may_close: bool = True) -> bool:
-    """Whether the client has what was just written, as far as can be seen.
+async def seen_read(peer: Connection | None, *, may_close: bool = True) -> bool:
+    """Whether the client has what was just written, as far as can be seen after a moment.
 
-    ``may_close``: a client that has read it may close; else it would have waited for more.
-    Must be asked before the answer's last part: after it, ASGI says "disconnected" for the living and the dead alike.
+    ``may_close``: a client that has read it may close; else it would have waited for more. Where the connection isn't
+    kept alive, this must come before the answer's last part, after which it is closed from this side.
     """
-    gone = False
-    with anyio.move_on_after(LOOK_S):
-        await hung_up(receive)
-        gone = True
-    # A busy loop hears of a hang-up later than its clock goes off.
-    gone = gone or (peer is not None and peer.gone)
-    return not gone or (may_close and peer is not None and peer.read_whole)
+    if peer is None:
+        return True
+    await peer.flushed()
+    # Clients that give up do so at any moment, this one included; and a reset takes a round trip.
+    await anyio.sleep(LOOK_S)
+    return not peer.gone or (may_close and peer.read_whole)
 
 
 async def hand_over(
@@ -326,15 +325,22 @@ def batch_messages(config: TopicConfig, body: bytes) -> list[NewMessage]:
 
 
 def _batch_message(config: TopicConfig, number: int, line: bytes) -> NewMessage:
-    if len(line) > max_message_bytes(config):
-        raise MessageTooLarge(f"line {number} has {len(line)} bytes; this topic takes {max_message_bytes(config)}")
+    check_size(config, f"line {number}", line)
     try:
         if config.schema == "queue_message":
-            return schemas.queue_message_line(line)
+            message = schemas.queue_message_line(line)
+            check_size(config, f"line {number}, completed,", message.body)
+            return message
         schemas.check_json(line)
     except InvalidMessage as error:
         raise InvalidMessage(f"line {number}: {error.detail}", [{**e, "line": number} for e in error.errors]) from None
     return NewMessage(line)
+
+
+def check_size(config: TopicConfig, what: str, body: bytes) -> None:
+    """Raises MessageTooLarge."""
+    if len(body) > max_message_bytes(config):
+        raise MessageTooLarge(f"{what} has {len(body)} bytes; this topic takes {max_message_bytes(config)}")
 
 
 def max_message_bytes(config: TopicConfig) -> int:

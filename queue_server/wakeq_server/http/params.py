@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wakeq_server.core.model import DEFAULT_GROUP, Settle, TopicConfig
 from wakeq_server.errors import BadRequest, BadValue
@@ -24,7 +24,22 @@ from wakeq_server.settings import (
     WAIT_MAX_S,
 )
 
-LeaseSeconds = Annotated[float, Field(ge=LEASE_MIN_S, le=LEASE_MAX_S, allow_inf_nan=False)]
+
+def _between(low: float, high: float) -> AfterValidator:
+    """Refuses what is out of range, NaN too, by the whole range: pydantic would name the end that was passed."""
+
+    def check(value: float) -> float:
+        if not low <= value <= high:
+            raise ValueError(f"must be from {low:,.10g} to {high:,.10g}")
+        return value
+
+    return AfterValidator(check)
+
+
+LeaseSeconds = Annotated[float, _between(LEASE_MIN_S, LEASE_MAX_S)]
+WaitSeconds = Annotated[float, _between(0, WAIT_MAX_S)]
+DelaySeconds = Annotated[float, _between(0, DELAY_MAX_S)]
+ClaimMessages = Annotated[int, _between(1, CLAIM_MAX)]
 GroupName = Annotated[str, Field(min_length=1, max_length=TOPIC_NAME_MAX)]
 
 
@@ -37,7 +52,7 @@ class ReceiveQuery(_Body):
 
     model_config = ConfigDict(extra="ignore", strict=False)
 
-    wait: Annotated[float, Field(ge=0, le=WAIT_MAX_S, allow_inf_nan=False)] | None = None
+    wait: WaitSeconds | None = None
     group: GroupName = DEFAULT_GROUP
 
 
@@ -47,9 +62,9 @@ class StreamQuery(_Body):
     model_config = ConfigDict(extra="ignore", strict=False)
 
     lease: LeaseSeconds | None = None
-    prefetch: Annotated[int, Field(ge=1, le=CLAIM_MAX)] = PREFETCH
+    prefetch: ClaimMessages = PREFETCH
     group: GroupName = DEFAULT_GROUP
-    grace: Annotated[float, Field(ge=0, le=GRACE_MAX_S, allow_inf_nan=False)] = GRACE_S
+    grace: Annotated[float, _between(0, GRACE_MAX_S)] = GRACE_S
 
 
 class ListQuery(_Body):
@@ -58,14 +73,14 @@ class ListQuery(_Body):
     model_config = ConfigDict(extra="ignore", strict=False)
 
     after: str = ""
-    limit: Annotated[int, Field(ge=1, le=LIST_MAX)] = 100
+    limit: Annotated[int, _between(1, LIST_MAX)] = 100
 
 
 class ClaimBody(_Body):
     """`POST /messages/{topic}/claim`."""
 
-    max: Annotated[int, Field(ge=1, le=CLAIM_MAX)] = 1
-    wait_s: Annotated[float, Field(ge=0, le=WAIT_MAX_S, allow_inf_nan=False)] = 0.0
+    max: ClaimMessages = 1
+    wait_s: WaitSeconds = 0.0
     lease_s: LeaseSeconds | None = None
     group: GroupName = DEFAULT_GROUP
 
@@ -74,7 +89,7 @@ class NackLine(_Body):
     """One lease to nack."""
 
     lease_id: str
-    delay_s: Annotated[float, Field(ge=0, le=DELAY_MAX_S, allow_inf_nan=False)] | None = None
+    delay_s: DelaySeconds | None = None
     reason: str | None = None
 
 
@@ -103,8 +118,8 @@ class SettleBody(_Body):
 class Backoff(_Body):
     """`retry_backoff_s` of a topic."""
 
-    min: Annotated[float, Field(ge=0, le=DELAY_MAX_S, allow_inf_nan=False)] = 1.0
-    max: Annotated[float, Field(ge=0, le=DELAY_MAX_S, allow_inf_nan=False)] = 60.0
+    min: DelaySeconds = 1.0
+    max: DelaySeconds = 60.0
 
     @model_validator(mode="after")
     def _ordered(self) -> "Backoff":
@@ -122,7 +137,7 @@ class TopicBody(_Body):
     retry_backoff_s: Backoff = Backoff()
     max_messages: Annotated[int, Field(ge=1)] | None = None
     max_bytes: Annotated[int, Field(ge=1)] | None = None
-    max_message_bytes: Annotated[int, Field(ge=1, le=QUEUE_MESSAGE_MAX_BYTES)] | None = None
+    max_message_bytes: Annotated[int, _between(1, QUEUE_MESSAGE_MAX_BYTES)] | None = None
 
     def config(self) -> TopicConfig:
         """As the core knows it."""
@@ -196,4 +211,5 @@ def _refused(error: ValidationError) -> BadRequest:
     field = ".".join(str(part) for part in first["loc"]) or "body"
     if first["type"] == "extra_forbidden":
         return BadValue(field, "unknown; see /openapi.json for what this call takes")
-    return BadValue(field, first["msg"][0].lower() + first["msg"][1:])
+    problem = first["msg"].removeprefix("Value error, ")
+    return BadValue(field, problem[0].lower() + problem[1:])

@@ -73,7 +73,7 @@ class App:
             await self._on_topic(scope, topic, headers, receive, send)
         elif topic and action in ("claim", "settle"):
             if scope["method"] != "POST":
-                await send_response(send, method_not_allowed(b"POST"))
+                await send_response(send, method_not_allowed(b"POST", legacy=False))
             elif action == "claim":
                 await self._messages.claim(scope, topic, headers, receive, send)
             else:
@@ -93,14 +93,17 @@ class App:
             publish = self._messages.publish_batch if is_batch(headers) else self._messages.publish
             await send_response(send, await publish(topic, headers, receive))
         else:
-            await send_response(send, method_not_allowed(b"GET, POST"))
+            await send_response(send, method_not_allowed(b"GET, POST", legacy=True))
 
     async def _routed(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
         calls = self._calls(scope, headers, receive)
         if not calls:
             return _redirect(scope) or NOT_FOUND
         call = calls.get(scope["method"])
-        return await call() if call else method_not_allowed(", ".join(sorted(calls)).encode())
+        if call is None:
+            legacy = scope["path"] == "/" or scope["path"].startswith(_TOPICS)
+            return method_not_allowed(", ".join(sorted(calls)).encode(), legacy=legacy)
+        return await call()
 
     def _calls(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Mapping[str, Call]:
         """What can be done with this path, by method."""

@@ -17,9 +17,10 @@ from wakeq_server.core.model import Delivery, Message
 from wakeq_server.engine.base import Subscription
 from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
 from wakeq_server.http import params
+from wakeq_server.http.beats import Beats
 from wakeq_server.http.messages import Messages, released_on_failure, require_open, seen_read
 from wakeq_server.http.wire import Connection, Receive, Scope, Send, connection, delivery_json, hung_up
-from wakeq_server.settings import STREAM_BLOCKED_S, STREAM_HEARTBEAT_S, STREAM_RETRY_MS
+from wakeq_server.settings import STREAM_BLOCKED_S, STREAM_RETRY_MS
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -45,7 +46,9 @@ async def stream(messages: Messages, scope: Scope, topic: str, receive: Receive,
     )
     if messages.engine.draining:
         raise Draining
-    await Stream(subscription, connection(scope), receive, send, query.prefetch, leased=leased).run(query.grace)
+    await Stream(
+        subscription, connection(scope), receive, send, query.prefetch, messages.stream_beats, leased=leased
+    ).run(query.grace)
 
 
 class Blocked(Exception):
@@ -62,6 +65,7 @@ class Stream:
         receive: Receive,
         send: Send,
         prefetch: int,
+        beats: Beats,
         *,
         leased: bool,
     ) -> None:
@@ -70,6 +74,7 @@ class Stream:
         self._receive = receive
         self._send = send
         self._prefetch = prefetch
+        self._beats = beats
         self._leased = leased
 
     async def run(self, grace_s: float) -> None:
@@ -99,21 +104,16 @@ class Stream:
         with released_on_failure(self._subscription, deliveries) as delivered:
             require_open(self._peer)
             await self._write(b"".join(map(self._frame, deliveries)))
-            delivered.done = self._leased or await self._seen_read()
+            delivered.done = self._leased or await seen_read(self._peer)
         if not delivered.done:
             raise ConsumerGone
         if not self._leased:
             self._subscription.acknowledge(deliveries)
         return True
 
-    async def _seen_read(self) -> bool:
-        # A send waits for the one before: what the kernel has not taken yet, the client can't have.
-        await self._write(b"")
-        return await seen_read(self._peer, self._receive)
-
     async def _attend(self) -> None:
         while True:
-            with anyio.move_on_after(STREAM_HEARTBEAT_S):
+            with anyio.CancelScope(deadline=self._beats.next(anyio.current_time())):
                 await hung_up(self._receive)
                 return
             await self._write(_COMMENT)
@@ -121,6 +121,9 @@ class Stream:
     async def _write(self, part: bytes) -> None:
         with anyio.move_on_after(STREAM_BLOCKED_S):
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            # One part at a time: what the client doesn't take must not pile up here, leased.
+            if self._peer is not None:
+                await self._peer.flushed()
             return
         raise Blocked
 

@@ -41,11 +41,18 @@ class Connection(Protocol):
 
     @property
     def gone(self) -> bool:
-        """Whether it is known to be closed."""
+        """Whether the client has closed it; the kernel's word, ahead of the event loop's."""
 
     @property
     def read_whole(self) -> bool:
-        """Whether the client closed it after reading every byte that was sent."""
+        """Whether it did so after reading every byte that was sent."""
+
+    @property
+    def kept_alive(self) -> bool:
+        """Whether it stays open when the answer that is being given is finished."""
+
+    async def flushed(self) -> None:
+        """Return when everything that was sent has left for the kernel, or the connection is lost."""
 
 
 def connection(scope: Scope) -> Connection | None:
@@ -120,9 +127,9 @@ def error_response(error: QueueError, *, legacy: bool) -> Response:
 NOT_FOUND = refusal("NOT_FOUND", "Not found", "Not Found", legacy=True)
 
 
-def method_not_allowed(allow: bytes) -> Response:
+def method_not_allowed(allow: bytes, *, legacy: bool) -> Response:
     """405, with what is allowed."""
-    response = refusal("METHOD_NOT_ALLOWED", "Method not allowed", "Method Not Allowed", legacy=True)
+    response = refusal("METHOD_NOT_ALLOWED", "Method not allowed", "Method Not Allowed", legacy=legacy)
     response.headers.append((b"allow", allow))
     return response
 

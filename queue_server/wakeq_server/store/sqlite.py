@@ -10,6 +10,7 @@ would let a second server in between two transactions.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -60,9 +61,11 @@ SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?) WHERE true
 ON CONFLICT (id) DO UPDATE SET config = excluded.config
 """
 _TOPICS_USED = "UPDATE boot SET next_topic = max(next_topic, ?)"
+# Of an empty blob, substr gives NULL.
 _ADD_MESSAGES = """
 INSERT INTO message (topic, seq, published_at, content_type, headers, body)
-SELECT value->>0, value->>1, value->>2, value->>3, value->>4, substr(?2, value->>5, value->>6) FROM json_each(?1)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, coalesce(substr(?2, value->>5, value->>6), x'')
+FROM json_each(?1)
 """
 _SEQS_USED = """
 UPDATE topic SET next_seq = max(next_seq, used.value->>1) FROM json_each(?) AS used WHERE topic.id = used.value->>0
@@ -149,7 +152,10 @@ class SqliteStore:
             self._lock = None
 
     def _take_directory(self) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
         self._lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

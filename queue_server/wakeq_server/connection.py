@@ -1,0 +1,148 @@
+"""uvicorn's connection, as this server needs it: it knows whether its client has what it was sent, and writes once.
+
+What it adds is what `wakeq_server.http.wire.Connection` asks for.
+"""
+
+import asyncio
+import fcntl
+import socket
+import sys
+import termios
+from typing import Any
+
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+_TCP_ESTABLISHED = 1
+_TCP_CLOSE_WAIT = 8
+
+
+class Connection(HttpToolsProtocol):
+    """One connection of the queue server."""
+
+    _had_read_whole = False
+    _answering: RequestResponseCycle | None = None
+    _view: socket.socket | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has closed the connection: the kernel knows before the loop does."""
+        return self.transport.is_closing() or _tcp_state(self._socket()) not in (None, _TCP_ESTABLISHED)
+
+    @property
+    def read_whole(self) -> bool:
+        """Whether it did so after reading every byte that was sent."""
+        return self._had_read_whole if self.transport.is_closing() else self._has_read_whole()
+
+    @property
+    def kept_alive(self) -> bool:
+        """Whether it stays open when the answer that is being given is finished."""
+        return self._answering is not None and self._answering.keep_alive
+
+    async def flushed(self) -> None:
+        """Return when everything written has left for the kernel."""
+        if self.transport.get_write_buffer_size() == 0:
+            return
+        self.transport.set_write_buffer_limits(high=0)
+        try:
+            await self.flow.drain()
+        finally:
+            self.transport.set_write_buffer_limits()
+
+    def on_message_begin(self) -> None:
+        """uvicorn's, and the request can find its connection."""
+        super().on_message_begin()
+        self.scope["state"] = {"connection": self}
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        cycle.transport = _HeadFirst(self.transport)  # type: ignore[assignment]
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """uvicorn's, for an answer that was all head as well."""
+        if self._answering is not None:
+            self._answering.transport.flush()  # type: ignore[attr-defined]
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """uvicorn's, and the request that is being answered is told."""
+        super().connection_lost(exc)
+        # uvicorn tells the request that came last. With pipelining that is not the one that is parked.
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+        if self._view is not None:
+            # The descriptor is the transport's to close.
+            self._view.detach()
+            self._view = None
+
+    def eof_received(self) -> None:
+        """The client has closed its side; ours is still open, and can be asked about it."""
+        self._had_read_whole = self._has_read_whole()
+
+    def _has_read_whole(self) -> bool:
+        return self.transport.get_write_buffer_size() == 0 and _peer_has_read(self._socket())
+
+    def _socket(self) -> socket.socket:
+        # The transport's own makes a socket object anew for every question.
+        if self._view is None:
+            own: Any = self.transport.get_extra_info("socket")
+            self._view = socket.socket(own.family, own.type, own.proto, fileno=own.fileno())
+        return self._view
+
+
+class _HeadFirst:
+    """A transport that holds the head of an answer back until its body comes, so that both are one system call."""
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Write, or hold."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        """The transport's."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Write what is held, and close."""
+        self.flush()
+        self._transport.close()
+
+    def flush(self) -> None:
+        """Write what is held: the answer has no body."""
+        if self._head:
+            self.write(b"")
+
+
+def _tcp_state(sock: socket.socket) -> int | None:
+    """The connection's state; None where the system doesn't tell."""
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] if hasattr(socket, "TCP_INFO") else None
+    except OSError:
+        return None
+
+
+def _peer_has_read(sock: socket.socket) -> bool:
+    """Whether a peer that has closed its side had read every byte sent to it.
+
+    TCP knows: who closes a socket with unread bytes, or gets bytes after closing it, answers with a reset; and bytes
+    sent to one who closed before are not acknowledged. A clean end with nothing outstanding is a satisfied client.
+    """
+    if _tcp_state(sock) not in (None, _TCP_CLOSE_WAIT):
+        return False
+    try:
+        outstanding = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return not outstanding and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    except OSError:
+        return False
