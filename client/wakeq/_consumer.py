@@ -142,7 +142,11 @@ class Consumer:
             raise _HeldBack
         self._parser = SSEParser()
         chunks = response.aiter_raw()
-        self._take_in(await anext(chunks))
+        try:
+            self._take_in(await anext(chunks))
+        except StopAsyncIteration:
+            # Out of here it would end the consumer's own iteration.
+            raise ServerUnavailable("the stream has ended before it began") from None
         return chunks
 
     def _take_in(self, chunk: bytes) -> None:

@@ -101,6 +101,8 @@ class StorageFailed(WakeqError):
     CODE = "STORAGE_FAILED"
 
 
+# Without a code it is a proxy that speaks, of a server it can't reach.
+_GATEWAY = (502, 503, 504)
 _BY_CODE = {error.CODE: error for error in WakeqError.__subclasses__() if error.CODE}
 
 
@@ -114,7 +116,8 @@ def raise_for_answer(response: httpx.Response) -> None:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         code, detail = "", f"{response.request.url} answered {response.status_code} {response.reason_phrase}"
     text = detail if isinstance(detail, str) else orjson.dumps(detail).decode()
-    error = _BY_CODE.get(code, WakeqError)(text, code=code, status=response.status_code)
+    unknown = ServerUnavailable if response.status_code in _GATEWAY and not code else WakeqError
+    error = _BY_CODE.get(code, unknown)(text, code=code, status=response.status_code)
     retry_after = response.headers.get("retry-after", "")
     if retry_after.isdigit():
         error.retry_after_s = float(retry_after)

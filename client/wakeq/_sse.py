@@ -22,7 +22,8 @@ class SSEParser:
     def __init__(self) -> None:
         self.retry_ms: int | None = None
         """What the server last said about how long to wait before reconnecting."""
-        self._rest = b""
+        # Not bytes: adding to those copies all that has come.
+        self._rest = bytearray()
         self._after_cr = False
         self._first = True
         self._event = ""
@@ -53,8 +54,8 @@ class SSEParser:
         if not newline:
             self._rest += data
             return []
-        lines = (self._rest + head).split(b"\n")
-        self._rest = tail
+        lines = bytes(self._rest + head).split(b"\n")
+        self._rest = bytearray(tail)
         if self._first:
             self._first = False
             lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")

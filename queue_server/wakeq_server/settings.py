@@ -121,7 +121,7 @@ LOOK_S = 0.002
 PUBLISH_HOLD_S = 4.0
 """How long a legacy publish waits for room: its client would ignore the refusal."""
 EARLY_SHARE = 0.1
-"""Parked answers end up to this share early, at random, so that consumers parked together come back apart."""
+"""Waits end up to this share early: those of a few consumers together, those of many apart."""
 TIGHT_POLLS_PER_S = 5
 QUEUE_MESSAGE_MAX_BYTES = 64 * 1024 * 1024
 MESSAGE_MAX_BYTES = 1024 * 1024

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from wakeq._version import __version__
 
@@ -16,7 +16,7 @@ _LAZY = {
 
 
 class _LazyGroup(TyperGroup):
-    """Knows its commands by name, and imports one when it is wanted."""
+    """Knows its commands by name and by one line of help, and imports one when it is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted({*super().list_commands(ctx), *_LAZY})
@@ -24,16 +24,26 @@ class _LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in _LAZY:
             return super().get_command(ctx, cmd_name)
-        module, attribute, _ = _LAZY[cmd_name]
-        found = getattr(import_module(module), attribute)
-        if not isinstance(found, typer.Typer):
-            alone = typer.Typer(add_completion=False)
-            alone.command(cmd_name)(found)
-            found = alone
-        return typer.main.get_command(found)
+        return TyperCommand(cmd_name, help=_LAZY[cmd_name][2])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name in _LAZY else command, rest
 
 
-app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, pretty_exceptions_enable=False)
+def _load(name: str) -> Any:
+    module, attribute, _ = _LAZY[name]
+    found = getattr(import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(**_STYLE)
+        alone.command(name)(found)
+        found = alone
+    return typer.main.get_command(found)
+
+
+# Rich's boxes cut option names off in a terminal of 80 columns.
+_STYLE: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, **_STYLE)
 
 
 def _show_version(wanted: bool) -> None:

@@ -8,7 +8,6 @@ look, or it was closed by a client that had read every byte (`seen_read`). What 
 message unread in its buffer is this tier's one window of loss; `claim` and leased streams have none.
 """
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -29,7 +28,7 @@ from wakeq_server.errors import (
     TopicNotFound,
 )
 from wakeq_server.http import params, schemas
-from wakeq_server.http.beats import Beats
+from wakeq_server.http.moments import Beats, Moments
 from wakeq_server.http.polls import PollWatch
 from wakeq_server.http.wire import (
     JSON_TYPE,
@@ -79,6 +78,7 @@ class Messages:
         self._legacy_wait_s = settings.legacy_wait
         self._beats = Beats(settings.legacy_heartbeat) if settings.legacy_heartbeat else None
         self.stream_beats = Beats(STREAM_HEARTBEAT_S)
+        self._ends = Moments()
 
     async def config(self, topic: str) -> TopicConfig:
         """The topic's configuration; makes the topic where that is wished for. Raises TopicNotFound."""
@@ -89,6 +89,13 @@ class Messages:
                 raise
         await self.engine.create_topic(params.topic_name(topic), LEGACY_CONFIG)
         return await self.engine.topic_config(topic)
+
+    def shortened(self, wait_s: float) -> float:
+        """A wait, up to a tenth shorter, so that those of a few consumers end together, and of many do not."""
+        if wait_s <= 0:
+            return 0.0
+        now = anyio.current_time()
+        return self._ends.within(now, now + wait_s * (1.0 - EARLY_SHARE), now + wait_s) - now
 
     # Publish
 
@@ -145,7 +152,7 @@ class Messages:
         answer = LegacyAnswer(self.engine, subscription, connection(scope), receive, send)
         park_s, beats = self._parking(scope, config, wait_s)
         empty = NULL if config.schema == "queue_message" else NOTHING
-        await answer.give(early(park_s), empty, beats)
+        await answer.give(self.shortened(park_s), empty, beats)
         if answer.was_empty and not park_s:
             self._note_poll(scope, topic)
 
@@ -177,7 +184,7 @@ class Messages:
         ask = params.parse_body(params.ClaimBody, await read_body(receive, REQUEST_MAX_BYTES, headers))
         await self.config(topic)
         subscription = await self.engine.subscribe(topic, group=ask.group, lease_s=ask.lease_s)
-        deliveries = await subscription.take(ask.max, early(ask.wait_s), lambda: hung_up(receive))
+        deliveries = await subscription.take(ask.max, self.shortened(ask.wait_s), lambda: hung_up(receive))
         await hand_over(subscription, deliveries, connection(scope), send)
 
     async def settle(self, topic: str, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
@@ -348,8 +355,3 @@ def max_message_bytes(config: TopicConfig) -> int:
     if config.max_message_bytes is not None:
         return config.max_message_bytes
     return QUEUE_MESSAGE_MAX_BYTES if config.schema == "queue_message" else MESSAGE_MAX_BYTES
-
-
-def early(wait_s: float) -> float:
-    """A wait, shortened a little at random, so that consumers parked together don't come back together."""
-    return wait_s * (1.0 - EARLY_SHARE * random.random())

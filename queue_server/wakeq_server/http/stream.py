@@ -17,8 +17,8 @@ from wakeq_server.core.model import Delivery, Message
 from wakeq_server.engine.base import Subscription
 from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
 from wakeq_server.http import params
-from wakeq_server.http.beats import Beats
 from wakeq_server.http.messages import Messages, released_on_failure, require_open, seen_read
+from wakeq_server.http.moments import Beats
 from wakeq_server.http.wire import Connection, Receive, Scope, Send, connection, delivery_json, hung_up
 from wakeq_server.settings import STREAM_BLOCKED_S, STREAM_RETRY_MS
 

@@ -1,0 +1,91 @@
+"""Protocol, sections 1 and 9: the server about itself."""
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.conformance.api import Queue, leases
+
+
+def test_the_card_is_the_originals(queue: Queue) -> None:
+    answer = queue.http.get("/")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.content == (b'{"service_name":"message_queue","description":"Message queue for multi-agent system"}')
+
+
+def test_v1_lists_engine_version_capabilities_and_limits(queue: Queue) -> None:
+    answer = queue.http.get("/v1")
+    assert answer.headers["content-type"] == "application/json"
+    about = answer.json()
+    assert re.fullmatch(r"\d+\.\d+.*", about["version"])
+    assert about["engine"]
+    assert about["durability"] in ("fsync", "os", "memory")
+    known = {"fence", "head_return", "ordering_keys", "idempotency_conflict", "delay", "push", "groups", "presence"}
+    assert set(about["capabilities"]) <= known
+    limits: dict[str, Any] = about["limits"]
+    assert (limits["wait_s"], limits["lease_s"], limits["claim_messages"]) == (60, [1, 43_200], 1_000)
+    assert limits["topic_name_characters"] == 255
+
+
+@pytest.mark.parametrize(("path", "status"), [("/healthz", "ok"), ("/readyz", "ready")])
+def test_health_and_readiness(queue: Queue, path: str, status: str) -> None:
+    answer = queue.http.get(path)
+    assert (answer.status_code, answer.json()) == (200, {"status": status})
+
+
+def metric(queue: Queue, name: str, **labels: str) -> float:
+    """One sample of `GET /metrics`."""
+    answer = queue.http.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    wanted = "{" + ",".join(f'{key}="{value}"' for key, value in sorted(labels.items())) + "}" if labels else ""
+    (line,) = [line for line in answer.text.splitlines() if line.startswith(f"{name}{wanted} ")]
+    return float(line.rpartition(" ")[2])
+
+
+def test_metrics_count_messages_and_outcomes(queue: Queue) -> None:
+    totals = ["wakeq_published_messages_total", "wakeq_delivered_messages_total", "wakeq_redelivered_messages_total"]
+    before = [metric(queue, name) for name in totals]
+    acked = metric(queue, "wakeq_settled_messages_total", outcome="ack")
+    topic = queue.topic()
+    queue.publish(topic, 1, 2, 3)
+    first, second = queue.claim(topic, max=2)
+    queue.settle(topic, nack=[{"lease_id": first["lease_id"], "delay_s": 0}], ack=[second["lease_id"]])
+    queue.claim(topic)
+    assert [metric(queue, name) for name in totals] == [before[0] + 3, before[1] + 3, before[2] + 1]
+    assert metric(queue, "wakeq_settled_messages_total", outcome="ack") == acked + 1
+    for state, count in (("ready", 1), ("leased", 1), ("delayed", 0)):
+        assert metric(queue, "wakeq_topic_messages", topic=topic, group="default", state=state) == count
+
+
+def test_metrics_count_the_parked(queue: Queue) -> None:
+    topic = queue.topic()
+    before = metric(queue, "wakeq_parked_consumers")
+    queue.park(topic)
+    assert metric(queue, "wakeq_parked_consumers") == before + 1
+
+
+def test_a_topic_with_any_name_keeps_the_metrics_readable(queue: Queue) -> None:
+    name = 'a"b\\c'
+    queue.http.put("/topics/a%22b%5Cc", json={})
+    try:
+        assert f'topic="{name}"'.replace("\\", "\\\\").replace('a"', 'a\\"') in queue.http.get("/metrics").text
+    finally:
+        queue.http.delete("/topics/a%22b%5Cc")
+
+
+def test_the_api_is_described(queue: Queue) -> None:
+    document = queue.http.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    for path in ("/docs", "/redoc"):
+        answer = queue.http.get(path)
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "http" not in re.sub(r"http://127\.0\.0\.1|https?://www\.w3\.org", "", answer.text.partition("<body")[0])
+
+
+def test_answers_of_settles_are_durable_before_they_are_given(queue: Queue) -> None:
+    topic = queue.topic()
+    queue.publish(topic, *range(50))
+    held = leases(queue.claim(topic, max=50))
+    assert queue.settle(topic, ack=held) == ["ok"] * 50
+    assert queue.info(topic)["messages"] == 0
