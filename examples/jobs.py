@@ -1,0 +1,39 @@
+"""Publish three jobs and work on them: `python examples/jobs.py` beside a running `wakeq serve`."""
+
+import anyio
+
+import wakeq
+
+JOBS = 3
+
+
+async def publish(queue: wakeq.AsyncClient) -> None:
+    """Returns when the jobs are on the server's disk."""
+    for number in range(1, JOBS + 1):
+        published = await queue.publish("jobs", {"number": number})
+        print(f"published job {number} as message {published.first_seq}")
+
+
+async def work(queue: wakeq.AsyncClient) -> None:
+    """One stream, parked between messages. What is not acked comes back to the topic."""
+    done = 0
+    async with queue.consume("jobs", prefetch=1) as deliveries:
+        async for delivery in deliveries:
+            print(f"worked on job {delivery.body['number']}, attempt {delivery.attempt}")
+            await delivery.ack()
+            done += 1
+            if done == JOBS:
+                return
+
+
+async def main() -> None:
+    """`WAKEQ_URL` says where the queue is, else http://127.0.0.1:8001."""
+    async with wakeq.AsyncClient() as queue:
+        await queue.create_topic("jobs", schema="json")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work, queue)
+            tasks.start_soon(publish, queue)
+
+
+if __name__ == "__main__":
+    anyio.run(main)
