@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 
@@ -43,6 +44,7 @@ def build_app(engine: Engine, settings: Settings, version: str) -> App:
 async def open_app(settings: Settings, version: str) -> AsyncIterator[tuple[Engine, App]]:
     """A running engine and its application. Raises StartupError."""
     # uvicorn runs on asyncio, whose loop keeps the clock of anyio's deadlines.
-    clocks = Clocks(wall=time.time, timer=time.perf_counter, now=asyncio.get_running_loop().time)
+    now, turn = asyncio.get_running_loop().time, partial(asyncio.sleep, 0)
+    clocks = Clocks(wall=time.time, timer=time.perf_counter, now=now, turn=turn)
     async with open_engine(make_store(settings), clocks) as engine:
         yield engine, build_app(engine, settings, version)

@@ -4,6 +4,7 @@ Every answered connection sends its request again, as consumers do, so the numbe
 """
 
 import os
+import random
 import resource
 import select
 import socket
@@ -20,7 +21,7 @@ _EVENTS_A_POLL = 1_024
 # Connections opened between two looks whether the server keeps up: half of what its backlog holds.
 _BATCH = 1_000
 # Between an answer and the next publish: the consumer must be parked again, and the server idle.
-_REST_S = 0.002
+_REST_S = (0.003, 0.006)
 _WAKE_MAX_S = 10.0
 
 _EMPTY_BODIES = {b"", b"null", b'{"messages":[]}', b"[]"}
@@ -94,7 +95,8 @@ class Parker:
         """Seconds of so many wakes, one after the other."""
         found = []
         for _ in range(rounds):
-            self.attend(_REST_S)
+            # At random: nothing that a server does a fixed time later may fall together with every publish.
+            self.attend(random.uniform(*_REST_S))
             found.append(self.wake(publisher))
         return found
 

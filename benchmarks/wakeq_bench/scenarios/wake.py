@@ -17,7 +17,7 @@ from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, bare_server, wakeq_serv
 _TURN = 100
 _WARM_UP = 200
 # A round and its rest, for the progress bar.
-_ROUND_PLANNED_S = 0.004
+_ROUND_PLANNED_S = 0.006
 _RATIO_MAX = Target("<=", 1.5)
 
 

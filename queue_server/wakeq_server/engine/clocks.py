@@ -1,9 +1,10 @@
 """The clocks that an engine is given; a test gives its own."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import anyio
+import anyio.lowlevel
 
 
 class Clocks(NamedTuple):
@@ -15,3 +16,5 @@ class Clocks(NamedTuple):
     """For statistics alone, since the event loop's clock may have steps of a millisecond."""
     now: Callable[[], float] = anyio.current_time
     """Monotonic, and the clock that anyio's deadlines go by. A backend's own saves looking up which one runs."""
+    turn: Callable[[], Awaitable[object]] = anyio.lowlevel.checkpoint
+    """Lets everybody else who can run do so; likewise."""

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 
 from wakeq_server.core.model import (
@@ -153,7 +152,7 @@ class EmbeddedEngine:
         await self._durably(transaction)
         if self._dealer.woken != woken:
             # Whoever was woken goes first: it waits for the message, the publisher only for a nod.
-            await anyio.lowlevel.checkpoint()
+            await self._clocks.turn()
         written = transaction.messages
         return Published(written[0].seq, written[-1].seq, len(written))
 

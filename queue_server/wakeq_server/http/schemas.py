@@ -76,6 +76,8 @@ def new_message(schema: Schema, body: bytes, content_type: bytes | None) -> NewM
 
 def is_json(content_type: bytes) -> bool:
     """Whether a content type is JSON's, as FastAPI sees it."""
+    if content_type == b"application/json":
+        return True
     kind = content_type.partition(b";")[0].strip().lower()
     return kind == b"application/json" or (kind.startswith(b"application/") and kind.endswith(b"+json"))
 
