@@ -25,11 +25,11 @@ import uvicorn
 import uvicorn.server
 
 from wakeq_server.app import open_app
-from wakeq_server.connection import Connection
+from wakeq_server.connection import Connection, set_timeouts
 from wakeq_server.engine.base import Engine
 from wakeq_server.errors import StartupError
 from wakeq_server.http.guard import is_loopback
-from wakeq_server.settings import BACKLOG, KEEP_ALIVE_S, TCP_USER_TIMEOUT_S, Settings
+from wakeq_server.settings import BACKLOG, KEEP_ALIVE_S, Settings
 
 _log = structlog.get_logger("wakeq.server")
 
@@ -118,13 +118,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(info[0], info[1])
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-            if hasattr(socket, option):
-                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Without it a consumer whose machine has lost its network takes messages with it for a quarter of an hour.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_S * 1000)
+        set_timeouts(listener)
         listener.bind(info[4])
         # Merely bound, two servers may have one port.
         listener.listen(BACKLOG)

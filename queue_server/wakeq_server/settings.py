@@ -136,4 +136,11 @@ BACKLOG = 4_096
 KEEP_ALIVE_S = 75
 """Longer than any client's own, so that no client reuses a connection that is just being closed."""
 TCP_USER_TIMEOUT_S = 10
-"""How long written bytes may stay unacknowledged before a connection counts as dead."""
+"""How long written bytes, or probes, may stay unacknowledged before a connection counts as dead."""
+TCP_PROBE_AFTER_S = 4
+"""How long a connection is silent before the kernel probes it, every `TCP_PROBE_EVERY_S` until it is answered.
+
+Three probes may get lost within `TCP_USER_TIMEOUT_S`; Linux lets that end a connection at the first unanswered probe
+after it, whatever number of probes is set.
+"""
+TCP_PROBE_EVERY_S = 2

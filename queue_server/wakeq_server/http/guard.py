@@ -71,6 +71,7 @@ def host_name(header: str) -> str:
     return host.partition(":")[0].rstrip(".")
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(name: str) -> bool:
     """Whether a host name or address is this machine's own."""
     if name == "localhost" or name.endswith(".localhost"):
