@@ -5,7 +5,7 @@ from wakeq_server.http.moments import SHARED_MAX, Beats, Moments
 
 def test_who_can_shares_a_moment() -> None:
     moments = Moments()
-    assert len({moments.within(0.0, 50.0 + number / 100, 55.0) for number in range(100)}) == 1
+    assert len({moments.within(number / 100, 50.0, 55.0) for number in range(100)}) == 1
 
 
 def test_who_can_not_has_another() -> None:
