@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_PACKAGES = ("wakeq", "anyio", "httptools", "httpx", "orjson", "starlette", "uvicorn", "uvloop")
+_PACKAGES = ("wakeq", "anyio", "httptools", "httpx", "orjson", "uvicorn", "uvloop")
 
 
 @dataclass(frozen=True)
