@@ -32,9 +32,13 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
     return "trio", {"clock": CLOCK}
 
 
+async def stay() -> None:
+    """A publish lets nobody run in between: what runs when is up to the test."""
+
+
 @asynccontextmanager
 async def an_engine() -> AsyncIterator[EmbeddedEngine]:
-    async with open_engine(MemoryStore(1), Clocks(lambda: 0.0, lambda: 0.0)) as engine:
+    async with open_engine(MemoryStore(1), Clocks(lambda: 0.0, lambda: 0.0, turn=stay)) as engine:
         await engine.create_topic("t", TopicConfig(lease_s=1000.0))
         yield engine
 
