@@ -22,6 +22,8 @@ class CountingRelay:
     def __init__(self, target_url: str) -> None:
         self._target = address_of(target_url)
         self._ended = asyncio.Event()
+        self._relays: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
         self.requests = 0
         self.url = ""
 
@@ -32,17 +34,30 @@ class CountingRelay:
         self.url = f"http://{_HOST}:{server.sockets[0].getsockname()[1]}"
         listening.set()
         await self._ended.wait()
-        # Not waited for: that would be for the clients' connections too.
         server.close()
+        await self._close_all()
 
     def end(self) -> None:
         """Stop relaying; from any thread."""
         self._loop.call_soon_threadsafe(self._ended.set)
 
+    async def _close_all(self) -> None:
+        """Close what clients have left open, while there is a loop to close it in."""
+        for relay in self._relays:
+            relay.cancel()
+        await asyncio.gather(*self._relays, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
+
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (task := asyncio.current_task()) is not None:
+            self._relays.add(task)
+        self._writers.append(writer)
         # Cancelled only when the relay ends, which asyncio would log as a failure of every connection left.
         with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.CancelledError):
             onward_reader, onward_writer = await asyncio.open_connection(*self._target)
+            self._writers.append(onward_writer)
             async with asyncio.TaskGroup() as pumps:
                 pumps.create_task(self._pump(reader, onward_writer, count=True))
                 pumps.create_task(self._pump(onward_reader, writer, count=False))
