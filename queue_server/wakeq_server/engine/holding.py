@@ -13,9 +13,6 @@ class Holding:
     def __init__(self) -> None:
         self._held: dict[Topic, OrderedDict[anyio.Event, None]] = {}
 
-    def __len__(self) -> int:
-        return sum(len(line) for line in self._held.values())
-
     async def wait(self, topic: Topic, until: float, *, first: bool) -> None:
         """Wait for room, or until then; ``first`` for one that was woken before its turn had come."""
         woken = anyio.Event()
