@@ -3,12 +3,16 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from wakeq_server.core.model import (
+    GroupDropped,
+    GroupPut,
     HistoryCleared,
     HistorySet,
+    KeySeen,
     Message,
     MessageAdded,
     MessageRemoved,
     Record,
+    Run,
     Snapshot,
     TopicDropped,
     TopicPut,
@@ -17,15 +21,17 @@ from wakeq_server.errors import StorageError
 
 
 class KeepingStore:
-    """What `SqliteStore` promises, without a disk: its contents outlive it when handed on by `reopened`."""
+    """What `SqliteStore` promises, without a disk."""
 
     durable = True
 
     def __init__(self) -> None:
         self.epoch = 0
         self.topics: dict[int, TopicPut] = {}
+        self.groups: dict[tuple[int, int], GroupPut] = {}
         self.messages: dict[tuple[int, int], Message] = {}
         self.histories: dict[tuple[int, int, int], HistorySet] = {}
+        self.keys: dict[tuple[int, bytes], KeySeen] = {}
         self.next_topic_id = 1
         self.next_seq: dict[int, int] = {}
         self.commits = 0
@@ -34,14 +40,16 @@ class KeepingStore:
 
     def load(self) -> Snapshot:
         self.epoch += 1
-        # As the database does when it opens: rows of a topic that never came to be are swept out.
-        self.messages = {key: row for key, row in self.messages.items() if key[0] in self.topics}
-        self.histories = {key: row for key, row in self.histories.items() if (key[0], key[2]) in self.messages}
+        self._sweep()
+        rows = [(topic, self.messages[topic, seq]) for topic, seq in sorted(self.messages)]
         return Snapshot(
             epoch=self.epoch,
             topics=tuple(self.topics.values()),
-            messages=tuple(MessageAdded(topic, self.messages[topic, seq]) for topic, seq in sorted(self.messages)),
+            groups=tuple(self.groups.values()),
+            runs=tuple(Run(topic, row.seq, row.seq, row.size) for topic, row in rows if row.plain),
+            others=tuple(MessageAdded(topic, row._replace(body=None)) for topic, row in rows if not row.plain),
             histories=tuple(self.histories.values()),
+            keys=tuple(self.keys.values()),
             next_topic_id=self.next_topic_id,
             next_seq=dict(self.next_seq),
         )
@@ -55,23 +63,57 @@ class KeepingStore:
                 self.apply(record)
         self.commits += 1
 
+    def read_bodies(self, topic_id: int, first: int, last: int) -> list[Message]:
+        return [self.messages[topic_id, seq] for seq in range(first, last + 1) if (topic_id, seq) in self.messages]
+
     def close(self) -> None:
         pass
+
+    def _sweep(self) -> None:
+        """As the database does when it opens: what belongs to nothing, and what every group is done with."""
+        self.messages = {key: row for key, row in self.messages.items() if key[0] in self.topics}
+        self.messages = {key: row for key, row in self.messages.items() if not self._everybody_done(*key)}
+        self.histories = {
+            key: row
+            for key, row in self.histories.items()
+            if (key[0], key[2]) in self.messages and (key[0], key[1]) in self.groups
+        }
+
+    def _everybody_done(self, topic_id: int, seq: int) -> bool:
+        groups = [group for (topic, _), group in self.groups.items() if topic == topic_id]
+        return all(self._done(group, self.messages[topic_id, seq]) for group in groups)
+
+    def _done(self, group: GroupPut, message: Message) -> bool:
+        history = self.histories.get((group.topic_id, group.group, message.seq))
+        if message.seq < group.start:
+            return True
+        if history is not None:
+            return history.standing == "gone"
+        return message.plain and message.seq < group.cursor
 
     def apply(self, record: Record) -> None:
         if isinstance(record, TopicPut):
             self.topics[record.topic_id] = record
             self.next_topic_id = max(self.next_topic_id, record.topic_id + 1)
         elif isinstance(record, TopicDropped):
+            self._drop(lambda key: key[0] == record.topic_id)
             self.topics.pop(record.topic_id, None)
-            self.messages = {key: row for key, row in self.messages.items() if key[0] != record.topic_id}
+        elif isinstance(record, GroupPut):
+            self.groups[record.topic_id, record.group] = record
+        elif isinstance(record, GroupDropped):
+            self.groups.pop((record.topic_id, record.group), None)
         elif isinstance(record, MessageAdded):
             self.messages[record.topic_id, record.message.seq] = record.message
             self.next_seq[record.topic_id] = record.message.seq + 1
         elif isinstance(record, MessageRemoved):
-            del self.messages[record.topic_id, record.seq]
-            self.histories.pop((record.topic_id, 0, record.seq), None)
+            self.messages.pop((record.topic_id, record.seq), None)
         elif isinstance(record, HistorySet):
             self.histories[record.topic_id, record.group, record.seq] = record
         elif isinstance(record, HistoryCleared):
             self.histories.pop((record.topic_id, record.group, record.seq), None)
+        elif isinstance(record, KeySeen):
+            self.keys[record.topic_id, record.digest] = record
+
+    def _drop(self, wanted: Callable[[tuple[int, ...]], bool]) -> None:
+        self.messages = {key: row for key, row in self.messages.items() if not wanted(key)}
+        self.groups = {key: row for key, row in self.groups.items() if not wanted(key)}

@@ -6,31 +6,42 @@ shown; the core's own ``now`` is monotonic and never leaves the process.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 DEFAULT_GROUP = "default"
 
-Schema = Literal["queue_message", "json", "any"]
+Schema = Literal["queue_message", "json", "any"] | Mapping[str, Any]
+"""A named schema, or a JSON Schema of the topic's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicConfig:
-    """How one topic behaves. Ranges are checked where values come in (`wakeq_server.http.topics`)."""
+    """How one topic behaves. Ranges are checked where values come in (`wakeq_server.http.params`)."""
 
     schema: Schema = "json"
-    """What a body must be: llama_deploy's QueueMessage, any JSON value, or any bytes."""
+    """What a body must be: llama_deploy's QueueMessage, any JSON value, any bytes, or JSON of a JSON Schema."""
     lease_s: float = 30.0
     """How long a claimed message stays hidden unless the claim says otherwise; 1 to 43,200 s."""
+    max_deliveries: int = 5
+    """Deliveries after which an unsettled message is dead; 0: no limit (SQS's maxReceiveCount)."""
     retry_min_s: float = 1.0
     """Delay after the first nack that names none; doubles with each further attempt."""
     retry_max_s: float = 60.0
     """Upper bound of that delay."""
+    dead_ttl_s: float = 14 * 86_400.0
+    """How long dead letters are kept."""
+    dead_letter_topic: str | None = None
+    """Where dead letters go; None: they stay in place."""
+    ttl_s: float | None = None
+    """How long after its publish an undelivered message is dropped; None: never."""
     max_messages: int | None = None
     """Unsettled messages the topic takes before it refuses publishes; None: no limit."""
     max_bytes: int | None = None
     """Bytes of unsettled bodies the topic takes before it refuses publishes; None: no limit."""
     max_message_bytes: int | None = None
     """Largest body; None: 64 MiB for ``queue_message``, else 1 MiB."""
+    dedup_window_s: float = 120.0
+    """How long an idempotency key is remembered."""
 
 
 class NewMessage(NamedTuple):
@@ -40,16 +51,35 @@ class NewMessage(NamedTuple):
     content_type: str | None = None
     """None where the body is JSON."""
     headers: Mapping[str, str] | None = None
+    id: str | None = None
+    """The idempotency key."""
+    key: str | None = None
+    """The ordering key."""
+    delay_s: float = 0.0
+    ttl_s: float | None = None
 
 
 class Message(NamedTuple):
     """A message as the queue keeps it."""
 
     seq: int
-    body: bytes
+    body: bytes | None
+    """None: in the store alone."""
+    size: int
     published_at: float
     content_type: str | None = None
     headers: Mapping[str, str] | None = None
+    id: str | None = None
+    key: str | None = None
+    due_at: float | None = None
+    """Not before this; None: at once."""
+    expires_at: float | None = None
+    """Dropped undelivered at this; None: never."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is like its neighbours but for its body, so that a range of seqs can stand for many."""
+        return self.key is None and self.due_at is None and self.expires_at is None
 
 
 class LeaseKey(NamedTuple):
@@ -86,7 +116,7 @@ class Delivery(NamedTuple):
     lease_expires_at: float
 
 
-Outcome = Literal["ack", "nack", "extend"]
+Outcome = Literal["ack", "nack", "extend", "dead"]
 SettleStatus = Literal["ok", "stale", "unknown"]
 
 
@@ -99,6 +129,8 @@ class Settle(NamedTuple):
     """With ``nack``: how long the message stays hidden; None: the topic's retry backoff."""
     lease_s: float | None = None
     """With ``extend``: the lease's new length, counted from now; None: the topic's."""
+    reason: str | None = None
+    """With ``nack`` and ``dead``: why; kept with the dead letter."""
 
 
 class SettleResult(NamedTuple):
@@ -110,11 +142,20 @@ class SettleResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The sequence numbers that a publish was given."""
+    """The sequence numbers that a publish was given, now or when it came the first time."""
 
     first_seq: int
     last_seq: int
     count: int
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What a redrive has done."""
+
+    moved: int
+    remaining: int
 
 
 class GroupInfo(NamedTuple):
@@ -124,9 +165,10 @@ class GroupInfo(NamedTuple):
     ready: int
     delayed: int
     leased: int
+    dead: int
     oldest_age_s: float | None
     parked: int = 0
-    """Consumers that wait for a message; only the engine knows them."""
+    """Consumers in line; counted by whoever parks them."""
 
 
 class TopicInfo(NamedTuple):
@@ -135,9 +177,21 @@ class TopicInfo(NamedTuple):
     name: str
     config: TopicConfig
     created_at: float
+    paused: bool
     messages: int
     bytes: int
     groups: tuple[GroupInfo, ...]
+
+
+class Peeked(NamedTuple):
+    """A message looked at, not taken."""
+
+    message: Message
+    state: str
+    attempt: int
+    reason: str | None
+    due_at: float | None
+    """When it becomes ready, or its lease ends, or (dead) when it died."""
 
 
 # What a store keeps. A transaction is a list of these; a store applies it whole or not at all.
@@ -150,12 +204,35 @@ class TopicPut(NamedTuple):
     name: str
     config: TopicConfig
     created_at: float
+    paused: bool = False
 
 
 class TopicDropped(NamedTuple):
     """A topic is gone, with everything in it."""
 
     topic_id: int
+
+
+class GroupPut(NamedTuple):
+    """A group, and how far it has come.
+
+    Every plain message in front of the cursor that has no history is done with. One with a key, a delay or a time to
+    live is done with only where its history says `gone`.
+    """
+
+    topic_id: int
+    group: int
+    name: str
+    start: int
+    """The group's first message: it has no share in those before."""
+    cursor: int
+
+
+class GroupDropped(NamedTuple):
+    """A group is gone."""
+
+    topic_id: int
+    group: int
 
 
 class MessageAdded(NamedTuple):
@@ -172,43 +249,89 @@ class MessageRemoved(NamedTuple):
     seq: int
 
 
-class HistorySet(NamedTuple):
-    """A message of a group is no longer simply "never delivered".
+Standing = Literal["ready", "delayed", "leased", "dead", "gone"]
 
-    Either it is leased (``number`` is not 0, until ``due_at``), or it is hidden until ``due_at``, or (both 0)
-    it is ready again after ``attempt`` deliveries.
-    """
+
+class HistorySet(NamedTuple):
+    """A message of a group is no longer simply "never delivered"."""
 
     topic_id: int
     group: int
     seq: int
-    attempt: int
-    epoch: int = 0
-    number: int = 0
+    standing: Standing
+    attempt: int = 0
     due_at: float = 0.0
+    """When the lease or the delay ends, or when it died; wall clock."""
     span_s: float = 0.0
     """From the moment of writing to ``due_at``: what bounds ``due_at`` when the wall clock has jumped."""
+    epoch: int = 0
+    number: int = 0
+    reason: str | None = None
 
 
 class HistoryCleared(NamedTuple):
-    """A message of a group is as if it had never been delivered."""
+    """A message of a group has no history any more."""
 
     topic_id: int
     group: int
     seq: int
 
 
-Record = TopicPut | TopicDropped | MessageAdded | MessageRemoved | HistorySet | HistoryCleared
+@dataclass(frozen=True, slots=True)
+class KeySeen:
+    """An idempotency key was used."""
+
+    topic_id: int
+    digest: bytes
+    fingerprint: bytes
+    """Of everything else in that publish: the same key with another is a conflict."""
+    first_seq: int
+    count: int
+    expires_at: float
+
+
+class KeysForgotten(NamedTuple):
+    """Idempotency keys whose window is over."""
+
+    topic_id: int
+    before: float
+
+
+Record = (
+    TopicPut
+    | TopicDropped
+    | GroupPut
+    | GroupDropped
+    | MessageAdded
+    | MessageRemoved
+    | HistorySet
+    | HistoryCleared
+    | KeySeen
+    | KeysForgotten
+)
+
+
+class Run(NamedTuple):
+    """Plain messages with consecutive seqs."""
+
+    topic_id: int
+    first: int
+    last: int
+    size: int
 
 
 class Snapshot(NamedTuple):
-    """Everything a store holds, as of its last commit."""
+    """Everything a store holds but for bodies, as of its last commit."""
 
     epoch: int
     """Higher than at any earlier start on this store, and durable already."""
     topics: tuple[TopicPut, ...] = ()
-    messages: tuple[MessageAdded, ...] = ()
+    groups: tuple[GroupPut, ...] = ()
+    runs: tuple[Run, ...] = ()
+    others: tuple[MessageAdded, ...] = ()
+    """The messages that are not plain, without their bodies."""
     histories: tuple[HistorySet, ...] = ()
+    keys: tuple[KeySeen, ...] = ()
     next_topic_id: int = 1
     next_seq: Mapping[int, int] = {}
     """By topic id: the first sequence number never used."""

@@ -5,38 +5,50 @@ Calls change state at once and return what is to be told or written; what happen
 `tick` does whatever time has brought, and `next_deadline` says when to call it again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from wakeq_server.core.deadlines import Deadlines
+from wakeq_server.core.dedup import Dedup, Seen, digest, fingerprint
 from wakeq_server.core.leases import Lease, LeaseQueue, Owner, RecentOutcomes
-from wakeq_server.core.lifecycle import Event
+from wakeq_server.core.lifecycle import Event, State
 from wakeq_server.core.model import (
-    Delivery,
+    DEFAULT_GROUP,
+    GroupPut,
     HistoryCleared,
     HistorySet,
+    KeysForgotten,
     LeaseKey,
     Message,
+    MessageRemoved,
     NewMessage,
+    Outcome,
     Record,
     SettleResult,
     SettleStatus,
     TopicConfig,
 )
 from wakeq_server.core.model import Settle as SettleLine
-from wakeq_server.core.topic import Delays, Group, Topic
+from wakeq_server.core.runs import Runs
+from wakeq_server.core.topic import Dead, DeadLetters, Delays, Expiries, Group, Scheduled, Topic
 from wakeq_server.core.transactions import (
-    ConfigureTopic,
-    CreateTopic,
+    DropGroup,
     DropTopic,
+    MoveDead,
     Publish,
+    Purge,
+    PutGroup,
+    PutTopic,
+    Redrive,
     Settle,
     Settlement,
     WriteHistory,
 )
-from wakeq_server.errors import TopicFull, TopicNotFound
+from wakeq_server.errors import IdempotencyConflict, TopicFull, TopicNotFound
 
 LEASE_TOTAL_MAX_S = 43_200.0
+MESSAGE_COST = 400
+"""Bytes that a message costs in memory beside its body."""
 
 
 @dataclass
@@ -46,33 +58,55 @@ class Effects:
     deliverable: dict[Group, None] = field(default_factory=dict)
     ended: list[Lease] = field(default_factory=list)
     topics_gone: list[Topic] = field(default_factory=list)
+    groups_gone: list[Group] = field(default_factory=list)
     roomier: dict[Topic, None] = field(default_factory=dict)
+    to_move: list[tuple[Group, int]] = field(default_factory=list)
+    """Dead letters whose topic names another for them."""
 
     def __bool__(self) -> bool:
-        return bool(self.deliverable or self.ended or self.topics_gone or self.roomier)
+        return bool(
+            self.deliverable or self.ended or self.topics_gone or self.groups_gone or self.roomier or self.to_move
+        )
+
+
+@dataclass
+class Counts:
+    """What has happened so far, in all topics."""
+
+    redelivered: int = 0
+    expired_leases: int = 0
+    dead: int = 0
+    dropped_by_ttl: int = 0
+    duplicates: int = 0
 
 
 class QueueCore:
     """All topics of one server."""
 
-    def __init__(self, *, epoch: int, jitter: Callable[[], float], keep_history: bool) -> None:
-        """``jitter`` gives numbers in [0, 1); ``keep_history`` is off where no store would read it."""
+    def __init__(self, *, epoch: int, jitter: Callable[[], float], durable: bool, memory_budget: int = 1 << 62) -> None:
+        """``jitter`` gives numbers in [0, 1); not ``durable``, nothing is noted for a store, and bodies never leave."""
         self.epoch = epoch
         self.topics: dict[str, Topic] = {}
         self.effects = Effects()
+        self.counts = Counts()
         self.changed: dict[tuple[Group, int], None] = {}
-        self.redelivered = 0
-        self.expired = 0
+        """Places whose history the store doesn't know yet."""
+        self.moved: dict[Group, None] = {}
+        """Groups whose cursor has gone on without a claim."""
+        self.loose: list[Record] = []
+        """Records that nobody waits for."""
         self.leased = 0
         """How many leases there are, in all topics."""
+        self.next_topic_id = 1
+        self.memory_used = 0
         self._jitter = jitter
-        self._keep_history = keep_history
+        self._durable = durable
+        self._memory_budget = memory_budget
         self._deadlines = Deadlines()
         self._recent = RecentOutcomes()
         self._lease_number = 0
-        self.next_topic_id = 1
 
-    # Topics
+    # Topics and groups
 
     def topic(self, name: str) -> Topic:
         """The topic of that name. Raises TopicNotFound."""
@@ -81,17 +115,29 @@ class QueueCore:
             raise TopicNotFound(name)
         return topic
 
-    def create(self, name: str, config: TopicConfig, wall: float) -> CreateTopic:
+    def create(self, name: str, config: TopicConfig, wall: float) -> PutTopic:
         """Make a topic; there must be none of that name."""
         assert name not in self.topics
         topic = Topic(self.next_topic_id, name, config, wall)
+        topic.add_group(DEFAULT_GROUP)
         self.next_topic_id += 1
         self.topics[name] = topic
-        return CreateTopic(self, topic)
+        return PutTopic(self, topic, config, paused=False, new=True)
 
-    def configure(self, topic: Topic, config: TopicConfig) -> ConfigureTopic:
+    def configure(self, topic: Topic, config: TopicConfig) -> PutTopic:
         """Replace a topic's configuration. Leases that run keep their length."""
-        return ConfigureTopic(topic, config)
+        return PutTopic(self, topic, config, paused=topic.paused, new=False)
+
+    def pause(self, topic: Topic, paused: bool) -> PutTopic:
+        """Stop or start delivery."""
+        return PutTopic(self, topic, topic.config, paused=paused, new=False)
+
+    def touch_all(self, topic: Topic) -> None:
+        """Whatever a configuration decides is to be looked at again."""
+        self.effects.roomier[topic] = None
+        for group in topic.groups.values():
+            self.effects.deliverable[group] = None
+            self._deadlines.touch(group.dead)
 
     def drop(self, topic: Topic) -> DropTopic:
         """Delete a topic; until that is durable, it is there but not to be found."""
@@ -104,28 +150,83 @@ class QueueCore:
         if self.topics.get(topic.name) is topic:
             del self.topics[topic.name]
         for group in topic.groups.values():
-            for lease in group.leases.values():
-                lease.leave_queue()
-                self._tell_owner(lease)
-            self.leased -= len(group.leases)
-            group.leases.clear()
+            self._end_all(group)
+        self.memory_used -= sum(map(_cost, topic.messages.values()))
         self.effects.topics_gone.append(topic)
+
+    def put_group(self, topic: Topic, name: str) -> PutGroup:
+        """Make a group; there must be none of that name."""
+        topic.coming_groups.add(name)
+        return PutGroup(self, topic, name)
+
+    def drop_group(self, group: Group) -> DropGroup:
+        """Delete a group."""
+        group.dropping = True
+        return DropGroup(self, group)
+
+    def forget_group(self, group: Group) -> None:
+        """Take a group out, and with it what only it had an interest in."""
+        topic = group.topic
+        group.gone = True
+        self._end_all(group)
+        del topic.groups[group.name]
+        del topic.group_by_id[group.id]
+        topic.slowest = None
+        for seq in [seq for seq in topic.seqs() if topic.everybody_done(seq)]:
+            self.loose.append(MessageRemoved(topic.id, seq))
+            self._remove(topic, seq)
+        for other in topic.groups.values():
+            for seq in other.dead:
+                self._free_room(topic, seq)
+        self.effects.groups_gone.append(group)
+
+    def _end_all(self, group: Group) -> None:
+        for place in group.open.values():
+            if isinstance(place, Lease):
+                place.leave_queue()
+                self._tell_owner(place)
+                self.leased -= 1
 
     # Publish
 
-    def publish(self, topic: Topic, new: Sequence[NewMessage], wall: float) -> Publish:
-        """Take messages in. Raises TopicFull, and then has taken none."""
+    def publish(
+        self, topic: Topic, new: Sequence[NewMessage], now: float, wall: float, key: str | None = None
+    ) -> Publish | Seen:
+        """Take messages in; or, where the idempotency key was seen before, say what became of them then.
+
+        Raises IdempotencyConflict and TopicFull, and then has taken none.
+        """
+        mark, seen = None, None
+        if key is not None:
+            mark = digest(key)
+            known = self._known(topic, mark, new, now, wall)
+            if known is not None:
+                self.counts.duplicates += 1
+                return known
         size = sum(len(message.body) for message in new)
         self._check_room(topic, len(new), size)
         first = topic.next_seq
         topic.next_seq += len(new)
         topic.held_messages += len(new)
         topic.held_bytes += size
-        messages = [
-            Message(seq, message.body, wall, message.content_type, message.headers)
-            for seq, message in enumerate(new, first)
-        ]
-        return Publish(self, topic, messages)
+        messages = [self._message(topic, message, seq, wall) for seq, message in enumerate(new, first)]
+        if mark is not None:
+            seen = Seen(fingerprint(new), first, len(new), now + topic.config.dedup_window_s, None)
+        publish = Publish(self, topic, messages, mark, seen, now=now, wall=wall)
+        if mark is not None and seen is not None:
+            topic.dedup = topic.dedup or Dedup()
+            topic.dedup.put(mark, replace(seen, publish=publish))
+        return publish
+
+    def _known(self, topic: Topic, mark: bytes, new: Sequence[NewMessage], now: float, wall: float) -> Seen | None:
+        if topic.dedup is None:
+            return None
+        if topic.dedup.trim(now) and self._durable:
+            self.loose.append(KeysForgotten(topic.id, wall))
+        known = topic.dedup.get(mark, now)
+        if known is not None and known.fingerprint != fingerprint(new):
+            raise IdempotencyConflict("this idempotency key was used for another message")
+        return known
 
     def _check_room(self, topic: Topic, count: int, size: int) -> None:
         config = topic.config
@@ -134,24 +235,103 @@ class QueueCore:
         if config.max_bytes is not None and topic.held_bytes + size > config.max_bytes:
             raise TopicFull(f"topic {topic.name} holds its {config.max_bytes} bytes", retry_after_s=1)
 
+    def _message(self, topic: Topic, new: NewMessage, seq: int, wall: float) -> Message:
+        ttl_s = topic.config.ttl_s if new.ttl_s is None else new.ttl_s
+        return Message(
+            seq,
+            new.body,
+            len(new.body),
+            wall,
+            new.content_type,
+            new.headers,
+            new.id,
+            new.key,
+            wall + new.delay_s if new.delay_s else None,
+            wall + ttl_s if ttl_s is not None else None,
+        )
+
+    def show(self, topic: Topic, messages: Sequence[Message], now: float, ahead_s: float) -> None:
+        """Published messages are durable: READY in every group, or DELAYED.
+
+        ``ahead_s`` is what the wall clock was ahead of ``now``'s when they were published.
+        """
+        for message in messages:
+            self._admit(topic, message)
+            self.time(topic, message, now, ahead_s)
+        topic.visible_to = messages[-1].seq + 1
+        for group in topic.groups.values():
+            self.effects.deliverable[group] = None
+
+    def _admit(self, topic: Topic, message: Message) -> None:
+        """Keep a message here, or, beyond the budget, leave its body to the store."""
+        if self._durable and self.memory_used + _cost(message) > self._memory_budget:
+            if message.plain:
+                topic.cold = topic.cold or Runs()
+                topic.cold.append(message.seq, message.seq)
+                topic.cold_bytes += message.size
+                return
+            message = message._replace(body=None)
+        topic.messages[message.seq] = message
+        self.memory_used += _cost(message)
+
+    def time(self, topic: Topic, message: Message, now: float, ahead_s: float) -> None:
+        """Count a message as visible, or see to it that it will be; and to its end."""
+        if message.due_at is not None and message.due_at - ahead_s > now:
+            topic.scheduled = topic.scheduled or Scheduled(topic)
+            topic.scheduled.add(message.seq, message.due_at - ahead_s)
+            self._deadlines.touch(topic.scheduled)
+        else:
+            topic.visible_count += 1
+        if message.expires_at is not None:
+            topic.expiries = topic.expiries or Expiries(topic)
+            topic.expiries.add(message.seq, message.expires_at - ahead_s)
+            self._deadlines.touch(topic.expiries)
+
+    # Restoring (`core.restore`)
+
+    def readmit(self, topic: Topic, message: Message) -> None:
+        """A message that is not plain is there again, its body in the store."""
+        topic.messages[message.seq] = message
+        self.memory_used += _cost(message)
+
+    def restore_dead(self, group: Group, seq: int, dead: Dead) -> None:
+        """A message is dead as it was."""
+        topic = group.topic
+        group.open[seq] = State.DEAD
+        group.dead.add(seq, dead)
+        topic.dead_letters += 1
+        self._free_room(topic, seq)
+        if topic.config.dead_letter_topic is not None:
+            self.effects.to_move.append((group, seq))
+
+    def watch(self, group: Group) -> None:
+        """See to the deadlines of a group that has been restored."""
+        self._deadlines.touch(group.delays)
+        self._deadlines.touch(group.dead)
+
     # Leases
 
     def claim(self, group: Group, lease_s: float | None, now: float, owner: Owner | None = None) -> Lease | None:
-        """Lease the next READY message; None where there is none."""
-        message = group.take()
-        if message is None:
+        """Lease the next READY message; None where there is none, or delivery is paused."""
+        seq = None if group.topic.paused else group.take()
+        if seq is None:
             return None
         self._lease_number += 1
-        attempt = group.attempts.pop(message.seq, 0) + 1
+        attempt = group.attempts.pop(seq, 0) + 1
         if attempt > 1:
-            self.redelivered += 1
-        key = LeaseKey(group.topic.id, group.id, message.seq, self.epoch, self._lease_number)
+            self.counts.redelivered += 1
+        key = LeaseKey(group.topic.id, group.id, seq, self.epoch, self._lease_number)
         lease = Lease(key, attempt, now, owner)
-        group.leases[message.seq] = lease
-        self.leased += 1
-        self.run_lease(group, lease, group.topic.config.lease_s if lease_s is None else lease_s, now)
-        self._note_change(group, message.seq)
+        self.hold(group, lease, group.topic.config.lease_s if lease_s is None else lease_s, now)
+        self._note_change(group, seq)
         return lease
+
+    def hold(self, group: Group, lease: Lease, length_s: float, now: float) -> None:
+        """A message is leased from now on."""
+        group.open[lease.key.seq] = lease
+        group.leased += 1
+        self.leased += 1
+        self.run_lease(group, lease, length_s, now)
 
     def run_lease(self, group: Group, lease: Lease, length_s: float, now: float) -> None:
         """Start a lease's clock anew."""
@@ -159,22 +339,9 @@ class QueueCore:
         queue.add(lease, now)
         self._deadlines.touch(queue)
 
-    def resume_leases(self, group: Group, leases: Sequence[tuple[float, Lease]], now: float) -> None:
-        """Take up leases of before a restart, each with what is left of it, and watch the group's delays."""
-        for left_s, lease in leases:
-            group.leases[lease.key.seq] = lease
-            self.leased += 1
-            self.run_lease(group, lease, left_s, now)
-        self._deadlines.touch(group.delays)
-
-    def delivery(self, group: Group, lease: Lease, now: float, wall: float) -> Delivery:
-        """What a consumer is given for a lease."""
-        message = group.topic.messages[lease.key.seq]
-        return Delivery(message, lease.key, lease.attempt, wall + lease.deadline - now)
-
     def live_lease(self, group: Group, key: LeaseKey) -> Lease | None:
         """The lease of that key, if it has neither ended nor is being settled."""
-        lease = group.leases.get(key.seq)
+        lease = group.lease_of(key.seq)
         return lease if lease is not None and lease.key == key and lease.queue is not None else None
 
     def undo(self, group: Group, key: LeaseKey) -> None:
@@ -182,7 +349,8 @@ class QueueCore:
         lease = self.live_lease(group, key)
         if lease is not None:
             lease.step(Event.UNDO)
-            self._return(group, lease, lease.attempt - 1)
+            self._end(group, lease)
+            self._come_back(group, key.seq, lease.attempt - 1)
 
     def shorten(self, group: Group, key: LeaseKey, length_s: float, now: float) -> None:
         """The consumer is gone: let the lease end within ``length_s``, unless it ends sooner anyway."""
@@ -191,16 +359,22 @@ class QueueCore:
             self.run_lease(group, lease, length_s, now)
             self._note_change(group, key.seq)
 
-    def _return(self, group: Group, lease: Lease, attempts: int) -> None:
+    def _end(self, group: Group, lease: Lease) -> None:
         lease.leave_queue()
-        del group.leases[lease.key.seq]
+        del group.open[lease.key.seq]
+        group.leased -= 1
         self.leased -= 1
-        if attempts:
-            group.attempts[lease.key.seq] = attempts
-        group.put_back(lease.key.seq)
-        self._note_change(group, lease.key.seq)
-        self.effects.deliverable[group] = None
         self._tell_owner(lease)
+
+    def _come_back(self, group: Group, seq: int, attempts: int) -> None:
+        if attempts:
+            group.attempts[seq] = attempts
+        if group.topic.overdue is not None and seq in group.topic.overdue:
+            self._let_drop(group, seq)
+            return
+        group.put_back(seq)
+        self._note_change(group, seq)
+        self.effects.deliverable[group] = None
 
     def _tell_owner(self, lease: Lease) -> None:
         if lease.owner is not None:
@@ -222,33 +396,49 @@ class QueueCore:
         for key in keys:
             lease = self.live_lease(group, key)
             if lease is not None:
-                self._begin(transaction, Settlement(group, lease, "ack", 0.0))
+                self._begin(transaction, Settlement(group, lease, "ack", 0.0, None), "ack")
         return transaction
 
     def _settle_line(self, topic: Topic, line: SettleLine, transaction: Settle, now: float) -> SettleStatus:
         key = LeaseKey.decode(line.lease_id)
         if key is None:
             return "unknown"
-        group = topic.group_by_id(key.group) if key.incarnation == topic.id else None
-        lease = group.leases.get(key.seq) if group is not None else None
+        group = topic.group_by_id.get(key.group) if key.incarnation == topic.id else None
+        lease = group.lease_of(key.seq) if group is not None else None
         if group is None or lease is None or lease.key != key:
             return "ok" if self._recent.ended_by(key, line.outcome, now) else "stale"
         if lease.queue is None:
             # Being settled: the same outcome waits for the same commit, another comes too late.
-            same = any(s.lease is lease and s.outcome == line.outcome for s in transaction.settlements)
-            return "ok" if same or lease.settling == line.outcome else "stale"
+            return "ok" if lease.settling == line.outcome else "stale"
         if lease.deadline <= now:
             return "stale"
         if line.outcome == "extend":
             self._extend(group, lease, line.lease_s, transaction, now)
         else:
-            hidden_s = self._hidden_s(topic.config, lease, line) if line.outcome == "nack" else 0.0
-            self._begin(transaction, Settlement(group, lease, line.outcome, hidden_s))
+            self._begin(transaction, self._settlement(group, lease, line), line.outcome)
         return "ok"
 
-    def _begin(self, transaction: Settle, settlement: Settlement) -> None:
+    def _settlement(self, group: Group, lease: Lease, line: SettleLine) -> Settlement:
+        config = group.topic.config
+        if line.outcome != "nack":
+            return Settlement(group, lease, line.outcome, 0.0, line.reason)
+        if config.max_deliveries and lease.attempt >= config.max_deliveries:
+            return Settlement(group, lease, "dead", 0.0, line.reason or "nacked on its last attempt")
+        return Settlement(group, lease, "nack", self._hidden_s(config, lease, line), None)
+
+    def _hidden_s(self, config: TopicConfig, lease: Lease, line: SettleLine) -> float:
+        # Half of it is jitter: retries of messages that failed together come apart.
+        longest = min(config.retry_max_s, config.retry_min_s * 2.0 ** min(lease.attempt - 1, 60))
+        backoff_s = longest * (0.5 + 0.5 * self._jitter())
+        if line.delay_s is None:
+            return backoff_s
+        # Without a limit of deliveries a poisoned head would come again and again, and starve the rest.
+        endless = not config.max_deliveries and lease.attempt >= 3
+        return max(line.delay_s, backoff_s) if endless else line.delay_s
+
+    def _begin(self, transaction: Settle, settlement: Settlement, asked: Outcome) -> None:
         settlement.lease.step(Event.SETTLE)
-        settlement.lease.settling = settlement.outcome
+        settlement.lease.settling = asked
         settlement.lease.leave_queue()
         transaction.settlements.append(settlement)
 
@@ -258,99 +448,350 @@ class QueueCore:
         self.run_lease(group, lease, length_s, now)
         transaction.extended.append(self._lease_record(group, lease, now, transaction.wall))
 
-    def _hidden_s(self, config: TopicConfig, lease: Lease, line: SettleLine) -> float:
-        if line.delay_s is not None:
-            return line.delay_s
-        # Full jitter on the upper half: retries of messages that failed together come apart.
-        longest = min(config.retry_max_s, config.retry_min_s * 2.0 ** min(lease.attempt - 1, 60))
-        return longest * (0.5 + 0.5 * self._jitter())
-
-    def finish(self, settlement: Settlement, now: float) -> None:
+    def finish(self, settlement: Settlement, now: float, wall: float) -> None:
         """A settlement is durable."""
-        group, lease, outcome, hidden_s = settlement
+        group, lease, outcome, hidden_s, reason = settlement
         seq = lease.key.seq
-        if group.leases.get(seq) is not lease:
+        if group.lease_of(seq) is not lease:
             return
-        del group.leases[seq]
-        self.leased -= 1
-        self._recent.note(lease.key, outcome, now)
+        self._end(group, lease)
+        self._recent.note(lease.key, lease.settling or outcome, now)
         # What this transaction has written is newer than any note of the claim.
         self.changed.pop((group, seq), None)
         if outcome == "ack":
             lease.step(Event.COMMIT_ACK)
-            group.topic.remove(seq)
-            self.effects.roomier[group.topic] = None
+            self._done(group, seq)
+        elif outcome == "dead":
+            lease.step(Event.COMMIT_DEAD)
+            self._die(group, seq, Dead(reason, lease.attempt, now, wall))
         else:
             lease.step(Event.COMMIT_NACK_DELAYED if hidden_s else Event.COMMIT_NACK)
-            group.attempts[seq] = lease.attempt
-            self._hide(group, seq, hidden_s, now)
-        self._tell_owner(lease)
+            self._hide(group, seq, lease.attempt, hidden_s, now)
 
-    def _hide(self, group: Group, seq: int, hidden_s: float, now: float) -> None:
-        if hidden_s:
-            group.delays.add(seq, now + hidden_s)
-            self._deadlines.touch(group.delays)
-        else:
-            group.put_back(seq)
+    def _hide(self, group: Group, seq: int, attempt: int, hidden_s: float, now: float) -> None:
+        if not hidden_s:
+            self._come_back(group, seq, attempt)
+            return
+        group.attempts[seq] = attempt
+        group.open[seq] = State.DELAYED
+        group.delays.add(seq, now + hidden_s)
+        self._deadlines.touch(group.delays)
+
+    # The end of a message
+
+    def done_record(self, group: Group, seq: int) -> Record:
+        """What a store must write so that a message is done with in a group."""
+        topic = group.topic
+        if len(topic.groups) == 1:
+            return MessageRemoved(topic.id, seq)
+        message = topic.messages.get(seq)
+        if message is None or message.plain:
+            return HistoryCleared(topic.id, group.id, seq)
+        return HistorySet(topic.id, group.id, seq, "gone")
+
+    def _done(self, group: Group, seq: int) -> None:
+        """A group has no more interest in a message: its key goes on, its room may be free, and it may be removed."""
+        if group.let_go(seq):
             self.effects.deliverable[group] = None
+        self.remove_if_done(group.topic, seq)
+
+    def remove_if_done(self, topic: Topic, seq: int) -> None:
+        """Remove a message that no group wants any more."""
+        if topic.everybody_done(seq):
+            if len(topic.groups) > 1:
+                self.loose.append(MessageRemoved(topic.id, seq))
+            self._remove(topic, seq)
+        elif topic.dead_letters:
+            self._free_room(topic, seq)
+
+    def _remove(self, topic: Topic, seq: int) -> None:
+        message = topic.messages.get(seq)
+        if message is not None:
+            self.memory_used -= _cost(message)
+        size = topic.remove(seq)
+        for group in topic.groups.values():
+            group.skipped.discard(seq)
+        if seq in topic.unheld:
+            topic.unheld.discard(seq)
+            return
+        topic.held_messages -= 1
+        topic.held_bytes -= size
+        self.effects.roomier[topic] = None
+
+    def _free_room(self, topic: Topic, seq: int) -> None:
+        """A message that is dead wherever it isn't done with takes no room."""
+        if seq in topic.unheld or not all(group.done(seq) or seq in group.dead for group in topic.groups.values()):
+            return
+        topic.unheld.add(seq)
+        topic.held_messages -= 1
+        topic.held_bytes -= topic.size_of(seq)
+        self.effects.roomier[topic] = None
+
+    def _die(self, group: Group, seq: int, dead: Dead) -> None:
+        topic = group.topic
+        group.open[seq] = State.DEAD
+        group.dead.add(seq, dead)
+        topic.dead_letters += 1
+        self.counts.dead += 1
+        self._deadlines.touch(group.dead)
+        if group.let_go(seq):
+            self.effects.deliverable[group] = None
+        self._free_room(topic, seq)
+        if topic.config.dead_letter_topic is not None:
+            self.effects.to_move.append((group, seq))
+
+    def bury(self, group: Group, seq: int) -> None:
+        """A dead letter is done with."""
+        group.dead.pop(seq)
+        group.topic.dead_letters -= 1
+        del group.open[seq]
+        self.changed.pop((group, seq), None)
+        self.remove_if_done(group.topic, seq)
+
+    def revive(self, group: Group, seq: int) -> None:
+        """A dead letter is READY again, as if never delivered."""
+        topic = group.topic
+        group.dead.pop(seq)
+        topic.dead_letters -= 1
+        if seq in topic.unheld:
+            topic.unheld.discard(seq)
+            topic.held_messages += 1
+            topic.held_bytes += topic.size_of(seq)
+        message = topic.messages.get(seq)
+        del group.open[seq]
+        self.changed.pop((group, seq), None)
+        group.wait_again(seq, None if message is None else message.key)
+        self.effects.deliverable[group] = None
+
+    def redrive(self, group: Group, limit: int | None) -> Redrive:
+        """Make dead letters READY again, the oldest first."""
+        seqs = list(group.dead)
+        return Redrive(self, group, seqs if limit is None else seqs[:limit])
+
+    def move_dead(self, group: Group, seq: int, message: Message, now: float, wall: float) -> MoveDead | None:
+        """Move a dead letter to the topic that its own names; None where that is missing or full: it stays."""
+        topic = group.topic
+        target = self.topics.get(topic.config.dead_letter_topic or "")
+        if target is None or target.dropping or target is topic or seq not in group.dead or message.body is None:
+            return None
+        dead = group.dead[seq]
+        headers = dict(message.headers or {}) | {
+            "dead-topic": topic.name,
+            "dead-group": group.name,
+            "dead-attempts": str(dead.attempt),
+            "dead-reason": dead.reason or "",
+        }
+        new = NewMessage(message.body, message.content_type, headers)
+        try:
+            publish = self.publish(target, [new], now, wall)
+        except TopicFull:
+            return None
+        assert isinstance(publish, Publish)
+        return MoveDead(self, group, seq, publish)
+
+    # Dropping what waits
+
+    def purge(self, group: Group) -> Purge:
+        """Drop everything READY or DELAYED; what is leased stays."""
+        return Purge(self, group)
+
+    def drop_waiting(self, group: Group) -> Iterator[tuple[int, int]]:
+        """Take everything READY or DELAYED out of a group: the seqs, and how often each was delivered."""
+        topic = group.topic
+        for seq in [seq for seq, place in group.open.items() if place is State.READY or place is State.DELAYED]:
+            attempts = group.attempts.get(seq, 0)
+            self._take_out(group, seq)
+            yield seq, attempts
+        scheduled = topic.scheduled.when if topic.scheduled is not None else {}
+        for seq in [seq for seq in scheduled if seq >= group.start and seq not in group.skipped]:
+            group.skipped.add(seq)
+            yield seq, 0
+        fresh = topic.next_from(group.cursor)
+        while fresh < topic.visible_to:
+            if fresh not in scheduled and fresh not in group.skipped:
+                yield fresh, 0
+            fresh = topic.next_from(fresh + 1)
+        group.skipped.intersection_update(scheduled)
+        group.cursor, group.passed = topic.visible_to, topic.visible_count
+        self.moved[group] = None
+
+    def give_back(self, group: Group, dropped: Mapping[int, int]) -> None:
+        """Undo `drop_waiting`."""
+        scheduled = group.topic.scheduled.when if group.topic.scheduled is not None else {}
+        for seq, attempts in sorted(dropped.items()):
+            if seq in scheduled:
+                group.skipped.discard(seq)
+            else:
+                if attempts:
+                    group.attempts[seq] = attempts
+                self._note_change(group, seq)
+                message = group.topic.messages.get(seq)
+                group.wait_again(seq, None if message is None else message.key)
+        self.effects.deliverable[group] = None
+
+    def _take_out(self, group: Group, seq: int) -> bool:
+        """Take a message that waits out of a group; whether it was waiting there."""
+        place = group.open.get(seq)
+        if place is State.READY:
+            del group.open[seq]
+            group.waiting -= 1
+        elif place is State.DELAYED:
+            del group.open[seq]
+            group.delays.discard(seq)
+        elif place is not None or seq < group.start or group.done(seq):
+            return False
+        else:
+            group.skipped.add(seq)
+            scheduled = group.topic.scheduled is not None and seq in group.topic.scheduled.when
+            group.passed += not scheduled
+        group.attempts.pop(seq, None)
+        self.changed.pop((group, seq), None)
+        if group.let_go(seq):
+            self.effects.deliverable[group] = None
+        return True
+
+    def _let_drop(self, group: Group, seq: int) -> None:
+        """A message past its time came back: it is dropped instead."""
+        self.counts.dropped_by_ttl += 1
+        self.loose.append(self.done_record(group, seq))
+        self._done(group, seq)
+
+    def _expire(self, topic: Topic, seq: int) -> None:
+        """A message's time is over: it is dropped wherever it waits, and where it is leased when that ends."""
+        if not topic.holds(seq):
+            return
+        topic.overdue = topic.overdue if topic.overdue is not None else set()
+        topic.overdue.add(seq)
+        for group in list(topic.groups.values()):
+            if self._take_out(group, seq):
+                self._let_drop(group, seq)
+                if not topic.holds(seq):
+                    return
 
     # Time
 
-    def tick(self, now: float) -> None:
-        """Do what is due: leases end, hidden messages come back."""
+    def tick(self, now: float, wall: float) -> None:
+        """Do what is due: leases end, hidden messages come back, times to live are over, dead letters go."""
         for timed in self._deadlines.due(now):
             if isinstance(timed, LeaseQueue):
-                self._expire(timed, now)
+                self._end_leases(timed, now, wall)
             elif isinstance(timed, Delays):
                 self._unhide(timed, now)
+            elif isinstance(timed, Scheduled):
+                self._unschedule(timed, now)
+            elif isinstance(timed, Expiries):
+                for seq in timed.pop_due(now):
+                    self._expire(_topic_of(timed), seq)
+            elif isinstance(timed, DeadLetters):
+                self._end_dead(timed, now)
 
     def next_deadline(self) -> float | None:
         """When to tick again; None: not before something else happens."""
         return self._deadlines.next()
 
-    def _expire(self, queue: LeaseQueue, now: float) -> None:
+    def _end_leases(self, queue: LeaseQueue, now: float, wall: float) -> None:
         group = queue.group
+        limit = group.topic.config.max_deliveries
         while (head := queue.first()) is not None and head.deadline <= now:
-            head.step(Event.EXPIRE)
-            self.expired += 1
-            self._return(group, head, head.attempt)
+            self.counts.expired_leases += 1
+            last = bool(limit) and head.attempt >= limit
+            head.step(Event.EXPIRE_LAST if last else Event.EXPIRE)
+            self._end(group, head)
+            if last:
+                self._die(group, head.key.seq, Dead("lease expired", head.attempt, now, wall))
+                self._note_change(group, head.key.seq)
+            else:
+                self._come_back(group, head.key.seq, head.attempt)
         if not queue.leases:
             group.lease_queues.pop(queue.length_s, None)
 
     def _unhide(self, delays: Delays, now: float) -> None:
-        group = delays.group
-        if group.topic.gone:
-            return
+        group = delays.owner
+        assert isinstance(group, Group)
         for seq in delays.pop_due(now):
             group.put_back(seq)
             self.effects.deliverable[group] = None
 
+    def _unschedule(self, scheduled: Scheduled, now: float) -> None:
+        topic = _topic_of(scheduled)
+        for seq in scheduled.pop_due(now):
+            topic.visible_count += 1
+            for group in topic.groups.values():
+                if seq < group.start or seq in group.skipped:
+                    group.passed += 1
+                    group.skipped.discard(seq)
+                elif seq < group.cursor:
+                    group.passed += 1
+                    group.put_back(seq)
+                self.effects.deliverable[group] = None
+
+    def _end_dead(self, letters: DeadLetters, now: float) -> None:
+        group = letters.group
+        while len(letters) and (head := letters.head()) is not None and head <= now:
+            seq = next(iter(letters))
+            self.loose.append(self.done_record(group, seq))
+            self.bury(group, seq)
+
     # History: what a store keeps of leases and attempts
 
     def _note_change(self, group: Group, seq: int) -> None:
-        if self._keep_history:
+        if self._durable:
             self.changed[group, seq] = None
 
     def write_history(self, now: float, wall: float) -> WriteHistory | None:
-        """Everything about leases that the store doesn't know yet; None where it knows all."""
-        if not self.changed:
+        """Everything that the store doesn't know yet and nobody waits for; None where it knows all."""
+        loose, self.loose = (self.loose, []) if self._durable else ([], [])
+        self.loose = []
+        if not self.changed and not self.moved and not loose:
             return None
-        places = [place for place in self.changed if not place[0].topic.gone]
+        moved, self.moved = self.moved, {}
+        places = [place for place in self.changed if not (place[0].topic.gone or place[0].gone or place[0].dropping)]
         self.changed.clear()
-        return WriteHistory(self, places, list(self._history(places, now, wall)))
+        moved = {group: None for group in [*moved, *(group for group, _ in places)] if not group.gone}
+        return WriteHistory(self, places, loose, [*self._history(moved, places, now, wall), *loose])
 
-    def _history(self, places: Sequence[tuple[Group, int]], now: float, wall: float) -> Iterator[Record]:
+    def _history(
+        self, moved: Iterable[Group], places: Sequence[tuple[Group, int]], now: float, wall: float
+    ) -> Iterator[Record]:
+        for group in moved:
+            yield GroupPut(group.topic.id, group.id, group.name, group.start, group.cursor)
         for group, seq in places:
-            lease = group.leases.get(seq)
-            if lease is not None:
-                yield self._lease_record(group, lease, now, wall)
-            elif seq in group.attempts:
-                yield HistorySet(group.topic.id, group.id, seq, group.attempts[seq])
-            else:
-                yield HistoryCleared(group.topic.id, group.id, seq)
+            yield self._standing(group, seq, now, wall)
+
+    def _standing(self, group: Group, seq: int, now: float, wall: float) -> Record:
+        place, topic_id, attempt = group.open.get(seq), group.topic.id, group.attempts.get(seq, 0)
+        if isinstance(place, Lease):
+            return self._lease_record(group, place, now, wall)
+        if place is State.DEAD:
+            dead = group.dead[seq]
+            return HistorySet(topic_id, group.id, seq, "dead", dead.attempt, dead.died_at, reason=dead.reason)
+        if place is State.DELAYED:
+            left_s = max(0.0, group.delays.when[seq] - now)
+            return HistorySet(topic_id, group.id, seq, "delayed", attempt, wall + left_s, left_s)
+        if place is State.READY:
+            return HistorySet(topic_id, group.id, seq, "ready", attempt)
+        return HistoryCleared(topic_id, group.id, seq)
 
     def _lease_record(self, group: Group, lease: Lease, now: float, wall: float) -> HistorySet:
         key, left_s = lease.key, max(0.0, lease.deadline - now)
         return HistorySet(
-            key.incarnation, group.id, key.seq, lease.attempt, key.epoch, key.number, wall + left_s, left_s
+            key.incarnation,
+            group.id,
+            key.seq,
+            "leased",
+            lease.attempt,
+            wall + left_s,
+            left_s,
+            epoch=key.epoch,
+            number=key.number,
         )
+
+
+def _cost(message: Message) -> int:
+    return MESSAGE_COST + (0 if message.body is None else message.size)
+
+
+def _topic_of(due: Scheduled | Expiries) -> Topic:
+    owner = due.owner
+    assert isinstance(owner, Topic)
+    return owner

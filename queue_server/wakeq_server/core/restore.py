@@ -3,70 +3,140 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
+from wakeq_server.core.dedup import Dedup, Seen
 from wakeq_server.core.leases import Lease
-from wakeq_server.core.model import HistorySet, LeaseKey, Snapshot, TopicPut
+from wakeq_server.core.lifecycle import State
+from wakeq_server.core.model import HistorySet, LeaseKey, Snapshot
 from wakeq_server.core.queue import QueueCore
-from wakeq_server.core.topic import Group, Topic
+from wakeq_server.core.runs import Runs
+from wakeq_server.core.topic import Dead, Group, Topic
 
 
 def restore(
-    snapshot: Snapshot, *, now: float, wall: float, jitter: Callable[[], float], keep_history: bool
+    snapshot: Snapshot,
+    *,
+    now: float,
+    wall: float,
+    jitter: Callable[[], float],
+    durable: bool,
+    memory_budget: int = 1 << 62,
 ) -> QueueCore:
-    """Build the core from a snapshot.
+    """Build the core from a snapshot. Bodies stay where they are until they are wanted.
 
     A lease that was committed goes on until its end, under its old id; one that was not is simply not there, and
     its message is ready. Stored instants are wall-clock ones, so what is left of them is kept within what it was
     at the start: a clock that was set back does not hide a message for years.
     """
-    core = QueueCore(epoch=snapshot.epoch, jitter=jitter, keep_history=keep_history)
+    core = QueueCore(epoch=snapshot.epoch, jitter=jitter, durable=durable, memory_budget=memory_budget)
     core.next_topic_id = snapshot.next_topic_id
-    histories: dict[int, dict[tuple[int, int], HistorySet]] = defaultdict(dict)
+    by_id = _restore_topics(core, snapshot)
+    for run in snapshot.runs:
+        _restore_run(by_id[run.topic_id], run.first, run.last, run.size)
+    for topic_id, message in snapshot.others:
+        core.readmit(by_id[topic_id], message)
+    histories: defaultdict[tuple[int, int], dict[int, HistorySet]] = defaultdict(dict)
     for history in snapshot.histories:
-        histories[history.topic_id][history.group, history.seq] = history
-    by_id = {row.topic_id: _restore_topic(core, row, snapshot.next_seq) for row in snapshot.topics}
-    for topic_id, message in snapshot.messages:
-        topic = by_id[topic_id]
-        topic.messages[message.seq] = message
-        topic.held_bytes += len(message.body)
+        histories[history.topic_id, history.group][history.seq] = history
     for topic in by_id.values():
-        _restore_places(core, topic, histories[topic.id], now, wall)
+        _restore_positions(core, topic, histories, now, wall)
+    for key in snapshot.keys:
+        topic = by_id[key.topic_id]
+        topic.dedup = topic.dedup or Dedup()
+        left_s = min(max(0.0, key.expires_at - wall), topic.config.dedup_window_s)
+        topic.dedup.put(key.digest, Seen(key.fingerprint, key.first_seq, key.count, now + left_s, None))
     return core
 
 
-def _restore_topic(core: QueueCore, row: TopicPut, next_seq: Mapping[int, int]) -> Topic:
-    topic = Topic(row.topic_id, row.name, row.config, row.created_at)
-    topic.next_seq = next_seq.get(row.topic_id, 1)
-    core.topics[row.name] = topic
-    return topic
+def _restore_topics(core: QueueCore, snapshot: Snapshot) -> dict[int, Topic]:
+    by_id = {}
+    for row in snapshot.topics:
+        topic = Topic(row.topic_id, row.name, row.config, row.created_at)
+        topic.paused = row.paused
+        topic.next_seq = topic.visible_to = snapshot.next_seq.get(row.topic_id, 1)
+        core.topics[row.name] = by_id[row.topic_id] = topic
+    for group_row in snapshot.groups:
+        group = by_id[group_row.topic_id].add_group(group_row.name, group_row.group, group_row.start)
+        group.cursor = group_row.cursor
+        # A seq that was given out and failed to be stored isn't known, but a group may begin behind it.
+        topic = by_id[group_row.topic_id]
+        topic.next_seq = topic.visible_to = max(topic.next_seq, group.start, group.cursor)
+    return by_id
 
 
-def _restore_places(
-    core: QueueCore, topic: Topic, histories: Mapping[tuple[int, int], HistorySet], now: float, wall: float
+def _restore_run(topic: Topic, first: int, last: int, size: int) -> None:
+    topic.cold = topic.cold or Runs()
+    topic.cold.append(first, last)
+    topic.cold_bytes += size
+    topic.held_bytes += size
+    topic.held_messages += last - first + 1
+    topic.visible_count += last - first + 1
+
+
+def _restore_positions(
+    core: QueueCore,
+    topic: Topic,
+    histories: Mapping[tuple[int, int], Mapping[int, HistorySet]],
+    now: float,
+    wall: float,
 ) -> None:
-    if topic.messages:
-        topic.next_seq = max(topic.next_seq, max(topic.messages) + 1)
-    topic.visible_to = topic.next_seq
-    topic.visible_count = topic.held_messages = len(topic.messages)
+    for message in topic.messages.values():
+        topic.held_messages += 1
+        topic.held_bytes += message.size
+        core.time(topic, message, now, wall - now)
+    others = sorted(topic.messages)
     for group in topic.groups.values():
-        own = {seq: history for (group_id, seq), history in histories.items() if group_id == group.id}
-        _restore_group(core, group, own, now, wall)
+        own = histories.get((topic.id, group.id), {})
+        _restore_passed(topic, group, others)
+        seqs = {*own, *(seq for seq in others if group.start <= seq < group.cursor)}
+        # What is out holds its key, whatever comes before it: a redriven one may.
+        out = {seq for seq in seqs if seq in own and own[seq].standing in ("leased", "delayed")}
+        for seq in [*sorted(out), *sorted(seqs - out)]:
+            if topic.holds(seq):
+                _restore_place(core, group, own.get(seq), seq, now, wall)
+        core.watch(group)
 
 
-def _restore_group(core: QueueCore, group: Group, histories: Mapping[int, HistorySet], now: float, wall: float) -> None:
-    # Everything up to the last message that was ever delivered is in front of the cursor.
-    last = max(histories, default=0)
-    leased: list[tuple[float, Lease]] = []
-    for seq in sorted(seq for seq in group.topic.messages if seq <= last):
-        history = histories.get(seq)
-        left_s = 0.0 if history is None else min(max(0.0, history.due_at - wall), history.span_s)
-        group.pass_by(seq)
-        if history is not None and history.attempt and not (history.number and left_s):
+def _restore_passed(topic: Topic, group: Group, others: list[int]) -> None:
+    """Of the visible messages: those in front of the cursor."""
+    scheduled = topic.scheduled.when if topic.scheduled is not None else {}
+    group.passed = topic.cold.count_below(group.cursor) if topic.cold is not None else 0
+    group.passed += sum(seq < group.cursor and seq not in scheduled for seq in others)
+
+
+def _restore_place(
+    core: QueueCore, group: Group, history: HistorySet | None, seq: int, now: float, wall: float
+) -> None:
+    topic = group.topic
+    if seq < group.start or (topic.scheduled is not None and seq in topic.scheduled.when):
+        return
+    message = topic.messages.get(seq)
+    key = None if message is None else message.key
+    if history is None:
+        group.wait_again(seq, key)
+        return
+    left_s = min(max(0.0, history.due_at - wall), history.span_s)
+    if history.standing == "gone":
+        if seq >= group.cursor:
+            group.skipped.add(seq)
+            group.passed += 1
+    elif history.standing == "dead":
+        died = now - max(0.0, wall - history.due_at)
+        core.restore_dead(group, seq, Dead(history.reason, history.attempt, died, history.due_at))
+    elif history.standing in ("leased", "delayed") and left_s:
+        if key is not None:
+            group.holders.setdefault(key, seq)
+        _restore_hidden(core, group, history, now, left_s)
+    else:
+        if history.attempt:
             group.attempts[seq] = history.attempt
-        if history is not None and history.number and left_s:
-            key = LeaseKey(group.topic.id, group.id, seq, history.epoch, history.number)
-            leased.append((left_s, Lease(key, history.attempt, now, None)))
-        elif left_s:
-            group.delays.add(seq, now + left_s)
-        else:
-            group.put_back(seq)
-    core.resume_leases(group, sorted(leased, key=lambda pair: pair[0]), now)
+        group.wait_again(seq, key)
+
+
+def _restore_hidden(core: QueueCore, group: Group, history: HistorySet, now: float, left_s: float) -> None:
+    if history.standing == "leased":
+        key = LeaseKey(group.topic.id, group.id, history.seq, history.epoch, history.number)
+        core.hold(group, Lease(key, history.attempt, now, None), left_s, now)
+        return
+    group.attempts[history.seq] = history.attempt
+    group.open[history.seq] = State.DELAYED
+    group.delays.add(history.seq, now + left_s)

@@ -1,87 +1,256 @@
 """One topic and its groups: which message is next, and where every other one stands.
 
-Messages that were never delivered are not listed anywhere: they are those from a group's ``cursor`` on, so a
-publish costs the same with one group or a hundred. Only what is out of line has an entry of its own: leased,
-hidden, or returned.
+Messages that were never delivered are not listed anywhere: they are those from a group's ``cursor`` on, so a publish
+costs the same with one group or a hundred. Only what is out of line has an entry in ``open``: leased, hidden, dead,
+returned, or behind its key. In front of the cursor, what has no entry is done with.
+
+Bodies may be in the store alone. A plain message then has no object either: a run of seqs stands for it and its
+neighbours (``cold``).
 """
 
 import heapq
+from collections import OrderedDict, deque
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from wakeq_server.core.dedup import Dedup
 from wakeq_server.core.leases import Lease, LeaseQueue
-from wakeq_server.core.model import DEFAULT_GROUP, GroupInfo, Message, TopicConfig, TopicInfo
+from wakeq_server.core.lifecycle import State
+from wakeq_server.core.model import GroupInfo, Message, TopicConfig, TopicInfo
+from wakeq_server.core.runs import Runs
 
 
-class Delays:
-    """The hidden messages of a group, by the moment they become ready again."""
+class Dead(NamedTuple):
+    """Why and when a message died."""
 
-    def __init__(self, group: "Group") -> None:
-        self.group = group
+    reason: str | None
+    attempt: int
+    died: float
+    died_at: float
+
+
+class Due:
+    """Seqs by a moment. An entry is in force while ``when`` says the same."""
+
+    __slots__ = ("_heap", "owner", "when")
+
+    def __init__(self, owner: "Group | Topic") -> None:
+        self.owner = owner
+        self.when: dict[int, float] = {}
         self._heap: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self.when)
 
     def head(self) -> float | None:
-        """When the next one is due."""
+        """When the next one is due; early where that one has been discarded."""
         return self._heap[0][0] if self._heap else None
 
     def add(self, seq: int, due: float) -> None:
-        """Hide a message until then."""
+        """Note a moment."""
+        self.when[seq] = due
         heapq.heappush(self._heap, (due, seq))
+
+    def discard(self, seq: int) -> None:
+        """Forget it; its place in the heap is passed over when its time comes."""
+        self.when.pop(seq, None)
 
     def pop_due(self, now: float) -> Iterator[int]:
         """Take out what is due."""
         while self._heap and self._heap[0][0] <= now:
-            yield heapq.heappop(self._heap)[1]
+            due, seq = heapq.heappop(self._heap)
+            if self.when.get(seq) == due:
+                del self.when[seq]
+                yield seq
 
-    def seqs(self) -> Iterator[int]:
-        """All hidden messages, in no order."""
-        return (seq for _, seq in self._heap)
+
+class Delays(Due):
+    """A group's hidden messages."""
+
+
+class Scheduled(Due):
+    """A topic's messages that were published with a delay."""
+
+
+class Expiries(Due):
+    """A topic's messages that have a time to live."""
+
+
+class DeadLetters:
+    """A group's dead messages, in the order in which they died."""
+
+    __slots__ = ("_by_seq", "group")
+
+    def __init__(self, group: "Group") -> None:
+        self.group = group
+        self._by_seq: OrderedDict[int, Dead] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_seq)
+
+    def __contains__(self, seq: int) -> bool:
+        return seq in self._by_seq
+
+    def __getitem__(self, seq: int) -> Dead:
+        return self._by_seq[seq]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._by_seq)
+
+    def head(self) -> float | None:
+        """When the oldest is past its time."""
+        for dead in self._by_seq.values():
+            return dead.died + self.group.topic.config.dead_ttl_s
+        return None
+
+    def add(self, seq: int, dead: Dead) -> None:
+        """Bury one."""
+        self._by_seq[seq] = dead
+
+    def pop(self, seq: int) -> Dead:
+        """Take one out."""
+        return self._by_seq.pop(seq)
 
 
 class Group:
     """The consumers that share one copy of a topic's messages."""
 
-    def __init__(self, topic: "Topic", group_id: int, name: str) -> None:
+    __slots__ = (
+        "attempts",
+        "blocked",
+        "cursor",
+        "dead",
+        "delays",
+        "dropping",
+        "gone",
+        "holders",
+        "id",
+        "lease_queues",
+        "leased",
+        "name",
+        "open",
+        "passed",
+        "returned",
+        "skipped",
+        "start",
+        "topic",
+        "waiting",
+    )
+
+    def __init__(self, topic: "Topic", group_id: int, name: str, start: int) -> None:
         self.topic = topic
         self.id = group_id
         self.name = name
-        self.cursor = topic.visible_to
-        # Of the messages that were ever visible: those in front of the cursor.
-        self._passed = topic.visible_count
-        self._returned: list[int] = []
+        self.start = start
+        self.cursor = start
+        self.passed = topic.visible_count
+        """Of the messages that were ever visible: those that are not fresh here any more."""
+        self.open: dict[int, Lease | State] = {}
         self.attempts: dict[int, int] = {}
-        self.leases: dict[int, Lease] = {}
+        self.returned: list[int] = []
+        self.waiting = 0
+        """READY in front of the cursor: returned, or behind their key."""
+        self.leased = 0
         self.lease_queues: dict[float, LeaseQueue] = {}
         self.delays = Delays(self)
+        self.dead = DeadLetters(self)
+        self.holders: dict[str, int] = {}
+        """By ordering key: its first unsettled message, which holds it."""
+        self.blocked: dict[str, deque[int]] = {}
+        self.skipped: set[int] = set()
+        """Fresh ones that were dropped: the cursor passes them by."""
+        self.dropping = False
+        self.gone = False
 
     @property
     def ready(self) -> int:
-        """How many messages could be claimed now."""
-        return self.topic.visible_count - self._passed + len(self._returned)
+        """How many messages are READY; those behind their key included."""
+        return self.topic.visible_count - self.passed + self.waiting
 
-    def take(self) -> Message | None:
-        """The READY message with the lowest seq. Every returned one comes before every fresh one."""
-        messages = self.topic.messages
-        if self._returned:
-            return messages[heapq.heappop(self._returned)]
-        while self.cursor < self.topic.visible_to:
-            message = messages.get(self.cursor)
-            self.cursor += 1
-            if message is not None:
-                self._passed += 1
-                return message
+    def take(self) -> int | None:
+        """Take the READY message with the lowest seq that its key lets go; returned ones come before fresh ones."""
+        while self.returned:
+            seq = heapq.heappop(self.returned)
+            if self.open.get(seq) is State.READY:
+                del self.open[seq]
+                self.waiting -= 1
+                return seq
+        topic = self.topic
+        while (seq := self.cursor) < topic.visible_to:
+            self.cursor = seq + 1
+            if not topic.holds(seq):
+                # Holes can be long: after a purge, or where another group made the topic grow.
+                self.cursor = topic.next_from(seq + 1)
+                continue
+            if seq in self.skipped:
+                self.skipped.discard(seq)
+                continue
+            if topic.scheduled is not None and seq in topic.scheduled.when:
+                continue
+            self.passed += 1
+            message = topic.messages.get(seq)
+            if message is None or message.key is None or self._hold(message.key, seq):
+                return seq
         return None
+
+    def _hold(self, key: str, seq: int) -> bool:
+        """Whether a fresh message has its key to itself; else it waits in line behind it."""
+        if self.holders.setdefault(key, seq) == seq:
+            return True
+        self.open[seq] = State.READY
+        self.waiting += 1
+        self.blocked.setdefault(key, deque()).append(seq)
+        return False
+
+    def let_go(self, seq: int) -> bool:
+        """A message is settled: its key goes to the next in line. Whether that made one deliverable."""
+        message = self.topic.messages.get(seq)
+        key = None if message is None else message.key
+        if key is None or self.holders.get(key) != seq:
+            return False
+        line = self.blocked.get(key, deque())
+        while line:
+            following = line.popleft()
+            if self.open.get(following) is State.READY:
+                self.holders[key] = following
+                heapq.heappush(self.returned, following)
+                return True
+        self.blocked.pop(key, None)
+        del self.holders[key]
+        return False
 
     def put_back(self, seq: int) -> None:
         """Make a message READY again, at its old place."""
-        heapq.heappush(self._returned, seq)
+        self.open[seq] = State.READY
+        self.waiting += 1
+        heapq.heappush(self.returned, seq)
 
-    def pass_by(self, seq: int) -> None:
-        """Count a message as no longer fresh, when the state is restored in order of seq."""
-        self.cursor = seq + 1
-        self._passed += 1
+    def wait_again(self, seq: int, key: str | None) -> None:
+        """Make a message READY that had let go of its key: in its old place, or behind it."""
+        if key is None or self._hold(key, seq):
+            self.put_back(seq)
+
+    def done(self, seq: int) -> bool:
+        """Whether this group has no more interest in a message."""
+        if seq < self.start or seq in self.skipped:
+            return True
+        if self.topic.scheduled is not None and seq in self.topic.scheduled.when:
+            return False
+        return seq < self.cursor and seq not in self.open
+
+    def standing(self, seq: int) -> State:
+        """Where a message stands; for looking at, not for deciding."""
+        place = self.open.get(seq)
+        if place is not None:
+            return place.state if isinstance(place, Lease) else place
+        if self.topic.scheduled is not None and seq in self.topic.scheduled.when:
+            return State.DELAYED
+        return State.GONE if self.done(seq) or not self.topic.holds(seq) else State.READY
+
+    def lease_of(self, seq: int) -> Lease | None:
+        """The lease on a message, being settled or not."""
+        place = self.open.get(seq)
+        return place if isinstance(place, Lease) else None
 
     def lease_queue(self, length_s: float) -> LeaseQueue:
         """Where leases of that length wait for their end."""
@@ -92,62 +261,156 @@ class Group:
 
     def describe(self, wall: float) -> GroupInfo:
         """How the group stands; O(messages in flight)."""
-        published = [self.topic.messages[seq].published_at for seq in self._oldest_of_each_kind()]
-        age = max(0.0, wall - min(published)) if published else None
-        return GroupInfo(self.name, self.ready, len(self.delays), len(self.leases), age)
+        scheduled = self.topic.scheduled
+        hidden = len(self.delays) + (sum(seq >= self.start for seq in scheduled.when) if scheduled else 0)
+        published = self._oldest_published()
+        age = None if published is None else max(0.0, wall - published)
+        return GroupInfo(self.name, self.ready, hidden, self.leased, len(self.dead), age)
 
-    def _oldest_of_each_kind(self) -> Iterator[int]:
-        if self._returned:
-            yield self._returned[0]
-        if self.leases:
-            yield min(self.leases)
-        if len(self.delays):
-            yield min(self.delays.seqs())
-        for seq in range(self.cursor, self.topic.visible_to):
-            if seq in self.topic.messages:
-                yield seq
-                return
+    def _oldest_published(self) -> float | None:
+        topic = self.topic
+        candidates = [seq for seq, place in self.open.items() if place is not State.DEAD]
+        fresh = topic.next_from(self.cursor)
+        while fresh in self.skipped:
+            fresh = topic.next_from(fresh + 1)
+        if fresh < topic.visible_to:
+            candidates.append(fresh)
+        return topic.published_at(min(candidates)) if candidates else None
 
 
 class Topic:
     """A named sequence of messages. ``id`` is its incarnation: a topic made anew under an old name has another."""
+
+    __slots__ = (
+        "cold",
+        "cold_bytes",
+        "coming_groups",
+        "config",
+        "created_at",
+        "dead_letters",
+        "dedup",
+        "dropping",
+        "expiries",
+        "gone",
+        "group_by_id",
+        "groups",
+        "held_bytes",
+        "held_messages",
+        "id",
+        "messages",
+        "name",
+        "next_group_id",
+        "next_seq",
+        "overdue",
+        "paused",
+        "scheduled",
+        "slowest",
+        "unheld",
+        "visible_count",
+        "visible_to",
+    )
 
     def __init__(self, topic_id: int, name: str, config: TopicConfig, created_at: float) -> None:
         self.id = topic_id
         self.name = name
         self.config = config
         self.created_at = created_at
+        self.paused = False
         self.next_seq = 1
         self.visible_to = 1
         self.visible_count = 0
         self.messages: dict[int, Message] = {}
+        self.cold: Runs | None = None
+        """Plain messages whose bodies, and all else, are in the store alone."""
+        self.cold_bytes = 0
+        self.scheduled: Scheduled | None = None
+        self.expiries: Expiries | None = None
+        self.dedup: Dedup | None = None
         # Counted from the decision to publish on, so that what is being written can't overfill the topic.
         self.held_messages = 0
         self.held_bytes = 0
         self.dropping = False
         self.gone = False
         self.groups: dict[str, Group] = {}
-        self._group_by_id: dict[int, Group] = {}
-        self.add_group(DEFAULT_GROUP)
+        self.group_by_id: dict[int, Group] = {}
+        self.next_group_id = 0
+        self.coming_groups: set[str] = set()
+        """Names of groups that are not durable yet."""
+        self.slowest: Group | None = None
+        """The group that had not done with a message when that was asked last."""
+        self.overdue: set[int] | None = None
+        """Messages past their time to live that are in somebody's hands, or dead."""
+        self.dead_letters = 0
+        self.unheld: set[int] = set()
+        """Messages that take no room, since they are dead."""
 
-    def add_group(self, name: str) -> Group:
-        """A group that gets every message from now on."""
-        group = Group(self, len(self._group_by_id), name)
+    def add_group(self, name: str, group_id: int | None = None, start: int | None = None) -> Group:
+        """A group that gets every message from now on (or, when the state is restored, from ``start`` on)."""
+        group_id = self.next_group_id if group_id is None else group_id
+        group = Group(self, group_id, name, self.next_seq if start is None else start)
+        self.next_group_id = max(self.next_group_id, group_id + 1)
         self.groups[name] = group
-        self._group_by_id[group.id] = group
+        self.group_by_id[group_id] = group
         return group
 
-    def group_by_id(self, group_id: int) -> Group | None:
-        """The group that a lease id speaks of."""
-        return self._group_by_id.get(group_id)
+    def holds(self, seq: int) -> bool:
+        """Whether there is such a message, here or in the store."""
+        return seq in self.messages or (self.cold is not None and seq in self.cold)
 
-    def remove(self, seq: int) -> None:
-        """Forget a message that every group is done with."""
-        message = self.messages.pop(seq)
-        self.held_messages -= 1
-        self.held_bytes -= len(message.body)
+    def next_from(self, seq: int) -> int:
+        """The lowest seq from there on that may hold a message; ``visible_to`` where none does."""
+        while seq < self.visible_to and not self.holds(seq):
+            cold = self.cold.first_from(seq) if self.cold is not None else None
+            if cold is None and not self.messages:
+                return self.visible_to
+            seq += 1
+        return min(seq, self.visible_to)
+
+    def published_at(self, seq: int) -> float | None:
+        """When a message was published; None where only the store knows."""
+        message = self.messages.get(seq)
+        return None if message is None else message.published_at
+
+    def seqs(self) -> Iterator[int]:
+        """All messages, in no order."""
+        yield from list(self.messages)
+        for first, last in list(self.cold or ()):
+            yield from range(first, last + 1)
+
+    def size_of(self, seq: int) -> int:
+        """The size of a message's body; where only the store knows, that of the average one there."""
+        message = self.messages.get(seq)
+        if message is not None:
+            return message.size
+        return self.cold_bytes // self.cold.count if self.cold is not None and self.cold.count else 0
+
+    def everybody_done(self, seq: int) -> bool:
+        """Whether no group has an interest in a message any more."""
+        # The group that was in the way last time mostly is again, so this is O(1) for all but the slowest.
+        if self.slowest is not None and not self.slowest.done(seq):
+            return False
+        for group in self.groups.values():
+            if not group.done(seq):
+                self.slowest = group
+                return False
+        return True
+
+    def remove(self, seq: int) -> int:
+        """Forget a message that every group is done with; its size."""
+        size = self.size_of(seq)
+        if self.messages.pop(seq, None) is None and self.cold is not None:
+            self.cold.discard(seq)
+            self.cold_bytes -= size
+        for due in (self.scheduled, self.expiries):
+            if due is not None:
+                due.discard(seq)
+        if self.overdue is not None:
+            self.overdue.discard(seq)
+        return size
 
     def describe(self, wall: float) -> TopicInfo:
         """How the topic stands."""
         groups = tuple(group.describe(wall) for group in self.groups.values())
-        return TopicInfo(self.name, self.config, self.created_at, self.held_messages, self.held_bytes, groups)
+        return TopicInfo(
+            self.name, self.config, self.created_at, self.paused, self.held_messages, self.held_bytes, groups
+        )

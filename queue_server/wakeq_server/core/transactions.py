@@ -7,14 +7,18 @@ Each knows what a store must write (`records`), and what happens when that has s
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from wakeq_server.core.dedup import Seen
 from wakeq_server.core.leases import Lease
 from wakeq_server.core.lifecycle import Event
 from wakeq_server.core.model import (
+    GroupDropped,
+    GroupPut,
     HistorySet,
+    KeySeen,
     Message,
     MessageAdded,
-    MessageRemoved,
     Outcome,
+    Published,
     Record,
     TopicConfig,
     TopicDropped,
@@ -32,6 +36,10 @@ class Transaction(Protocol):
 
     error: QueueError | None
 
+    @property
+    def needs_history(self) -> bool:
+        """Whether it means something only beside the history that is written with it."""
+
     def records(self) -> Iterable[Record]:
         """What a store must write."""
 
@@ -42,39 +50,81 @@ class Transaction(Protocol):
         """It has failed: leave no trace."""
 
 
-class Publish:
+class Decided:
+    """What most transactions have in common."""
+
+    error: QueueError | None = None
+
+    @property
+    def needs_history(self) -> bool:
+        """It stands by itself."""
+        return False
+
+    def records(self) -> Iterable[Record]:
+        """Nothing."""
+        return ()
+
+    def commit(self, now: float) -> None:
+        """Nothing to show."""
+
+    def abort(self, error: QueueError, now: float) -> None:
+        """Nothing to take back."""
+        self.error = error
+
+
+class Publish(Decided):
     """Messages on their way into a topic."""
 
-    __slots__ = ("core", "error", "messages", "topic")
-
-    def __init__(self, core: "QueueCore", topic: Topic, messages: Sequence[Message]) -> None:
+    def __init__(
+        self,
+        core: "QueueCore",
+        topic: Topic,
+        messages: Sequence[Message],
+        key: bytes | None,
+        seen: Seen | None,
+        *,
+        now: float,
+        wall: float,
+    ) -> None:
         self.core = core
         self.topic = topic
         self.messages = messages
-        self.error: QueueError | None = None
+        self.key = key
+        self.seen = seen
+        self.now = now
+        self.wall = wall
+
+    @property
+    def published(self) -> Published:
+        """What its publisher is told."""
+        return Published(self.messages[0].seq, self.messages[-1].seq, len(self.messages))
 
     def records(self) -> Iterable[Record]:
-        """A row a message."""
-        return [MessageAdded(self.topic.id, message) for message in self.messages]
+        """A row a message, and one for the idempotency key."""
+        for message in self.messages:
+            yield MessageAdded(self.topic.id, message)
+        if self.key is not None and self.seen is not None:
+            expires_at = self.wall + self.topic.config.dedup_window_s
+            yield KeySeen(
+                self.topic.id, self.key, self.seen.fingerprint, self.seen.first_seq, self.seen.count, expires_at
+            )
 
     def commit(self, now: float) -> None:
-        """The messages are READY in every group."""
-        topic = self.topic
-        if topic.gone:
-            self.error = TopicNotFound(topic.name)
+        """The messages are READY, or DELAYED, in every group."""
+        if self.topic.gone:
+            self.error = TopicNotFound(self.topic.name)
             return
-        for message in self.messages:
-            topic.messages[message.seq] = message
-        topic.visible_to = self.messages[-1].seq + 1
-        topic.visible_count += len(self.messages)
-        for group in topic.groups.values():
-            self.core.effects.deliverable[group] = None
+        if self.key is not None and self.topic.dedup is not None:
+            self.topic.dedup.settle(self.key)
+        self.core.show(self.topic, self.messages, now, self.wall - self.now)
 
     def abort(self, error: QueueError, now: float) -> None:
-        """Their seqs stay unused."""
+        """Their seqs stay unused, and so does their key."""
         self.error = error
         self.topic.held_messages -= len(self.messages)
-        self.topic.held_bytes -= sum(len(message.body) for message in self.messages)
+        self.topic.held_bytes -= sum(message.size for message in self.messages)
+        if self.key is not None and self.topic.dedup is not None:
+            self.topic.dedup.forget(self.key)
 
 
 class Settlement(NamedTuple):
@@ -84,97 +134,95 @@ class Settlement(NamedTuple):
     lease: Lease
     outcome: Outcome
     hidden_s: float
+    reason: str | None
 
 
-class Settle:
+class Settle(Decided):
     """Leases that are about to end, or (``extended``) to last longer."""
-
-    __slots__ = ("core", "error", "extended", "settlements", "wall")
 
     def __init__(self, core: "QueueCore", wall: float) -> None:
         self.core = core
         self.wall = wall
         self.settlements: list[Settlement] = []
         self.extended: list[HistorySet] = []
-        self.error: QueueError | None = None
 
     def __bool__(self) -> bool:
         return bool(self.settlements or self.extended)
 
+    @property
+    def needs_history(self) -> bool:
+        """With several groups, how far each has come is what says that a message is done with."""
+        return any(len(settlement.group.topic.groups) > 1 for settlement in self.settlements)
+
     def records(self) -> Iterable[Record]:
-        """Acked messages go; nacked ones are kept with their attempts and delay."""
+        """Acked messages go; others are kept with their attempts, their delay, or the reason of their death."""
         yield from self.extended
-        for group, lease, outcome, hidden_s in self.settlements:
+        for group, lease, outcome, hidden_s, reason in self.settlements:
             key = lease.key
             if outcome == "ack":
-                yield MessageRemoved(key.incarnation, key.seq)
+                yield self.core.done_record(group, key.seq)
+            elif outcome == "dead":
+                yield HistorySet(
+                    key.incarnation, group.id, key.seq, "dead", lease.attempt, self.wall, 0.0, reason=reason
+                )
+            elif hidden_s:
+                due_at = self.wall + hidden_s
+                yield HistorySet(key.incarnation, group.id, key.seq, "delayed", lease.attempt, due_at, hidden_s)
             else:
-                due_at = self.wall + hidden_s if hidden_s else 0.0
-                yield HistorySet(key.incarnation, group.id, key.seq, lease.attempt, due_at=due_at, span_s=hidden_s)
+                yield HistorySet(key.incarnation, group.id, key.seq, "ready", lease.attempt)
 
     def commit(self, now: float) -> None:
         """The leases have ended."""
         for settlement in self.settlements:
-            if not settlement.group.topic.gone:
-                self.core.finish(settlement, now)
+            if not settlement.group.topic.gone and not settlement.group.dropping:
+                self.core.finish(settlement, now, self.wall)
 
     def abort(self, error: QueueError, now: float) -> None:
         """The leases go on."""
         self.error = error
-        for group, lease, _, _ in self.settlements:
-            lease.step(Event.ABORT)
-            self.core.run_lease(group, lease, max(0.0, lease.deadline - now), now)
+        for settlement in self.settlements:
+            settlement.lease.step(Event.ABORT)
+            left_s = max(0.0, settlement.lease.deadline - now)
+            self.core.run_lease(settlement.group, settlement.lease, left_s, now)
 
 
-class CreateTopic:
-    """A topic that exists for its creator only when it is durable."""
+class PutTopic(Decided):
+    """A new topic, or a new configuration, or a pause."""
 
-    def __init__(self, core: "QueueCore", topic: Topic) -> None:
+    def __init__(self, core: "QueueCore", topic: Topic, config: TopicConfig, *, paused: bool, new: bool) -> None:
         self.core = core
         self.topic = topic
-        self.error: QueueError | None = None
-
-    def records(self) -> Iterable[Record]:
-        """One row."""
-        return [TopicPut(self.topic.id, self.topic.name, self.topic.config, self.topic.created_at)]
-
-    def commit(self, now: float) -> None:
-        """Nothing to do: it has been there for whoever waited."""
-
-    def abort(self, error: QueueError, now: float) -> None:
-        """The topic goes, and with it whatever came to it meanwhile."""
-        self.error = error
-        self.core.forget(self.topic)
-
-
-class ConfigureTopic:
-    """A topic's new configuration."""
-
-    def __init__(self, topic: Topic, config: TopicConfig) -> None:
-        self.topic = topic
         self.config = config
-        self.error: QueueError | None = None
+        self.paused = paused
+        self.new = new
 
     def records(self) -> Iterable[Record]:
-        """One row."""
-        return [TopicPut(self.topic.id, self.topic.name, self.config, self.topic.created_at)]
+        """The topic's row, and its first group's."""
+        topic = self.topic
+        yield TopicPut(topic.id, topic.name, self.config, topic.created_at, self.paused)
+        if self.new:
+            for group in topic.groups.values():
+                yield GroupPut(topic.id, group.id, group.name, group.start, group.cursor)
 
     def commit(self, now: float) -> None:
         """From now on."""
         self.topic.config = self.config
+        self.topic.paused = self.paused
+        self.core.touch_all(self.topic)
 
     def abort(self, error: QueueError, now: float) -> None:
-        """As before."""
+        """As before; a new topic goes, and with it whatever came to it meanwhile."""
         self.error = error
+        if self.new:
+            self.core.forget(self.topic)
 
 
-class DropTopic:
+class DropTopic(Decided):
     """A topic that is about to go."""
 
     def __init__(self, core: "QueueCore", topic: Topic) -> None:
         self.core = core
         self.topic = topic
-        self.error: QueueError | None = None
 
     def records(self) -> Iterable[Record]:
         """One row, which takes all others with it."""
@@ -190,24 +238,146 @@ class DropTopic:
         self.topic.dropping = False
 
 
-class WriteHistory:
-    """Leases and their ends that nobody waits for: they ride along with the next commit."""
+class PutGroup(Decided):
+    """A group that gets every message from its commit on."""
 
-    def __init__(self, core: "QueueCore", places: Sequence[tuple[Group, int]], records: Sequence[Record]) -> None:
+    def __init__(self, core: "QueueCore", topic: Topic, name: str) -> None:
         self.core = core
-        self.error: QueueError | None = None
+        self.topic = topic
+        self.name = name
+        self.group_id = topic.next_group_id
+        topic.next_group_id += 1
+        self.start = topic.next_seq
+
+    def records(self) -> Iterable[Record]:
+        """One row."""
+        return [GroupPut(self.topic.id, self.group_id, self.name, self.start, self.start)]
+
+    def commit(self, now: float) -> None:
+        """It is there. Batches commit in order, so what was published before its start is visible by now."""
+        self.topic.coming_groups.discard(self.name)
+        self.topic.add_group(self.name, self.group_id, self.start)
+
+    def abort(self, error: QueueError, now: float) -> None:
+        """There is none."""
+        self.error = error
+        self.topic.coming_groups.discard(self.name)
+
+
+class DropGroup(Decided):
+    """A group that is about to go."""
+
+    def __init__(self, core: "QueueCore", group: Group) -> None:
+        self.core = core
+        self.group = group
+
+    def records(self) -> Iterable[Record]:
+        """One row, which takes its history with it."""
+        return [GroupDropped(self.group.topic.id, self.group.id)]
+
+    def commit(self, now: float) -> None:
+        """Gone, and with it what only it had an interest in."""
+        self.core.forget_group(self.group)
+
+    def abort(self, error: QueueError, now: float) -> None:
+        """It stays."""
+        self.error = error
+        self.group.dropping = False
+
+
+class Purge(Decided):
+    """Messages that nobody has in hand, dropped at once; put back if that can't be stored."""
+
+    def __init__(self, core: "QueueCore", group: Group) -> None:
+        self.core = core
+        self.group = group
+        self.dropped = dict(core.drop_waiting(group))
+
+    @property
+    def needs_history(self) -> bool:
+        """Where other groups want the messages, it is the cursor that says that this one doesn't."""
+        return len(self.group.topic.groups) > 1
+
+    def records(self) -> Iterable[Record]:
+        """Each is done with in its group."""
+        return [self.core.done_record(self.group, seq) for seq in self.dropped]
+
+    def commit(self, now: float) -> None:
+        """What no other group wants is removed."""
+        for seq in self.dropped:
+            self.core.remove_if_done(self.group.topic, seq)
+
+    def abort(self, error: QueueError, now: float) -> None:
+        """They are READY, at their places."""
+        self.error = error
+        self.core.give_back(self.group, self.dropped)
+
+
+class Redrive(Decided):
+    """Dead letters that are to be READY again, as if never delivered."""
+
+    def __init__(self, core: "QueueCore", group: Group, seqs: Sequence[int]) -> None:
+        self.core = core
+        self.group = group
+        self.seqs = seqs
+
+    def records(self) -> Iterable[Record]:
+        """Ready, without attempts."""
+        topic = self.group.topic
+        return [HistorySet(topic.id, self.group.id, seq, "ready") for seq in self.seqs]
+
+    def commit(self, now: float) -> None:
+        """They are READY, at their old places."""
+        for seq in self.seqs:
+            if seq in self.group.dead:
+                self.core.revive(self.group, seq)
+
+
+class MoveDead(Decided):
+    """A dead letter on its way to another topic."""
+
+    def __init__(self, core: "QueueCore", group: Group, seq: int, publish: Publish) -> None:
+        self.core = core
+        self.group = group
+        self.seq = seq
+        self.publish = publish
+
+    def records(self) -> Iterable[Record]:
+        """There, and no longer here."""
+        yield from self.publish.records()
+        yield self.core.done_record(self.group, self.seq)
+
+    def commit(self, now: float) -> None:
+        """Moved."""
+        self.publish.commit(now)
+        if self.seq in self.group.dead:
+            self.core.bury(self.group, self.seq)
+
+    def abort(self, error: QueueError, now: float) -> None:
+        """It stays in place."""
+        self.error = error
+        self.publish.abort(error, now)
+
+
+class WriteHistory(Decided):
+    """Leases, their ends, and what time has dropped, that nobody waits for: they ride along with the next commit."""
+
+    def __init__(
+        self, core: "QueueCore", places: Sequence[tuple[Group, int]], loose: Sequence[Record], records: Sequence[Record]
+    ) -> None:
+        self.core = core
         self._places = places
+        self._loose = loose
         self._records = records
 
     def records(self) -> Iterable[Record]:
         """As things stood when the batch was closed."""
         return self._records
 
-    def commit(self, now: float) -> None:
-        """Nothing waits for it."""
-
     def abort(self, error: QueueError, now: float) -> None:
         """To be written again."""
         self.error = error
+        self.core.moved |= {group: None for group, _ in self._places}
+        self.core.loose[:0] = self._loose
         for place in self._places:
             self.core.changed[place] = None
