@@ -6,7 +6,7 @@ All calls block, and are made one at a time, from a thread of the engine's choic
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from wakeq_server.core.model import Record, Snapshot
+from wakeq_server.core.model import Message, Record, Snapshot
 
 
 class Store(Protocol):
@@ -25,6 +25,12 @@ class Store(Protocol):
         """Write all of them in one step, and return when they are as durable as this store makes anything.
 
         Raises StorageFull or StorageFailed, and then has written none of them.
+        """
+
+    def read_bodies(self, topic_id: int, first: int, last: int) -> list[Message]:
+        """The topic's messages with ``first <= seq <= last``, in order, bodies and all.
+
+        Raises StorageFailed.
         """
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from wakeq_server.core.model import Record, Snapshot
+from wakeq_server.core.model import Message, Record, Snapshot
 
 
 class MemoryStore:
@@ -20,6 +20,10 @@ class MemoryStore:
 
     def commit(self, transactions: Sequence[Iterable[Record]]) -> None:
         """Nothing is kept."""
+
+    def read_bodies(self, topic_id: int, first: int, last: int) -> list[Message]:
+        """Bodies never leave the core."""
+        return []
 
     def close(self) -> None:
         """Nothing is open."""

@@ -16,18 +16,23 @@ import json
 import os
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
 from wakeq_server.core.model import (
+    GroupDropped,
+    GroupPut,
     HistoryCleared,
     HistorySet,
+    KeySeen,
+    KeysForgotten,
     Message,
     MessageAdded,
     MessageRemoved,
     Record,
+    Run,
     Snapshot,
     TopicConfig,
     TopicDropped,
@@ -40,39 +45,60 @@ DATABASE = "wakeq.sqlite3"
 LOCK = "lock"
 APPLICATION_ID = 0x77616B71
 
-_SCHEMA = """
+_SPECIAL = "(key IS NOT NULL OR due_at IS NOT NULL OR expires_at IS NOT NULL)"
+_SCHEMA = f"""
 CREATE TABLE boot (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, next_topic INTEGER NOT NULL);
 INSERT INTO boot VALUES (1, 0, 1);
 CREATE TABLE topic (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL, config TEXT NOT NULL, created_at REAL NOT NULL,
-    next_seq INTEGER NOT NULL DEFAULT 1);
+    paused INTEGER NOT NULL, next_seq INTEGER NOT NULL DEFAULT 1);
+CREATE TABLE grp (
+    topic INTEGER NOT NULL, id INTEGER NOT NULL, name TEXT NOT NULL, start INTEGER NOT NULL, cursor INTEGER NOT NULL,
+    PRIMARY KEY (topic, id)) WITHOUT ROWID;
 CREATE TABLE message (
-    topic INTEGER NOT NULL, seq INTEGER NOT NULL, published_at REAL NOT NULL, content_type TEXT, headers TEXT,
+    topic INTEGER NOT NULL, seq INTEGER NOT NULL, size INTEGER NOT NULL, published_at REAL NOT NULL,
+    content_type TEXT, headers TEXT, id TEXT, key TEXT, due_at REAL, expires_at REAL,
     body BLOB NOT NULL, PRIMARY KEY (topic, seq)) WITHOUT ROWID;
+CREATE INDEX special ON message (topic, seq) WHERE {_SPECIAL};
 CREATE TABLE history (
-    topic INTEGER NOT NULL, grp INTEGER NOT NULL, seq INTEGER NOT NULL, attempt INTEGER NOT NULL,
-    epoch INTEGER NOT NULL, number INTEGER NOT NULL, due_at REAL NOT NULL, span_s REAL NOT NULL,
-    PRIMARY KEY (topic, grp, seq)) WITHOUT ROWID;
-"""
+    topic INTEGER NOT NULL, grp INTEGER NOT NULL, seq INTEGER NOT NULL, standing TEXT NOT NULL,
+    attempt INTEGER NOT NULL, due_at REAL NOT NULL, span_s REAL NOT NULL, epoch INTEGER NOT NULL,
+    number INTEGER NOT NULL, reason TEXT, PRIMARY KEY (topic, grp, seq)) WITHOUT ROWID;
+CREATE TABLE seen (
+    topic INTEGER NOT NULL, digest TEXT NOT NULL, fingerprint TEXT NOT NULL, first_seq INTEGER NOT NULL,
+    count INTEGER NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (topic, digest)) WITHOUT ROWID;
+CREATE INDEX seen_until ON seen (topic, expires_at);
+"""  # noqa: S608
 
 _PUT_TOPICS = """
-INSERT INTO topic (id, name, config, created_at)
-SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?) WHERE true
-ON CONFLICT (id) DO UPDATE SET config = excluded.config
+INSERT INTO topic (id, name, config, created_at, paused)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, config = excluded.config, paused = excluded.paused
 """
 _TOPICS_USED = "UPDATE boot SET next_topic = max(next_topic, ?)"
+_PUT_GROUPS = """
+INSERT INTO grp (topic, id, name, start, cursor)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true
+ON CONFLICT (topic, id) DO UPDATE SET name = excluded.name, start = excluded.start, cursor = excluded.cursor
+"""
 # Of an empty blob, substr gives NULL.
 _ADD_MESSAGES = """
-INSERT INTO message (topic, seq, published_at, content_type, headers, body)
-SELECT value->>0, value->>1, value->>2, value->>3, value->>4, coalesce(substr(?2, value->>5, value->>6), x'')
+INSERT INTO message (topic, seq, size, published_at, content_type, headers, id, key, due_at, expires_at, body)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9,
+    coalesce(substr(?2, value->>10, value->>11), x'')
 FROM json_each(?1)
 """
 _SEQS_USED = """
 UPDATE topic SET next_seq = max(next_seq, used.value->>1) FROM json_each(?) AS used WHERE topic.id = used.value->>0
 """
 _SET_HISTORY = """
-INSERT OR REPLACE INTO history (topic, grp, seq, attempt, epoch, number, due_at, span_s)
-SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7 FROM json_each(?)
+INSERT OR REPLACE INTO history (topic, grp, seq, standing, attempt, due_at, span_s, epoch, number, reason)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9
+FROM json_each(?)
+"""
+_ADD_KEYS = """
+INSERT OR REPLACE INTO seen (topic, digest, fingerprint, first_seq, count, expires_at)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?)
 """
 _CLEAR_HISTORY = """
 DELETE FROM history WHERE (topic, grp, seq) IN (SELECT value->>0, value->>1, value->>2 FROM json_each(?))
@@ -80,19 +106,76 @@ DELETE FROM history WHERE (topic, grp, seq) IN (SELECT value->>0, value->>1, val
 _REMOVE_MESSAGES = "DELETE FROM message WHERE (topic, seq) IN (SELECT value->>0, value->>1 FROM json_each(?))"
 _REMOVE_HISTORY = """
 DELETE FROM history WHERE (topic, grp, seq) IN (
-    SELECT history.topic, history.grp, history.seq FROM json_each(?) AS gone
-    JOIN history ON history.topic = gone.value->>0 AND history.grp = 0 AND history.seq = gone.value->>1)
+    SELECT grp.topic, grp.id, gone.value->>1 FROM json_each(?) AS gone CROSS JOIN grp ON grp.topic = gone.value->>0)
 """
-_DROP_TOPIC = (
+_FORGET_KEYS = """
+DELETE FROM seen WHERE (topic, digest) IN (
+    SELECT seen.topic, seen.digest FROM json_each(?) AS over
+    CROSS JOIN seen ON seen.topic = over.value->>0 AND seen.expires_at < over.value->>1)
+"""
+_DROP_GROUPS = (
+    "DELETE FROM grp WHERE (topic, id) IN (SELECT value->>0, value->>1 FROM json_each(?))",
+    "DELETE FROM history WHERE (topic, grp) IN (SELECT value->>0, value->>1 FROM json_each(?))",
+)
+_DROP_TOPICS = (
     "DELETE FROM topic WHERE id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM grp WHERE topic IN (SELECT value FROM json_each(?))",
     "DELETE FROM message WHERE topic IN (SELECT value FROM json_each(?))",
     "DELETE FROM history WHERE topic IN (SELECT value FROM json_each(?))",
+    "DELETE FROM seen WHERE topic IN (SELECT value FROM json_each(?))",
 )
-# A topic that failed to be made, or was dropped while messages were on their way to it, leaves rows behind.
+
+# A topic that failed to be made, or was dropped while messages were on their way to it, leaves rows behind. Topics
+# are found by jumping from one to the next: reading a million messages for them takes seconds.
+_SWEEP_TOPICS = """
+WITH RECURSIVE used(id) AS (
+    SELECT min(topic) FROM message
+    UNION ALL SELECT (SELECT min(topic) FROM message WHERE topic > used.id) FROM used WHERE used.id IS NOT NULL)
+DELETE FROM message WHERE topic IN (SELECT id FROM used WHERE id NOT IN (SELECT id FROM topic))
+"""
+_WANTED = """EXISTS (
+    SELECT 1 FROM grp LEFT JOIN history ON (history.topic, history.grp, history.seq) = (grp.topic, grp.id, message.seq)
+    WHERE grp.topic = message.topic AND message.seq >= grp.start AND CASE
+        WHEN history.seq IS NOT NULL THEN history.standing <> 'gone'
+        ELSE message.seq >= grp.cursor OR key IS NOT NULL OR message.due_at IS NOT NULL OR expires_at IS NOT NULL
+        END)"""
+# Nobody wants a message only if every group has passed it, or one has marked it as gone: the others are not looked at.
+# Only an IN of a plain SELECT is looked up in the primary key, hence the one around the UNION.
+_SWEEP_DONE = f"""
+DELETE FROM message WHERE (topic, seq) IN (SELECT * FROM (
+    SELECT message.topic, message.seq FROM topic CROSS JOIN message ON message.topic = topic.id AND message.seq <
+        (SELECT coalesce(min(max(start, cursor)), topic.next_seq) FROM grp WHERE grp.topic = topic.id)
+    WHERE NOT {_WANTED}
+    UNION SELECT message.topic, message.seq FROM history AS gone
+    CROSS JOIN message ON (message.topic, message.seq) = (gone.topic, gone.seq)
+    WHERE gone.standing = 'gone' AND NOT {_WANTED}))
+"""  # noqa: S608
+_SWEEP_HISTORY = """
+DELETE FROM history WHERE
+    NOT EXISTS (SELECT 1 FROM message WHERE (message.topic, message.seq) = (history.topic, history.seq))
+    OR NOT EXISTS (SELECT 1 FROM grp WHERE (grp.topic, grp.id) = (history.topic, history.grp))
+"""
 _SWEEP = (
-    "DELETE FROM message WHERE topic NOT IN (SELECT id FROM topic)",
-    "DELETE FROM history WHERE (topic, seq) NOT IN (SELECT topic, seq FROM message)",
+    _SWEEP_TOPICS,
+    "DELETE FROM grp WHERE topic NOT IN (SELECT id FROM topic)",
+    "DELETE FROM seen WHERE topic NOT IN (SELECT id FROM topic)",
+    _SWEEP_DONE,
+    _SWEEP_HISTORY,
 )
+
+_READ_RUNS = f"""
+SELECT topic, min(seq), max(seq), sum(size) FROM (
+    SELECT topic, seq, size, seq - row_number() OVER (PARTITION BY topic ORDER BY seq) AS island
+    FROM message NOT INDEXED WHERE NOT {_SPECIAL})
+GROUP BY topic, island ORDER BY 1, 2
+"""  # noqa: S608
+_FIELDS = "seq, size, published_at, content_type, headers, id, key, due_at, expires_at"
+_READ_OTHERS = f"""
+SELECT topic, NULL, {_FIELDS} FROM message INDEXED BY special WHERE {_SPECIAL} ORDER BY topic, seq
+"""  # noqa: S608
+_READ_BODIES = f"SELECT topic, body, {_FIELDS} FROM message WHERE topic = ? AND seq BETWEEN ? AND ? ORDER BY seq"  # noqa: S608
+# Oldest first: the core forgets keys from that end.
+_READ_KEYS = "SELECT topic, digest, fingerprint, first_seq, count, expires_at FROM seen ORDER BY topic, expires_at"
 
 
 class SqliteStore:
@@ -138,9 +221,20 @@ class SqliteStore:
                 if kind in rows:
                     write(db, rows[kind])
             db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:
             self._roll_back(db)
-            raise _storage_error(error) from error
+            if isinstance(error, sqlite3.Error):
+                raise _storage_error(error) from error
+            raise
+
+    def read_bodies(self, topic_id: int, first: int, last: int) -> list[Message]:
+        """One range of the primary key."""
+        db = self._db
+        assert db is not None
+        try:
+            return [_message(row) for row in db.execute(_READ_BODIES, (topic_id, first, last))]
+        except sqlite3.Error as error:
+            raise StorageFailed(f"the database can't be read: {error}") from error
 
     def close(self) -> None:
         """Close the database, which folds the WAL into it, and let go of the lock."""
@@ -175,7 +269,8 @@ class SqliteStore:
         try:
             version = self._format(db)
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute(f"PRAGMA synchronous = {self._synchronous}")
+            # Until the epoch has been raised: lease ids must not repeat, whatever else a power cut takes.
+            db.execute("PRAGMA synchronous = FULL")
             # On macOS fsync() alone leaves data in the drive's cache.
             db.execute("PRAGMA fullfsync = ON")
             if version == 0:
@@ -208,16 +303,8 @@ class SqliteStore:
             db.execute(statement)
         db.execute("UPDATE boot SET epoch = epoch + 1")
         db.execute("COMMIT")
-        epoch, next_topic = db.execute("SELECT epoch, next_topic FROM boot").fetchone()
-        topics = db.execute("SELECT id, name, config, created_at, next_seq FROM topic").fetchall()
-        return Snapshot(
-            epoch=epoch,
-            topics=tuple(TopicPut(row[0], row[1], TopicConfig(**json.loads(row[2])), row[3]) for row in topics),
-            messages=tuple(_messages(db)),
-            histories=tuple(HistorySet(*row) for row in db.execute("SELECT * FROM history")),
-            next_topic_id=next_topic,
-            next_seq={row[0]: row[4] for row in topics},
-        )
+        db.execute(f"PRAGMA synchronous = {self._synchronous}")
+        return _snapshot(db)
 
     def _roll_back(self, db: sqlite3.Connection) -> None:
         # SQLite has rolled back by itself after some errors, and then has no transaction to roll back.
@@ -225,11 +312,55 @@ class SqliteStore:
             db.execute("ROLLBACK")
 
 
-def _messages(db: sqlite3.Connection) -> Iterator[MessageAdded]:
-    rows = db.execute("SELECT topic, seq, body, published_at, content_type, headers FROM message ORDER BY topic, seq")
-    for topic, seq, body, published_at, content_type, headers in rows:
-        message = Message(seq, body, published_at, content_type, None if headers is None else json.loads(headers))
-        yield MessageAdded(topic, message)
+def _snapshot(db: sqlite3.Connection) -> Snapshot:
+    epoch, next_topic = db.execute("SELECT epoch, next_topic FROM boot").fetchone()
+    topics = db.execute("SELECT id, name, config, created_at, paused, next_seq FROM topic ORDER BY id").fetchall()
+    histories = map(HistorySet._make, db.execute("SELECT * FROM history"))
+    groups = db.execute("SELECT topic, id, name, start, cursor FROM grp ORDER BY topic, id")
+    return Snapshot(
+        epoch=epoch,
+        topics=tuple(_topic(*row[:-1]) for row in topics),
+        groups=tuple(GroupPut(*row) for row in groups),
+        runs=tuple(Run(*row) for row in db.execute(_READ_RUNS)),
+        others=tuple(MessageAdded(row[0], _message(row)) for row in db.execute(_READ_OTHERS)),
+        histories=tuple(row._replace(reason=_unpack(row.reason)) for row in histories),
+        keys=tuple(_key(*row) for row in db.execute(_READ_KEYS)),
+        next_topic_id=next_topic,
+        next_seq={row[0]: row[5] for row in topics},
+    )
+
+
+def _topic(topic_id: int, name: str, config: str, created_at: float, paused: int) -> TopicPut:
+    return TopicPut(topic_id, name, TopicConfig(**json.loads(config)), created_at, bool(paused))
+
+
+def _message(row: tuple[Any, ...]) -> Message:
+    _, body, seq, size, published_at, content_type, headers, message_id, key, due_at, expires_at = row
+    return Message(
+        seq,
+        body,
+        size,
+        published_at,
+        content_type,
+        _unpack(headers),
+        _unpack(message_id),
+        _unpack(key),
+        due_at,
+        expires_at,
+    )
+
+
+def _key(topic_id: int, digest: str, fingerprint: str, first_seq: int, count: int, expires_at: float) -> KeySeen:
+    return KeySeen(topic_id, bytes.fromhex(digest), bytes.fromhex(fingerprint), first_seq, count, expires_at)
+
+
+# Clients' texts are kept as JSON: SQLite ends one from `json_each` at U+0000, and can't read a lone surrogate back.
+def _pack(value: Any) -> str | None:
+    return None if value is None else json.dumps(value)
+
+
+def _unpack(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
 
 
 def _storage_error(error: sqlite3.Error) -> StorageError:
@@ -238,28 +369,51 @@ def _storage_error(error: sqlite3.Error) -> StorageError:
     return StorageFailed(f"the database failed: {error}; nothing was stored")
 
 
+def _config(config: TopicConfig) -> str:
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    if isinstance(config.schema, Mapping):
+        values["schema"] = dict(config.schema)
+    return json.dumps(values)
+
+
 def _put_topics(db: sqlite3.Connection, records: list[TopicPut]) -> None:
-    rows = [(r.topic_id, r.name, json.dumps(asdict(r.config)), r.created_at) for r in records]
+    rows = [(r.topic_id, r.name, _config(r.config), r.created_at, int(r.paused)) for r in records]
     db.execute(_PUT_TOPICS, (json.dumps(rows),))
     db.execute(_TOPICS_USED, (max(r.topic_id for r in records) + 1,))
+
+
+def _put_groups(db: sqlite3.Connection, records: list[GroupPut]) -> None:
+    db.execute(_PUT_GROUPS, (json.dumps(records),))
 
 
 def _add_messages(db: sqlite3.Connection, records: list[MessageAdded]) -> None:
     rows, bodies, start = [], [], 1
     used: dict[int, int] = {}
     for topic_id, message in records:
-        headers = None if message.headers is None else json.dumps(dict(message.headers))
-        size = len(message.body)
-        rows.append((topic_id, message.seq, message.published_at, message.content_type, headers, start, size))
-        bodies.append(message.body)
-        start += size
-        used[topic_id] = message.seq + 1
+        body = message.body
+        assert body is not None
+        rows.append((topic_id, *_message_row(message), start, len(body)))
+        bodies.append(body)
+        start += len(body)
+        used[topic_id] = max(used.get(topic_id, 0), message.seq + 1)
     db.execute(_ADD_MESSAGES, (json.dumps(rows), b"".join(bodies)))
     db.execute(_SEQS_USED, (json.dumps(list(used.items())),))
 
 
+def _message_row(message: Message) -> tuple[Any, ...]:
+    seq, _, size, published_at, content_type, headers, message_id, key, due_at, expires_at = message
+    packed_headers = None if headers is None else _pack(dict(headers))
+    return seq, size, published_at, content_type, packed_headers, _pack(message_id), _pack(key), due_at, expires_at
+
+
 def _set_history(db: sqlite3.Connection, records: list[HistorySet]) -> None:
-    db.execute(_SET_HISTORY, (json.dumps(records),))
+    rows = [(*record[:-1], _pack(record.reason)) for record in records]
+    db.execute(_SET_HISTORY, (json.dumps(rows),))
+
+
+def _add_keys(db: sqlite3.Connection, records: list[KeySeen]) -> None:
+    rows = [(r.topic_id, r.digest.hex(), r.fingerprint.hex(), r.first_seq, r.count, r.expires_at) for r in records]
+    db.execute(_ADD_KEYS, (json.dumps(rows),))
 
 
 def _clear_history(db: sqlite3.Connection, records: list[HistoryCleared]) -> None:
@@ -272,18 +426,33 @@ def _remove_messages(db: sqlite3.Connection, records: list[MessageRemoved]) -> N
     db.execute(_REMOVE_HISTORY, (keys,))
 
 
+def _forget_keys(db: sqlite3.Connection, records: list[KeysForgotten]) -> None:
+    db.execute(_FORGET_KEYS, (json.dumps(records),))
+
+
+def _drop_groups(db: sqlite3.Connection, records: list[GroupDropped]) -> None:
+    keys = json.dumps(records)
+    for statement in _DROP_GROUPS:
+        db.execute(statement, (keys,))
+
+
 def _drop_topics(db: sqlite3.Connection, records: list[TopicDropped]) -> None:
     ids = json.dumps([record.topic_id for record in records])
-    for statement in _DROP_TOPIC:
+    for statement in _DROP_TOPICS:
         db.execute(statement, (ids,))
 
 
-# In this order: what is removed may have been added in the same batch.
+# In this order: what is removed may have been added in the same batch, and a history that is both set and cleared in
+# one has been cleared later.
 _WRITERS: dict[type[Record], Callable[[sqlite3.Connection, list[Any]], None]] = {
     TopicPut: _put_topics,
+    GroupPut: _put_groups,
     MessageAdded: _add_messages,
     HistorySet: _set_history,
+    KeySeen: _add_keys,
     HistoryCleared: _clear_history,
     MessageRemoved: _remove_messages,
+    KeysForgotten: _forget_keys,
+    GroupDropped: _drop_groups,
     TopicDropped: _drop_topics,
 }
