@@ -3,6 +3,7 @@
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import pytest
@@ -247,7 +248,7 @@ async def test_room_wakes_one_held_publisher_after_the_other() -> None:
         order: list[int] = []
 
         async def publish(number: int) -> None:
-            await engine.publish("t", [X], 60.0)
+            await engine.publish("t", [X], hold_s=60.0)
             order.append(number)
 
         async with anyio.create_task_group() as tasks:
@@ -266,7 +267,7 @@ async def test_a_held_publisher_gets_in_when_storage_recovers() -> None:
     async with an_engine(disk) as engine:
         disk.failures = [StorageFull("full")]
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(engine.publish, "t", [X], 60.0)
+            tasks.start_soon(partial(engine.publish, "t", [X], hold_s=60.0))
             await wait_all_tasks_blocked()
             await engine.create_topic("u", TopicConfig())
         assert ready(engine) == 1

@@ -10,7 +10,10 @@ from typing import Protocol
 from wakeq_server.core.model import (
     DEFAULT_GROUP,
     Delivery,
+    GroupInfo,
+    Moved,
     NewMessage,
+    Peeked,
     Published,
     Settle,
     SettleResult,
@@ -18,6 +21,7 @@ from wakeq_server.core.model import (
     TopicInfo,
 )
 from wakeq_server.engine.stats import Stats
+from wakeq_server.errors import QueueError
 
 Attend = Callable[[], Awaitable[None]]
 """Runs while a consumer is parked and is cancelled when it wakes. When it returns by itself, the consumer is gone."""
@@ -76,11 +80,41 @@ class Engine(Protocol):
     async def list_topics(self, after: str, limit: int) -> list[TopicInfo]:
         """Topics by name, from behind ``after``."""
 
-    async def publish(self, topic: str, messages: Sequence[NewMessage], hold_s: float = 0.0) -> Published:
+    async def pause_topic(self, topic: str, paused: bool) -> None:
+        """Stop delivery, or start it again; publishes and settles go on."""
+
+    async def put_group(self, topic: str, group: str) -> bool:
+        """Make a group that gets every message from now on, unless there is one; says whether it was made."""
+
+    async def describe_group(self, topic: str, group: str) -> GroupInfo:
+        """How the group stands. Raises GroupNotFound."""
+
+    async def delete_group(self, topic: str, group: str) -> None:
+        """Drop a group; whoever is parked there is told. Raises GroupNotFound."""
+
+    async def purge(self, topic: str, group: str) -> int:
+        """Drop what is READY or DELAYED in a group, and say how many. Raises GroupNotFound."""
+
+    async def redrive(self, topic: str, group: str, limit: int | None) -> Moved:
+        """Make dead letters READY again, as if never delivered, the oldest first. Raises GroupNotFound."""
+
+    async def peek(self, topic: str, group: str, state: str, after: int, limit: int) -> list[Peeked]:
+        """Messages of a group in ``ready``, ``delayed``, ``leased`` or ``dead``, by seq; takes none.
+
+        Raises GroupNotFound.
+        """
+
+    async def publish_each(self, topic: str, messages: Sequence[NewMessage]) -> list[Published | QueueError]:
+        """Take each message by itself, with its own ``id`` as idempotency key; what each was given, or refused with."""
+
+    async def publish(
+        self, topic: str, messages: Sequence[NewMessage], *, key: str | None = None, hold_s: float = 0.0
+    ) -> Published:
         """Take all messages or none; returns when they are durable and consumers have been woken.
 
-        Raises TopicFull. Where there is no room, waits for some up to ``hold_s`` before it refuses. A caller
-        that is cancelled cancels its own waiting, not the publish.
+        ``key`` is the idempotency key of the whole. One seen before is answered as the first time, when that is
+        durable. Raises IdempotencyConflict, TopicFull. Where there is no room, waits up to ``hold_s`` for some. A
+        caller that is cancelled cancels its own waiting, not the publish.
         """
 
     async def subscribe(

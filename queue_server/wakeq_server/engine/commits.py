@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from wakeq_server.core.queue import QueueCore
-from wakeq_server.core.transactions import Transaction
+from wakeq_server.core.transactions import Transaction, WriteHistory
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.errors import StorageError, StorageFailed
 from wakeq_server.store.base import Store
@@ -45,7 +45,8 @@ class GroupCommit:
         self._writing: Batch | None = None
         self._something = anyio.Event()
         self._urgent = anyio.Event()
-        self._thread = anyio.CapacityLimiter(1)
+        self.thread = anyio.CapacityLimiter(1)
+        """Whoever asks the store for something, one at a time."""
         self._failing = False
 
     def submit(self, transaction: Transaction) -> None:
@@ -96,7 +97,7 @@ class GroupCommit:
         errors: list[StorageError | None] = []
         with anyio.CancelScope(shield=True):
             if batch.transactions:
-                errors = await anyio.to_thread.run_sync(self._write, batch.transactions, limiter=self._thread)
+                errors = await anyio.to_thread.run_sync(self._write, batch.transactions, limiter=self.thread)
         self._tell(batch, errors)
         was_failing, self._failing = self._failing, any(errors)
         self._writing = None
@@ -116,7 +117,19 @@ class GroupCommit:
         error = self._try(transactions)
         if error is None or len(transactions) == 1:
             return [error] * len(transactions)
-        return [self._try([transaction]) for transaction in transactions]
+        return self._each(transactions)
+
+    def _each(self, transactions: list[Transaction]) -> list[StorageError | None]:
+        errors: list[StorageError | None] = []
+        without_history: StorageError | None = None
+        for transaction in transactions:
+            if without_history is not None and transaction.needs_history:
+                errors.append(without_history)
+                continue
+            errors.append(self._try([transaction]))
+            if isinstance(transaction, WriteHistory):
+                without_history = errors[-1]
+        return errors
 
     def _try(self, transactions: list[Transaction]) -> StorageError | None:
         try:

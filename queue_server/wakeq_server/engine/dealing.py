@@ -13,10 +13,11 @@ from wakeq_server.core.model import Delivery, LeaseKey
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.engine.base import Attend
+from wakeq_server.engine.bodies import Bodies
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.parking import Parked, Parking
 from wakeq_server.engine.stats import Stats
-from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
+from wakeq_server.errors import ConsumerGone, Draining, GroupNotFound, QueueError, TopicNotFound
 
 
 class Dealer:
@@ -27,6 +28,7 @@ class Dealer:
         core: QueueCore,
         stats: Stats,
         clocks: Clocks,
+        bodies: Bodies,
         act: Callable[[], None],
     ) -> None:
         """``act`` deals with the core's effects; it is called after every change made here."""
@@ -36,20 +38,23 @@ class Dealer:
         self._core = core
         self._stats = stats
         self._clocks = clocks
+        self._bodies = bodies
         self._act = act
         self._parkings: dict[Group, Parking] = {}
 
     # Taking
 
-    def claim(self, subscription: "EmbeddedSubscription", limit: int) -> list[Delivery]:
+    def claim(self, subscription: "EmbeddedSubscription", limit: int) -> list[Lease]:
         """Lease what is READY, up to ``limit``."""
         group = subscription.group
         if not group.ready:
             return []
         now = self._clocks.now()
-        leases = [lease for _ in range(limit) if (lease := self._claim_one(subscription, now)) is not None]
+        leases: list[Lease] = []
+        while len(leases) < limit and (lease := self._claim_one(subscription, now)) is not None:
+            leases.append(lease)
         self._act()
-        return self._delivered(group, leases, now)
+        return leases
 
     def _claim_one(self, subscription: "EmbeddedSubscription", now: float) -> Lease | None:
         lease = self._core.claim(subscription.group, subscription.lease_s, now, subscription.owner)
@@ -57,14 +62,27 @@ class Dealer:
             subscription.in_flight[lease] = None
         return lease
 
-    def _delivered(self, group: Group, leases: Sequence[Lease], now: float) -> list[Delivery]:
+    async def deliver(self, group: Group, leases: Sequence[Lease]) -> list[Delivery]:
+        """What a consumer is given for its leases; those are undone where that can't be had."""
+        messages = {lease.key.seq: group.topic.messages.get(lease.key.seq) for lease in leases}
+        away = [seq for seq, message in messages.items() if message is None or message.body is None]
+        if away:
+            try:
+                messages |= await self._bodies.whole(group.topic.id, away)
+            except BaseException:
+                self._undo(group, [lease.key for lease in leases])
+                raise
         self._stats.delivered += len(leases)
-        wall = self._clocks.wall()
-        return [self._core.delivery(group, lease, now, wall) for lease in leases]
+        ahead_s = self._clocks.wall() - self._clocks.now()
+        return [
+            Delivery(message, lease.key, lease.attempt, lease.deadline + ahead_s)
+            for lease in leases
+            if (message := messages[lease.key.seq]) is not None
+        ]
 
     async def park(
         self, subscription: "EmbeddedSubscription", limit: int, wait_s: float, attend: Attend | None
-    ) -> list[Delivery]:
+    ) -> list[Lease]:
         """Wait for messages, in line."""
         parked = Parked(subscription, limit, self._clocks.now() + wait_s)
         subscription.parked = parked
@@ -86,7 +104,7 @@ class Dealer:
         if not parked.handed:
             return []
         self._stats.wake_s.observe(self._clocks.timer() - parked.handed_at)
-        return self._delivered(subscription.group, parked.handed, self._clocks.now())
+        return parked.handed
 
     def _leave(self, parked: Parked, *, undo: bool) -> None:
         subscription = parked.subscription
@@ -128,8 +146,15 @@ class Dealer:
         if not parking or self.draining:
             return
         now = self._clocks.now()
-        lucky = parking.first(group.ready)
-        turn = lucky
+        lucky: list[Parked] = []
+        while group.ready and len(parking):
+            (longest,) = parking.first(1)
+            if not self._hand(longest, now):
+                # READY, but behind its key or paused.
+                parking.rejoin(longest)
+                break
+            lucky.append(longest)
+        turn = [parked for parked in lucky if parked.room > 0]
         while turn and group.ready:
             turn = [parked for parked in turn if self._hand(parked, now) and parked.room > 0]
         self.woken += len(lucky)
@@ -163,10 +188,18 @@ class Dealer:
     def tell_gone(self, topic: Topic) -> None:
         """A topic was deleted: wake everybody who is parked there."""
         for group in topic.groups.values():
-            parking = self._parkings.pop(group, None)
-            for parked in parking.everyone() if parking else ():
-                parked.error = TopicNotFound(topic.name)
-                parked.wake()
+            self._tell_all(group, TopicNotFound(topic.name))
+        self._bodies.forget(topic.id)
+
+    def tell_group_gone(self, group: Group) -> None:
+        """A group was deleted: wake everybody who is parked there."""
+        self._tell_all(group, GroupNotFound(group.topic.name, group.name))
+
+    def _tell_all(self, group: Group, error: QueueError) -> None:
+        parking = self._parkings.pop(group, None)
+        for parked in parking.everyone() if parking else ():
+            parked.error = error
+            parked.wake()
 
     def drain(self) -> None:
         """Hand out nothing more: wake everybody, with nothing."""
@@ -213,12 +246,14 @@ class EmbeddedSubscription:
         """See `Subscription`."""
         if self.group.topic.gone:
             raise TopicNotFound(self.group.topic.name)
+        if self.group.gone:
+            raise GroupNotFound(self.group.topic.name, self.group.name)
         if self.dealer.draining:
             raise Draining
-        deliveries = self.dealer.claim(self, self.room(limit))
-        if deliveries or wait_s <= 0:
-            return deliveries
-        return await self.dealer.park(self, limit, wait_s, attend)
+        leases = self.dealer.claim(self, self.room(limit))
+        if not leases and wait_s > 0:
+            leases = await self.dealer.park(self, limit, wait_s, attend)
+        return await self.dealer.deliver(self.group, leases)
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
         """See `Subscription`."""

@@ -5,7 +5,7 @@ Every call has the same three steps. It asks the core, which changes its state a
 `_act` has what became deliverable dealt to whoever is parked (`engine.dealing`). In memory the second step is empty,
 and a whole publish, waking included, is one synchronous stretch.
 
-One timer runs, for the earliest deadline the core knows of; without leases and delays none does.
+One timer runs, for the earliest deadline the core knows of; without leases, delays and times to live none does.
 """
 
 import random
@@ -14,7 +14,9 @@ from contextlib import asynccontextmanager
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
+from wakeq_server.core.dedup import Seen
 from wakeq_server.core.model import (
     DEFAULT_GROUP,
     Delivery,
@@ -22,42 +24,39 @@ from wakeq_server.core.model import (
     Published,
     Settle,
     SettleResult,
-    TopicConfig,
-    TopicInfo,
 )
 from wakeq_server.core.queue import Effects, QueueCore
 from wakeq_server.core.restore import restore
 from wakeq_server.core.topic import Group, Topic
-from wakeq_server.core.transactions import Transaction
+from wakeq_server.core.transactions import Publish, Transaction
+from wakeq_server.engine.administration import Administration
+from wakeq_server.engine.bodies import Bodies
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
 from wakeq_server.engine.holding import Holding
 from wakeq_server.engine.stats import Stats
-from wakeq_server.errors import (
-    GroupNotFound,
-    StorageError,
-    TopicFull,
-    TopicNotFound,
-)
+from wakeq_server.errors import QueueError, StorageError, TopicFull, TopicNotFound
 from wakeq_server.store.base import Store
 
 _NEVER = float("inf")
 
 
-class EmbeddedEngine:
+class EmbeddedEngine(Administration):
     """Everything in this process. Made by `open_engine`."""
 
     name = "embedded"
-    capabilities = frozenset({"fence", "head_return", "delay"})
+    capabilities = frozenset({"fence", "head_return", "delay", "ordering_keys", "idempotency_conflict", "groups"})
 
-    def __init__(self, store: Store, core: QueueCore, clocks: Clocks) -> None:
+    def __init__(self, store: Store, core: QueueCore, clocks: Clocks, tasks: TaskGroup) -> None:
         self._stats = Stats()
         self.core = core
         self._clocks = clocks
         self._store = store
-        self._dealer = Dealer(core, self._stats, clocks, self._act)
+        self._tasks = tasks
         self._commits = GroupCommit(store, core, clocks, self._applied)
+        self._bodies = Bodies(store, self._commits.thread)
+        self._dealer = Dealer(core, self._stats, clocks, self._bodies, self._act)
         self._holding = Holding()
         self._ticks_at = _NEVER
         self._sooner = anyio.Event()
@@ -66,62 +65,15 @@ class EmbeddedEngine:
     @property
     def stats(self) -> Stats:
         """See `Engine`."""
-        self._stats.redelivered, self._stats.expired = self.core.redelivered, self.core.expired
+        counts = self.core.counts
+        self._stats.redelivered, self._stats.expired = counts.redelivered, counts.expired_leases
         return self._stats
-
-    # Topics
-
-    async def topic_config(self, topic: str) -> TopicConfig:
-        """See `Engine`."""
-        return self.core.topic(topic).config
-
-    async def create_topic(self, topic: str, config: TopicConfig) -> bool:
-        """See `Engine`."""
-        while (existing := await self._existing(topic)) is not None:
-            # Its maker may still be waiting for the disk, and in vain.
-            await self._commits.written()
-            if not existing.gone:
-                return False
-        await self._durably(self.core.create(topic, config, self._clocks.wall()))
-        return True
-
-    async def put_topic(self, topic: str, config: TopicConfig) -> bool:
-        """See `Engine`."""
-        existing = await self._existing(topic)
-        if existing is None:
-            return await self.create_topic(topic, config)
-        await self._durably(self.core.configure(existing, config))
-        self._holding.wake(existing)
-        return False
-
-    async def delete_topic(self, topic: str) -> None:
-        """See `Engine`."""
-        await self._durably(self.core.drop(self.core.topic(topic)))
-
-    async def describe_topic(self, topic: str) -> TopicInfo:
-        """See `Engine`."""
-        return self._describe(self.core.topic(topic), self._clocks.wall())
-
-    async def list_topics(self, after: str, limit: int) -> list[TopicInfo]:
-        """See `Engine`."""
-        wall = self._clocks.wall()
-        names = sorted(name for name, topic in self.core.topics.items() if name > after and not topic.dropping)
-        return [self._describe(self.core.topics[name], wall) for name in names[:limit]]
-
-    def _describe(self, topic: Topic, wall: float) -> TopicInfo:
-        info = topic.describe(wall)
-        groups = tuple(g._replace(parked=self._dealer.parked_in(topic.groups[g.name])) for g in info.groups)
-        return info._replace(groups=groups)
-
-    async def _existing(self, name: str) -> Topic | None:
-        """The topic of that name; one that is being dropped is waited for, so that its successor is another."""
-        while (topic := self.core.topics.get(name)) is not None and topic.dropping:
-            await self._commits.written()
-        return topic
 
     # Publish
 
-    async def publish(self, topic: str, messages: Sequence[NewMessage], hold_s: float = 0.0) -> Published:
+    async def publish(
+        self, topic: str, messages: Sequence[NewMessage], *, key: str | None = None, hold_s: float = 0.0
+    ) -> Published:
         """See `Engine`."""
         started = self._clocks.timer()
         queue = self.core.topic(topic)
@@ -129,7 +81,7 @@ class EmbeddedEngine:
         retried = False
         while True:
             try:
-                published = await self._publish(queue, messages)
+                published = await self._publish(queue, messages, key)
             except (TopicFull, StorageError):
                 if self._clocks.now() >= until:
                     raise
@@ -140,21 +92,65 @@ class EmbeddedEngine:
         if hold_s:
             # Room for several may have been made while one was woken.
             self._holding.wake(queue)
-        self._stats.published += len(messages)
+        if not published.duplicate:
+            self._stats.published += len(messages)
         self._stats.publish_s.observe(self._clocks.timer() - started)
         return published
 
-    async def _publish(self, topic: Topic, messages: Sequence[NewMessage]) -> Published:
-        if topic.gone or topic.dropping:
-            raise TopicNotFound(topic.name)
-        transaction = self.core.publish(topic, messages, self._clocks.wall())
+    async def _publish(self, topic: Topic, messages: Sequence[NewMessage], key: str | None) -> Published:
+        decided = self._decide(topic, messages, key)
+        if isinstance(decided, Seen):
+            return await self._as_before(decided)
         woken = self._dealer.woken
-        await self._durably(transaction)
+        await self._durably(decided)
         if self._dealer.woken != woken:
             # Whoever was woken goes first: it waits for the message, the publisher only for a nod.
             await self._clocks.turn()
-        written = transaction.messages
-        return Published(written[0].seq, written[-1].seq, len(written))
+        return decided.published
+
+    def _decide(self, topic: Topic, messages: Sequence[NewMessage], key: str | None) -> Publish | Seen:
+        if topic.gone or topic.dropping:
+            raise TopicNotFound(topic.name)
+        return self.core.publish(topic, messages, self._clocks.now(), self._clocks.wall(), key)
+
+    async def _as_before(self, seen: Seen) -> Published:
+        """A duplicate of a publish that isn't durable yet shares its fate."""
+        if seen.publish is not None:
+            await self._commits.written()
+            if seen.publish.error is not None:
+                raise seen.publish.error
+        return Published(seen.first_seq, seen.first_seq + seen.count - 1, seen.count, duplicate=True)
+
+    async def publish_each(self, topic: str, messages: Sequence[NewMessage]) -> list[Published | QueueError]:
+        """See `Engine`."""
+        queue = self.core.topic(topic)
+        decided: list[Publish | Seen | QueueError] = []
+        for message in messages:
+            try:
+                decided.append(self._decide(queue, [message], message.id))
+            except QueueError as error:
+                decided.append(error)
+            else:
+                if isinstance(decided[-1], Publish):
+                    self._submit(decided[-1])
+        if self._store.durable:
+            await self._commits.written()
+        else:
+            self._act()
+        return [await self._outcome(one) for one in decided]
+
+    async def _outcome(self, decided: Publish | Seen | QueueError) -> Published | QueueError:
+        if isinstance(decided, Seen):
+            try:
+                return await self._as_before(decided)
+            except QueueError as error:
+                return error
+        if isinstance(decided, QueueError):
+            return decided
+        if decided.error is not None:
+            return decided.error
+        self._stats.published += 1
+        return decided.published
 
     # Receive
 
@@ -162,21 +158,14 @@ class EmbeddedEngine:
         self, topic: str, *, group: str = DEFAULT_GROUP, lease_s: float | None = None, prefetch: int | None = None
     ) -> EmbeddedSubscription:
         """See `Engine`."""
-        found = self.core.topic(topic).groups.get(group)
-        if found is None:
-            raise GroupNotFound(topic, group)
+        found = self.group(topic, group)
         return EmbeddedSubscription(self._dealer, found, self._acknowledge, lease_s=lease_s, prefetch=prefetch)
 
     def _acknowledge(self, group: Group, deliveries: Sequence[Delivery]) -> None:
-        """Ack leases, durable with the next commit."""
         transaction = self.core.acknowledge(group, [delivery.lease for delivery in deliveries], self._clocks.wall())
-        if not transaction:
-            return
-        self._stats.settled["ack"] += len(transaction.settlements)
-        if self._store.durable:
-            self._commits.submit(transaction)
-        else:
-            transaction.commit(self._clocks.now())
+        if transaction:
+            self._stats.settled["ack"] += len(transaction.settlements)
+            self._submit(transaction)
             self._act()
 
     # Settle
@@ -227,6 +216,13 @@ class EmbeddedEngine:
             if transaction.error is not None:
                 raise transaction.error
 
+    def _submit(self, transaction: Transaction) -> None:
+        """As `_durably`, but nobody waits."""
+        if self._store.durable:
+            self._commits.submit(transaction)
+        else:
+            transaction.commit(self._clocks.now())
+
     def _applied(self, recovered: bool) -> None:
         self._stats.commits += 1
         if recovered:
@@ -242,26 +238,44 @@ class EmbeddedEngine:
                     lease.owner.lease_ended(lease)
             for topic in effects.topics_gone:
                 self._dealer.tell_gone(topic)
+            for group in effects.groups_gone:
+                self._dealer.tell_group_gone(group)
             for topic in effects.roomier:
                 self._holding.wake(topic)
+            for group, seq in effects.to_move:
+                self._tasks.start_soon(self._move_dead, group, seq)
             for group in effects.deliverable:
                 self._dealer.deal(group)
         self._watch_history_and_clock()
         if not self.core.leased:
             self._unleased.set()
 
+    async def _move_dead(self, group: Group, seq: int) -> None:
+        """Take a dead letter where its topic wants it; where that fails, it stays where it is."""
+        message = group.topic.messages.get(seq)
+        try:
+            if message is None or message.body is None:
+                message = (await self._bodies.whole(group.topic.id, [seq]))[seq]
+            move = self.core.move_dead(group, seq, message, self._clocks.now(), self._clocks.wall())
+            if move is not None:
+                await self._durably(move)
+        except StorageError:
+            return
+
     # Time
 
     def _watch_history_and_clock(self) -> None:
-        if self.core.changed:
+        if self.core.changed or self.core.loose:
             self._commits.ride()
         deadline = self.core.next_deadline()
         if deadline is not None and deadline < self._ticks_at:
             self._sooner.set()
 
-    async def _tick(self) -> None:
+    async def tick(self) -> None:
+        """Do what is due, for ever."""
+        self._act()
         while True:
-            self.core.tick(self._clocks.now())
+            self.core.tick(self._clocks.now(), self._clocks.wall())
             self._act()
             deadline = self.core.next_deadline()
             self._ticks_at = _NEVER if deadline is None else deadline
@@ -269,34 +283,46 @@ class EmbeddedEngine:
             with anyio.CancelScope(deadline=self._ticks_at):
                 await self._sooner.wait()
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Run the clock and the writer; on the way out, write what is left."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._tick)
-            tasks.start_soon(self._commits.run)
-            try:
-                yield
-            finally:
-                tasks.cancel_scope.cancel()
+    async def write(self) -> None:
+        """Write what is to be written, for ever."""
+        await self._commits.run()
+
+    async def flush(self) -> None:
+        """Write what is left."""
         if self._store.durable:
             await self._commits.flush()
 
 
 @asynccontextmanager
 async def open_engine(
-    store: Store, clocks: Clocks, jitter: Callable[[], float] = random.random
+    store: Store,
+    clocks: Clocks,
+    jitter: Callable[[], float] = random.random,
+    memory_budget: int = 1 << 62,
 ) -> AsyncIterator[EmbeddedEngine]:
     """Load the store and run an engine on it; on the way out everything submitted is written, and the store closed.
 
-    Raises StartupError.
+    ``memory_budget`` is in bytes; what doesn't fit stays in the store. Raises StartupError.
     """
     try:
         snapshot = await anyio.to_thread.run_sync(store.load)
-        core = restore(snapshot, now=clocks.now(), wall=clocks.wall(), jitter=jitter, keep_history=store.durable)
-        engine = EmbeddedEngine(store, core, clocks)
-        async with engine.running():
-            yield engine
+        core = restore(
+            snapshot,
+            now=clocks.now(),
+            wall=clocks.wall(),
+            jitter=jitter,
+            durable=store.durable,
+            memory_budget=memory_budget,
+        )
+        async with anyio.create_task_group() as tasks:
+            engine = EmbeddedEngine(store, core, clocks, tasks)
+            tasks.start_soon(engine.tick)
+            tasks.start_soon(engine.write)
+            try:
+                yield engine
+            finally:
+                tasks.cancel_scope.cancel()
+        await engine.flush()
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(store.close)

@@ -64,6 +64,11 @@ class Parking:
         """Stand at the end; whoever stands there already keeps its place."""
         self._line.setdefault(parked)
 
+    def rejoin(self, parked: Parked) -> None:
+        """Stand in front again: there was nothing after all."""
+        self._line[parked] = None
+        self._line.move_to_end(parked, last=False)
+
     def leave(self, parked: Parked) -> None:
         """Go, wherever one stands."""
         self._line.pop(parked, None)

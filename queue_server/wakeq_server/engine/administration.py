@@ -1,0 +1,146 @@
+"""What is done to topics and groups, rather than with messages one by one."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from wakeq_server.core.model import GroupInfo, Message, Moved, Peeked, TopicConfig, TopicInfo
+from wakeq_server.core.peeking import peek
+from wakeq_server.core.queue import QueueCore
+from wakeq_server.core.topic import Group, Topic
+from wakeq_server.core.transactions import Transaction
+from wakeq_server.engine.bodies import Bodies
+from wakeq_server.engine.clocks import Clocks
+from wakeq_server.engine.commits import GroupCommit
+from wakeq_server.engine.dealing import Dealer
+from wakeq_server.errors import GroupNotFound, TopicNotFound
+
+
+class Durably(Protocol):
+    """Waits for a transaction to be durable, and raises what became of it."""
+
+    async def __call__(self, transaction: Transaction) -> None:
+        """Wait."""
+
+
+class Administration:
+    """The part of the embedded engine that `Engine` lists under topics and groups."""
+
+    core: QueueCore
+    _clocks: Clocks
+    _commits: GroupCommit
+    _dealer: Dealer
+    _bodies: Bodies
+    _durably: Durably
+
+    async def topic_config(self, topic: str) -> TopicConfig:
+        """See `Engine`."""
+        return self.core.topic(topic).config
+
+    async def create_topic(self, topic: str, config: TopicConfig) -> bool:
+        """See `Engine`."""
+        while (existing := await self._existing(topic)) is not None:
+            # Its maker may still be waiting for the disk, and in vain.
+            await self._commits.written()
+            if not existing.gone:
+                return False
+        await self._durably(self.core.create(topic, config, self._clocks.wall()))
+        return True
+
+    async def put_topic(self, topic: str, config: TopicConfig) -> bool:
+        """See `Engine`."""
+        existing = await self._existing(topic)
+        if existing is None:
+            return await self.create_topic(topic, config)
+        await self._durably(self.core.configure(existing, config))
+        return False
+
+    async def delete_topic(self, topic: str) -> None:
+        """See `Engine`."""
+        await self._durably(self.core.drop(self.core.topic(topic)))
+
+    async def pause_topic(self, topic: str, paused: bool) -> None:
+        """See `Engine`."""
+        await self._durably(self.core.pause(self.core.topic(topic), paused))
+
+    async def describe_topic(self, topic: str) -> TopicInfo:
+        """See `Engine`."""
+        return self._describe(self.core.topic(topic))
+
+    async def list_topics(self, after: str, limit: int) -> list[TopicInfo]:
+        """See `Engine`."""
+        names = sorted(name for name, topic in self.core.topics.items() if name > after and not topic.dropping)
+        return [self._describe(self.core.topics[name]) for name in names[:limit]]
+
+    def _describe(self, topic: Topic) -> TopicInfo:
+        info = topic.describe(self._clocks.wall())
+        groups = tuple(self._with_parked(topic.groups[group.name], group) for group in info.groups)
+        return info._replace(groups=groups)
+
+    def _with_parked(self, group: Group, info: GroupInfo) -> GroupInfo:
+        return info._replace(parked=self._dealer.parked_in(group))
+
+    async def _existing(self, name: str) -> Topic | None:
+        """The topic of that name; one that is being dropped is waited for, so that its successor is another."""
+        while (topic := self.core.topics.get(name)) is not None and topic.dropping:
+            await self._commits.written()
+        return topic
+
+    # Groups
+
+    def group(self, topic: str, name: str) -> Group:
+        """The group of that name. Raises TopicNotFound, GroupNotFound."""
+        found = self.core.topic(topic).groups.get(name)
+        if found is None or found.dropping:
+            raise GroupNotFound(topic, name)
+        return found
+
+    async def put_group(self, topic: str, group: str) -> bool:
+        """See `Engine`."""
+        while True:
+            queue = self.core.topic(topic)
+            found = queue.groups.get(group)
+            if found is None and group not in queue.coming_groups:
+                await self._durably(self.core.put_group(queue, group))
+                return True
+            # Its maker, or its end, may still be waiting for the disk.
+            await self._commits.written()
+            if found is not None and not found.dropping:
+                return False
+
+    async def describe_group(self, topic: str, group: str) -> GroupInfo:
+        """See `Engine`."""
+        found = self.group(topic, group)
+        return self._with_parked(found, found.describe(self._clocks.wall()))
+
+    async def delete_group(self, topic: str, group: str) -> None:
+        """See `Engine`."""
+        await self._durably(self.core.drop_group(self.group(topic, group)))
+
+    async def purge(self, topic: str, group: str) -> int:
+        """See `Engine`."""
+        purge = self.core.purge(self.group(topic, group))
+        if purge.dropped:
+            await self._durably(purge)
+        return len(purge.dropped)
+
+    async def redrive(self, topic: str, group: str, limit: int | None) -> Moved:
+        """See `Engine`."""
+        found = self.group(topic, group)
+        redrive = self.core.redrive(found, limit)
+        if redrive.seqs:
+            await self._durably(redrive)
+        return Moved(len(redrive.seqs), len(found.dead))
+
+    async def peek(self, topic: str, group: str, state: str, after: int, limit: int) -> list[Peeked]:
+        """See `Engine`."""
+        found = self.group(topic, group)
+        peeked = peek(found, state, after, limit, self._clocks.wall() - self._clocks.now())
+        bodiless = [one.message.seq for one in peeked if one.message.body is None]
+        whole = await self._read(found.topic, bodiless)
+        return [one._replace(message=whole.get(one.message.seq, one.message)) for one in peeked]
+
+    async def _read(self, topic: Topic, seqs: Sequence[int]) -> dict[int, Message]:
+        read = await self._bodies.whole(topic.id, seqs) if seqs else {}
+        if topic.gone:
+            raise TopicNotFound(topic.name)
+        return read

@@ -1,0 +1,64 @@
+"""Bodies that are in the store alone, read when they are about to be delivered.
+
+Consumers take a backlog in order, so what follows a wanted message is read with it; one reading serves the next few
+hundred claims.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import anyio
+import anyio.to_thread
+
+from wakeq_server.core.model import Message
+from wakeq_server.errors import StorageFailed
+from wakeq_server.store.base import Store
+
+AHEAD = 256
+KEPT_BYTES = 16 * 1024 * 1024
+
+
+class Bodies:
+    """Reads whole messages, and keeps some that were read ahead."""
+
+    def __init__(self, store: Store, limiter: anyio.CapacityLimiter) -> None:
+        self._store = store
+        self._limiter = limiter
+        self._kept: OrderedDict[tuple[int, int], Message] = OrderedDict()
+        self._kept_bytes = 0
+
+    async def whole(self, topic_id: int, seqs: Sequence[int]) -> dict[int, Message]:
+        """These messages, bodies and all. Raises StorageFailed."""
+        found = {seq: message for seq in seqs if (message := self._take(topic_id, seq)) is not None}
+        missing = sorted(set(seqs) - found.keys())
+        while missing:
+            read: Callable[[int, int, int], list[Message]] = self._store.read_bodies
+            first, last = missing[0], missing[0] + AHEAD - 1
+            rows = await anyio.to_thread.run_sync(read, topic_id, first, last, limiter=self._limiter)
+            for row in rows:
+                if row.seq in missing:
+                    found[row.seq] = row
+                else:
+                    self._keep(topic_id, row)
+            missing = [seq for seq in missing if seq > last]
+        if len(found) < len(set(seqs)):
+            raise StorageFailed("a message that was stored can't be read")
+        return found
+
+    def forget(self, topic_id: int) -> None:
+        """A topic is gone."""
+        for key in [key for key in self._kept if key[0] == topic_id]:
+            self._kept_bytes -= self._kept.pop(key).size
+
+    def _take(self, topic_id: int, seq: int) -> Message | None:
+        message = self._kept.pop((topic_id, seq), None)
+        if message is not None:
+            self._kept_bytes -= message.size
+        return message
+
+    def _keep(self, topic_id: int, message: Message) -> None:
+        self._take(topic_id, message.seq)
+        self._kept[topic_id, message.seq] = message
+        self._kept_bytes += message.size
+        while self._kept_bytes > KEPT_BYTES:
+            self._kept_bytes -= self._kept.popitem(last=False)[1].size
