@@ -7,6 +7,7 @@ table from code to status (`wakeq_server.http.wire`).
     ├── BadRequest              a parameter out of its range, or not understood
     │   └── BadValue            ... with the name of the field
     ├── InvalidMessage          the body is not what the topic's schema asks for
+    ├── IdempotencyConflict
     ├── MessageTooLarge
     ├── UnsupportedMediaType
     ├── TopicNotFound
@@ -61,6 +62,13 @@ class InvalidMessage(QueueError):
     def __init__(self, detail: str, errors: Sequence[dict[str, object]]) -> None:
         super().__init__(detail)
         self.errors = errors
+
+
+class IdempotencyConflict(QueueError):
+    """The idempotency key was used for another message."""
+
+    code = "IDEMPOTENCY_CONFLICT"
+    title = "Idempotency conflict"
 
 
 class MessageTooLarge(QueueError):

@@ -110,6 +110,12 @@ GRACE_S = 5.0
 """How long a closed stream's messages stay leased."""
 GRACE_MAX_S = 600.0
 DELAY_MAX_S = 30 * 86_400.0
+TTL_MIN_S = 1.0
+TTL_MAX_S = 365 * 86_400.0
+"""Bounds of how long messages, and dead letters, are kept."""
+DELIVERIES_MAX = 1_000
+DEDUP_WINDOW_MIN_S = 1.0
+DEDUP_WINDOW_MAX_S = 86_400.0
 STREAM_HEARTBEAT_S = 15.0
 STREAM_RETRY_MS = 1_000
 STREAM_BLOCKED_S = 30.0
@@ -130,7 +136,19 @@ BATCH_MAX_MESSAGES = 10_000
 REQUEST_MAX_BYTES = 1024 * 1024
 """Largest body of a claim, a settle or a topic's configuration."""
 TOPIC_NAME_MAX = 255
+KEY_MAX = 255
+"""Characters of an idempotency key, and of an ordering key."""
+HEADERS_MAX_BYTES = 16 * 1024
+"""Names and values of a message's headers together: they are kept in memory, and no topic counts them."""
+REASON_MAX = 1_000
+"""Characters kept of why a message was nacked; more are cut off, since refusing would lose the nack."""
+SCHEMA_ERRORS_MAX = 20
+SCHEMA_ERROR_MAX = 500
+"""Characters of one of these: it quotes what is wrong."""
 LIST_MAX = 1_000
+PEEK_MAX = 100
+"""Messages in one look: they come with their bodies."""
+PEEK = 20
 BACKLOG = 4_096
 """Connections that may wait to be accepted."""
 KEEP_ALIVE_S = 75

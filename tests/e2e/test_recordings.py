@@ -150,9 +150,23 @@ def topics_are_configured_and_dropped(server: ServerProcess, client: Client) -> 
     assert client.call("DELETE", "/topics/configured").status == 204
 
 
+def attributes_are_obeyed(server: ServerProcess, client: Client) -> None:
+    for name, bad in (("Idempotency-Key", "k" * 256), ("Wakeq-Delay", "soon"), ("Wakeq-TTL", "0")):
+        assert client.call("POST", "/messages/attributes", b"{}", {**JSON, name: bad}).status == 400
+    keyed = {**JSON, "Idempotency-Key": "k"}
+    first, again = (client.call("POST", "/messages/attributes", b"{}", keyed) for _ in range(2))
+    assert first.head.get("wakeq-seq") == again.head.get("wakeq-seq") is not None
+
+
+def envelopes_are_a_batch(server: ServerProcess, client: Client) -> None:
+    lines = {"Content-Type": "application/vnd.wakeq.envelopes+x-ndjson"}
+    assert client.call("POST", "/messages/envelopes", b'{"body":{}}\n{"body":{}}\n', lines).json()["count"] == 2
+
+
 def calls_of_our_own(server: ServerProcess, client: Client) -> None:
     for path in ("/topics", "/v1", "/healthz", "/readyz", "/metrics"):
         assert client.call("GET", path).status == 200
+    assert client.call("GET", "/topics/never-made/messages").status == 200
     for path in ("/messages/own/claim", "/messages/never-made/settle"):
         assert client.call("POST", path, b"{}").status == 200
 
@@ -179,9 +193,10 @@ NOT_RECORDED: dict[str, Callable[[ServerProcess, Client], None]] = {
     "`POST /messages/{topic}` to an unknown topic, `--durability memory`": an_unknown_topic_is_made,
     "a topic's name of more than 255 characters": a_long_name_is_refused,
     "`PUT /topics/{topic}`, `DELETE /topics/{topic}`": topics_are_configured_and_dropped,
-    "`/messages/{topic}/claim`, `/messages/{topic}/settle`, `/topics`, `/v1`, `/healthz`, `/readyz`, `/metrics`": (
-        calls_of_our_own
-    ),
+    "`POST /messages/{topic}` with `Idempotency-Key` or `Wakeq-*`": attributes_are_obeyed,
+    "`POST /messages/{topic}` as `application/vnd.wakeq.envelopes+x-ndjson`": envelopes_are_a_batch,
+    "`/messages/{topic}/claim`, `/messages/{topic}/settle`, `/topics`, `/topics/{topic}/…`, `/v1`, `/healthz`, "
+    "`/readyz`, `/metrics`": calls_of_our_own,
     "`/docs/`, `/redoc/`, `/openapi.json/`, `/docs/oauth2-redirect`": no_way_to_the_pages,
     "a foreign `Origin` or `Host`": foreigners_are_refused,
 }

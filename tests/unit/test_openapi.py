@@ -12,9 +12,10 @@ from openapi_spec_validator import validate
 from tests.support.asgi import ask
 from wakeq_server import settings
 from wakeq_server.app import build_app
+from wakeq_server.core.model import TopicConfig
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import open_engine
-from wakeq_server.http import params
+from wakeq_server.http import envelopes, params
 from wakeq_server.http.routes import App
 from wakeq_server.http.service import openapi_document
 from wakeq_server.http.wire import STATUS
@@ -48,7 +49,7 @@ def test_document_is_valid() -> None:
 async def test_every_documented_call_exists_and_no_other() -> None:
     async with an_app() as app:
         for path in {path for _, path in calls()}:
-            answers = {method: await ask(app, method, path.format(topic="t")) for method in METHODS}
+            answers = {method: await ask(app, method, path.format(topic="t", group="g")) for method in METHODS}
             exist = {method for method, answer in answers.items() if answer.status != 405}
             assert exist == {method for method, other in calls() if other == path}, path
 
@@ -74,6 +75,30 @@ def test_limits_are_those_of_the_settings() -> None:
     assert set(schemas["TopicConfig"]["properties"]) == names
     assert set(claim) == set(params.ClaimBody.model_fields)
     assert set(schemas["Settle"]["properties"]) == set(params.SettleBody.model_fields)
+    assert set(schemas["Envelope"]["properties"]) == set(envelopes.Envelope.model_fields)
+    assert set(schemas["Redrive"]["properties"]) == set(params.RedriveBody.model_fields)
+
+
+def test_limits_of_publishes_and_looks_are_those_of_the_settings() -> None:
+    schemas, paths = DOCUMENT["components"]["schemas"], DOCUMENT["paths"]
+    envelope, config = schemas["Envelope"]["properties"], schemas["TopicConfig"]["properties"]
+    publish = {parameter["name"]: parameter["schema"] for parameter in paths["/messages/{topic}"]["post"]["parameters"]}
+    for delay in (envelope["delay_s"], publish["Wakeq-Delay"]):
+        assert (delay["minimum"], delay["maximum"]) == (0, settings.DELAY_MAX_S)
+    for ttl in (envelope["ttl_s"], publish["Wakeq-TTL"], config["ttl_s"], config["dead_ttl_s"]):
+        assert (ttl["minimum"], ttl["maximum"]) == (settings.TTL_MIN_S, settings.TTL_MAX_S)
+    assert schemas["Key"]["maxLength"] == settings.KEY_MAX
+    window = config["dedup_window_s"]
+    assert (window["minimum"], window["maximum"]) == (settings.DEDUP_WINDOW_MIN_S, settings.DEDUP_WINDOW_MAX_S)
+    assert config["max_deliveries"]["maximum"] == settings.DELIVERIES_MAX
+    peek = {p["name"]: p["schema"] for p in paths["/topics/{topic}/messages"]["get"]["parameters"] if "name" in p}
+    assert (peek["limit"]["maximum"], peek["limit"]["default"]) == (settings.PEEK_MAX, settings.PEEK)
+
+
+def test_defaults_of_topics_are_those_of_the_model() -> None:
+    for name, field in DOCUMENT["components"]["schemas"]["TopicConfig"]["properties"].items():
+        if "default" in field and name != "kind":
+            assert field["default"] == getattr(TopicConfig(), name)
 
 
 def test_every_error_code_is_in_the_protocol() -> None:

@@ -1,4 +1,4 @@
-"""The hot path: publish, the plain GET of llama_deploy and curl, claim and settle.
+"""The hot path: the plain GET of llama_deploy and curl, claim and settle; publishing is beside it.
 
 It is called before the router, with the topic already cut out of the path.
 
@@ -9,27 +9,17 @@ message unread in its buffer is this tier's one window of loss; `claim` and leas
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 import anyio
 import structlog
 
-from wakeq_server.core.model import Delivery, NewMessage, TopicConfig
+from wakeq_server.core.model import Delivery, TopicConfig
 from wakeq_server.engine.base import Engine, Subscription
-from wakeq_server.errors import (
-    BadRequest,
-    ConsumerGone,
-    Draining,
-    InvalidMessage,
-    MessageTooLarge,
-    QueueError,
-    StorageError,
-    TopicFull,
-    TopicNotFound,
-)
-from wakeq_server.http import params, schemas
+from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
+from wakeq_server.http import params
 from wakeq_server.http.moments import Beats, Moments
 from wakeq_server.http.polls import PollWatch
+from wakeq_server.http.publishing import Publishing
 from wakeq_server.http.wire import (
     JSON_TYPE,
     Connection,
@@ -39,20 +29,16 @@ from wakeq_server.http.wire import (
     Scope,
     Send,
     connection,
-    deliveries_json,
+    delivery_json,
     hung_up,
     json_response,
+    messages_json,
     read_body,
     send_response,
 )
 from wakeq_server.settings import (
-    BATCH_MAX_BYTES,
-    BATCH_MAX_MESSAGES,
     EARLY_SHARE,
     LOOK_S,
-    MESSAGE_MAX_BYTES,
-    PUBLISH_HOLD_S,
-    QUEUE_MESSAGE_MAX_BYTES,
     REQUEST_MAX_BYTES,
     SILENT_ANSWER_S,
     STREAM_HEARTBEAT_S,
@@ -73,6 +59,7 @@ class Messages:
 
     def __init__(self, engine: Engine, settings: Settings, *, auto_create: bool) -> None:
         self.engine = engine
+        self.publishing = Publishing(engine, self.config)
         self.polls = PollWatch()
         self._auto_create = auto_create
         self._legacy_wait_s = settings.legacy_wait
@@ -96,46 +83,6 @@ class Messages:
             return 0.0
         now = anyio.current_time()
         return self._ends.within(now, now + wait_s * (1.0 - EARLY_SHARE), now + wait_s) - now
-
-    # Publish
-
-    async def publish(self, topic: str, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
-        """`POST /messages/{topic}` with one message: 200 and `null`, as llama_deploy had it."""
-        content_type = headers.get(b"content-type")
-        try:
-            config = await self.config(topic)
-        except TopicNotFound:
-            # The original looks at the body first, and so do its clients' tests.
-            schemas.new_message(
-                "queue_message", await read_body(receive, QUEUE_MESSAGE_MAX_BYTES, headers), content_type
-            )
-            raise
-        body = await read_body(receive, max_message_bytes(config), headers)
-        message = schemas.new_message(config.schema, body, content_type)
-        check_size(config, "the message", message.body)
-        held = config.schema == "queue_message"
-        try:
-            published = await self.engine.publish(topic, [message], PUBLISH_HOLD_S if held else 0.0)
-        except (TopicFull, StorageError) as error:
-            if held:
-                self._note_loss(topic, error)
-            raise
-        return Response(200, [JSON_TYPE, (b"wakeq-seq", b"%d" % published.first_seq)], b"null")
-
-    def _note_loss(self, topic: str, error: QueueError) -> None:
-        self.engine.stats.refused_publishes[topic, error.code] += 1
-        _log.warning(
-            "publish refused", topic=topic, code=error.code, detail=error.detail,
-            meaning="a llama_deploy client does not look at the answer: to it, this message is lost",
-        )  # fmt: skip
-
-    async def publish_batch(self, topic: str, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
-        """`POST /messages/{topic}` with a message a line: all or none."""
-        config = await self.config(topic)
-        body = await read_body(receive, BATCH_MAX_BYTES, headers)
-        messages = batch_messages(config, body)
-        published = await self.engine.publish(topic, messages)
-        return json_response({**asdict(published), "duplicates": 0})
 
     # Receive
 
@@ -188,7 +135,7 @@ class Messages:
         await hand_over(subscription, deliveries, connection(scope), send)
 
     async def settle(self, topic: str, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
-        """`POST /messages/{topic}/settle`: acks, nacks, extensions, in this order."""
+        """`POST /messages/{topic}/settle`: acks, nacks, extensions, deaths, in this order."""
         ask = params.parse_body(params.SettleBody, await read_body(receive, REQUEST_MAX_BYTES, headers))
         results = await self.engine.settle(topic, ask.lines())
         return json_response({"results": [result._asdict() for result in results]})
@@ -249,16 +196,18 @@ class LegacyAnswer:
 
     async def _deliver(self, deliveries: Sequence[Delivery]) -> None:
         message = deliveries[0].message
+        body = message.body
+        assert body is not None
         with released_on_failure(self._subscription, deliveries) as delivered:
             require_open(self._peer)
             if not self._started:
                 headers: Headers = [
                     (b"content-type", (message.content_type or "application/json").encode("latin-1")),
-                    (b"content-length", b"%d" % len(message.body)),
+                    (b"content-length", b"%d" % len(body)),
                 ]
                 await self._send({"type": "http.response.start", "status": 200, "headers": headers})
             kept = self._peer is not None and self._peer.kept_alive
-            await self._send({"type": "http.response.body", "body": message.body, "more_body": not kept})
+            await self._send({"type": "http.response.body", "body": body, "more_body": not kept})
             # In chunks the client doesn't have its answer before the last one: closing before that, it has given up.
             delivered.done = await seen_read(self._peer, may_close=kept or not self._started)
         if delivered.done:
@@ -312,46 +261,5 @@ async def hand_over(
     """Answer a claim; where the client is known to be gone, undo it instead."""
     with released_on_failure(subscription, deliveries) as delivered:
         require_open(peer)
-        await send_response(send, Response(200, [JSON_TYPE], deliveries_json(deliveries)))
+        await send_response(send, Response(200, [JSON_TYPE], messages_json(map(delivery_json, deliveries))))
         delivered.done = True
-
-
-def is_batch(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a publish has a message a line."""
-    return headers.get(b"content-type", b"").partition(b";")[0].strip() == b"application/x-ndjson"
-
-
-def batch_messages(config: TopicConfig, body: bytes) -> list[NewMessage]:
-    """The lines of an NDJSON body. Raises InvalidMessage naming the line, MessageTooLarge, BadRequest."""
-    lines = [line for line in body.split(b"\n") if line.strip()]
-    if not lines:
-        raise BadRequest("the body has no lines; a batch is one JSON value a line")
-    if len(lines) > BATCH_MAX_MESSAGES:
-        raise MessageTooLarge(f"the batch has {len(lines)} messages; at most {BATCH_MAX_MESSAGES} are taken")
-    return [_batch_message(config, number, line.strip()) for number, line in enumerate(lines, 1)]
-
-
-def _batch_message(config: TopicConfig, number: int, line: bytes) -> NewMessage:
-    check_size(config, f"line {number}", line)
-    try:
-        if config.schema == "queue_message":
-            message = schemas.queue_message_line(line)
-            check_size(config, f"line {number}, completed,", message.body)
-            return message
-        schemas.check_json(line)
-    except InvalidMessage as error:
-        raise InvalidMessage(f"line {number}: {error.detail}", [{**e, "line": number} for e in error.errors]) from None
-    return NewMessage(line)
-
-
-def check_size(config: TopicConfig, what: str, body: bytes) -> None:
-    """Raises MessageTooLarge."""
-    if len(body) > max_message_bytes(config):
-        raise MessageTooLarge(f"{what} has {len(body)} bytes; this topic takes {max_message_bytes(config)}")
-
-
-def max_message_bytes(config: TopicConfig) -> int:
-    """Largest body that a topic takes."""
-    if config.max_message_bytes is not None:
-        return config.max_message_bytes
-    return QUEUE_MESSAGE_MAX_BYTES if config.schema == "queue_message" else MESSAGE_MAX_BYTES

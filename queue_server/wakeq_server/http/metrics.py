@@ -46,7 +46,7 @@ class QueueCollector(Collector):
             "wakeq_undone_leases", "Leases undone since the consumer had gone.", value=stats.undone
         )
         settled = CounterMetricFamily("wakeq_settled_messages", "Lines of settles, by outcome.", labels=["outcome"])
-        for outcome in ("ack", "nack", "extend"):
+        for outcome in ("ack", "nack", "extend", "dead"):
             settled.add_metric([outcome], stats.settled[outcome])
         yield settled
         yield CounterMetricFamily("wakeq_commits", "Transactions written to the store.", value=stats.commits)
@@ -78,7 +78,7 @@ class QueueCollector(Collector):
         age = GaugeMetricFamily("wakeq_topic_oldest_age_seconds", "Age of the oldest message.", labels=_PLACE)
         for info in self._topics:
             for group in info.groups:
-                for state in ("ready", "delayed", "leased"):
+                for state in ("ready", "delayed", "leased", "dead"):
                     messages.add_metric([info.name, group.name, state], getattr(group, state))
                 age.add_metric([info.name, group.name], group.oldest_age_s or 0.0)
         yield messages

@@ -8,19 +8,28 @@ from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from wakeq_server.core.model import DEFAULT_GROUP, Settle, TopicConfig
+from wakeq_server.core.model import DEFAULT_GROUP, Outcome, Schema, Settle, TopicConfig
 from wakeq_server.errors import BadRequest, BadValue
+from wakeq_server.http import validation
 from wakeq_server.settings import (
     CLAIM_MAX,
+    DEDUP_WINDOW_MAX_S,
+    DEDUP_WINDOW_MIN_S,
     DELAY_MAX_S,
+    DELIVERIES_MAX,
     GRACE_MAX_S,
     GRACE_S,
     LEASE_MAX_S,
     LEASE_MIN_S,
     LIST_MAX,
+    PEEK,
+    PEEK_MAX,
     PREFETCH,
     QUEUE_MESSAGE_MAX_BYTES,
+    REASON_MAX,
     TOPIC_NAME_MAX,
+    TTL_MAX_S,
+    TTL_MIN_S,
     WAIT_MAX_S,
 )
 
@@ -36,18 +45,38 @@ def _between(low: float, high: float) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _name(value: str) -> str:
+    if not _is_name(value):
+        raise ValueError(_NAME_RULE)
+    return value
+
+
+def _schema(value: Any) -> Schema:
+    if isinstance(value, dict):
+        validation.compiled(value)
+    elif value not in ("queue_message", "json", "any"):
+        raise ValueError("must be 'queue_message', 'json', 'any' or a JSON Schema, which is an object")
+    schema: Schema = value
+    return schema
+
+
+_NAME_RULE = f"a name has 1 to {TOPIC_NAME_MAX} characters, none of them / or a control character"
+
 LeaseSeconds = Annotated[float, _between(LEASE_MIN_S, LEASE_MAX_S)]
 WaitSeconds = Annotated[float, _between(0, WAIT_MAX_S)]
 DelaySeconds = Annotated[float, _between(0, DELAY_MAX_S)]
+TtlSeconds = Annotated[float, _between(TTL_MIN_S, TTL_MAX_S)]
 ClaimMessages = Annotated[int, _between(1, CLAIM_MAX)]
 GroupName = Annotated[str, Field(min_length=1, max_length=TOPIC_NAME_MAX)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """Base of them all: names that mean nothing, and values of another type, are refused."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class ReceiveQuery(_Body):
+class ReceiveQuery(Body):
     """The query of a plain GET. What llama_deploy ignored there is ignored: only these names mean something."""
 
     model_config = ConfigDict(extra="ignore", strict=False)
@@ -56,7 +85,7 @@ class ReceiveQuery(_Body):
     group: GroupName = DEFAULT_GROUP
 
 
-class StreamQuery(_Body):
+class StreamQuery(Body):
     """The query of a stream."""
 
     model_config = ConfigDict(extra="ignore", strict=False)
@@ -67,7 +96,7 @@ class StreamQuery(_Body):
     grace: Annotated[float, _between(0, GRACE_MAX_S)] = GRACE_S
 
 
-class ListQuery(_Body):
+class ListQuery(Body):
     """The query of a listing."""
 
     model_config = ConfigDict(extra="ignore", strict=False)
@@ -76,7 +105,29 @@ class ListQuery(_Body):
     limit: Annotated[int, _between(1, LIST_MAX)] = 100
 
 
-class ClaimBody(_Body):
+class GroupQuery(Body):
+    """The query of what is done with one group."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+    group: GroupName = DEFAULT_GROUP
+
+
+class PeekQuery(GroupQuery):
+    """`GET /topics/{topic}/messages`."""
+
+    state: Literal["ready", "delayed", "leased", "dead"] = "ready"
+    after: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, _between(1, PEEK_MAX)] = PEEK
+
+
+class RedriveBody(Body):
+    """`POST /topics/{topic}/redrive`."""
+
+    max: Annotated[int, Field(ge=1)] | None = None
+
+
+class ClaimBody(Body):
     """`POST /messages/{topic}/claim`."""
 
     max: ClaimMessages = 1
@@ -85,7 +136,7 @@ class ClaimBody(_Body):
     group: GroupName = DEFAULT_GROUP
 
 
-class NackLine(_Body):
+class NackLine(Body):
     """One lease to nack."""
 
     lease_id: str
@@ -93,29 +144,42 @@ class NackLine(_Body):
     reason: str | None = None
 
 
-class ExtendLine(_Body):
+class ExtendLine(Body):
     """One lease to extend."""
 
     lease_id: str
     lease_s: LeaseSeconds | None = None
 
 
-class SettleBody(_Body):
+class DeadLine(Body):
+    """One lease whose message nobody will ever manage."""
+
+    lease_id: str
+    reason: str | None = None
+
+
+class SettleBody(Body):
     """`POST /messages/{topic}/settle`."""
 
     ack: list[str] = []
     nack: list[NackLine] = []
     extend: list[ExtendLine] = []
+    dead: list[DeadLine] = []
 
     def lines(self) -> list[Settle]:
         """In the order in which they are applied and answered."""
         acks = [Settle("ack", lease_id) for lease_id in self.ack]
-        nacks = [Settle("nack", line.lease_id, delay_s=line.delay_s) for line in self.nack]
+        nacks = [_with_reason("nack", line, line.delay_s) for line in self.nack]
         extends = [Settle("extend", line.lease_id, lease_s=line.lease_s) for line in self.extend]
-        return acks + nacks + extends
+        return acks + nacks + extends + [_with_reason("dead", line) for line in self.dead]
 
 
-class Backoff(_Body):
+def _with_reason(outcome: Outcome, line: NackLine | DeadLine, delay_s: float | None = None) -> Settle:
+    reason = line.reason[:REASON_MAX] if line.reason is not None else None
+    return Settle(outcome, line.lease_id, delay_s=delay_s, reason=reason)
+
+
+class Backoff(Body):
     """`retry_backoff_s` of a topic."""
 
     min: DelaySeconds = 1.0
@@ -128,31 +192,39 @@ class Backoff(_Body):
         return self
 
 
-class TopicBody(_Body):
+class TopicBody(Body):
     """`PUT /topics/{topic}`: a whole TopicConfig; what isn't named has its default."""
 
     kind: Literal["queue"] = "queue"
-    schema_: Annotated[Literal["queue_message", "json", "any"], Field(alias="schema")] = "json"
+    schema_: Annotated[Any, AfterValidator(_schema), Field(alias="schema")] = "json"
     lease_s: LeaseSeconds = 30.0
+    max_deliveries: Annotated[int, _between(0, DELIVERIES_MAX)] = 5
     retry_backoff_s: Backoff = Backoff()
+    dead_ttl_s: TtlSeconds = 14 * 86_400.0
+    dead_letter_topic: Annotated[str, AfterValidator(_name)] | None = None
+    ttl_s: TtlSeconds | None = None
     max_messages: Annotated[int, Field(ge=1)] | None = None
     max_bytes: Annotated[int, Field(ge=1)] | None = None
     max_message_bytes: Annotated[int, _between(1, QUEUE_MESSAGE_MAX_BYTES)] | None = None
+    dedup_window_s: Annotated[float, _between(DEDUP_WINDOW_MIN_S, DEDUP_WINDOW_MAX_S)] = 120.0
 
-    def config(self) -> TopicConfig:
-        """As the core knows it."""
+    def config(self, topic: str) -> TopicConfig:
+        """As the core knows it, for the topic of that name. Raises BadValue."""
+        if self.dead_letter_topic == topic:
+            raise BadValue("dead_letter_topic", "must be another topic")
+        values = {name: getattr(self, name) for name in _SAME_NAMES}
         return TopicConfig(
             schema=self.schema_,
-            lease_s=self.lease_s,
             retry_min_s=self.retry_backoff_s.min,
             retry_max_s=self.retry_backoff_s.max,
-            max_messages=self.max_messages,
-            max_bytes=self.max_bytes,
-            max_message_bytes=self.max_message_bytes,
+            **values,
         )
 
 
-_Model = TypeVar("_Model", bound=_Body)
+_SAME_NAMES = TopicBody.model_fields.keys() - {"kind", "schema_", "retry_backoff_s"}
+
+
+_Model = TypeVar("_Model", bound=Body)
 
 DEFAULT_RECEIVE = ReceiveQuery()
 
@@ -166,7 +238,7 @@ def receive_query(query: bytes) -> ReceiveQuery:
 def parse_query(model: type[_Model], query: bytes) -> _Model:
     """A query string. Raises BadValue naming the parameter."""
     pairs = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-    return _checked(model, {name: value for name, value in pairs.items() if name in model.model_fields})
+    return checked(model, {name: value for name, value in pairs.items() if name in model.model_fields})
 
 
 def parse_body(model: type[_Model], body: bytes) -> _Model:
@@ -174,37 +246,59 @@ def parse_body(model: type[_Model], body: bytes) -> _Model:
     try:
         return model.model_validate_json(body or b"{}")
     except ValidationError as error:
-        raise _refused(error) from None
+        raise refused(error) from None
 
 
 def prefer_wait(value: bytes) -> float | None:
     """`wait=S` of a Prefer header (RFC 7240), clamped: a preference is never refused."""
+    try:
+        wanted = float(_preference(value, b"wait") or b"nan")
+    except ValueError:
+        return None
+    return min(max(0.0, wanted), WAIT_MAX_S) if math.isfinite(wanted) else None
+
+
+def prefers_lenient(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the client wants each line of its batch by itself: `Prefer: handling=lenient` (RFC 7240)."""
+    return (_preference(headers.get(b"prefer", b""), b"handling") or b"").lower() == b"lenient"
+
+
+def _preference(value: bytes, wanted: bytes) -> bytes | None:
     for preference in value.split(b","):
-        name, _, seconds = preference.partition(b";")[0].strip().partition(b"=")
-        if name.strip().lower() == b"wait":
-            try:
-                wanted = float(seconds.strip().strip(b'"'))
-            except ValueError:
-                return None
-            return min(max(0.0, wanted), WAIT_MAX_S) if math.isfinite(wanted) else None
+        name, _, said = preference.partition(b";")[0].strip().partition(b"=")
+        if name.strip().lower() == wanted:
+            return said.strip().strip(b'"')
     return None
 
 
 def topic_name(name: str) -> str:
     """A name that a topic may have. Raises BadValue."""
-    if not 1 <= len(name) <= TOPIC_NAME_MAX or any(ord(c) < 32 or ord(c) == 127 for c in name):
-        raise BadValue("topic", f"a name has 1 to {TOPIC_NAME_MAX} characters, none of them / or a control character")
+    if not _is_name(name):
+        raise BadValue("topic", _NAME_RULE)
     return name
 
 
-def _checked(model: type[_Model], values: Mapping[str, Any]) -> _Model:
+def group_name(name: str) -> str:
+    """A name that a group may have. Raises BadValue."""
+    if not _is_name(name):
+        raise BadValue("group", _NAME_RULE)
+    return name
+
+
+def _is_name(name: str) -> bool:
+    return 1 <= len(name) <= TOPIC_NAME_MAX and not any(c == "/" or ord(c) < 32 or ord(c) == 127 for c in name)
+
+
+def checked(model: type[_Model], values: Mapping[str, Any]) -> _Model:
+    """Values by name. Raises BadValue naming the one that is wrong."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise _refused(error) from None
+        raise refused(error) from None
 
 
-def _refused(error: ValidationError) -> BadRequest:
+def refused(error: ValidationError) -> BadRequest:
+    """The first thing that is wrong, by its name."""
     first = error.errors(include_url=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         return BadRequest(f"the body is not JSON: {first['msg']}")

@@ -4,12 +4,13 @@ A dozen paths need no router: `/messages/{topic}`, which is all the traffic ther
 are looked up.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from wakeq_server.errors import ConsumerGone, QueueError
 from wakeq_server.http.guard import Guard
-from wakeq_server.http.messages import Messages, is_batch
+from wakeq_server.http.messages import Messages
+from wakeq_server.http.publishing import is_batch
 from wakeq_server.http.service import Service
 from wakeq_server.http.stream import stream, wants_stream
 from wakeq_server.http.topics import Topics
@@ -90,7 +91,7 @@ class App:
         elif method == "GET":
             await stream(self._messages, scope, topic, receive, send)
         elif method == "POST":
-            publish = self._messages.publish_batch if is_batch(headers) else self._messages.publish
+            publish = self._messages.publishing.batch if is_batch(headers) else self._messages.publishing.one
             await send_response(send, await publish(topic, headers, receive))
         else:
             await send_response(send, method_not_allowed(b"GET, POST", legacy=True))
@@ -101,27 +102,19 @@ class App:
             return _redirect(scope) or NOT_FOUND
         call = calls.get(scope["method"])
         if call is None:
-            legacy = scope["path"] == "/" or scope["path"].startswith(_TOPICS)
+            legacy = scope["path"] == "/" or _is_topic(scope["path"])
             return method_not_allowed(", ".join(sorted(calls)).encode(), legacy=legacy)
         return await call()
 
     def _calls(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Mapping[str, Call]:
         """What can be done with this path, by method."""
-        topics, service, path = self._topics, self._service, scope["path"]
+        topics, service, path, query = self._topics, self._service, scope["path"], scope["query_string"]
         if path.startswith(_TOPICS):
-            topic = path[len(_TOPICS) :]
-            if not topic or "/" in topic:
-                return {}
-            return {
-                "POST": lambda: topics.create(topic),
-                "PUT": lambda: topics.put(topic, headers, receive),
-                "GET": lambda: topics.show(topic),
-                "DELETE": lambda: topics.delete(topic),
-            }
+            return self._topic_calls(path[len(_TOPICS) :].split("/"), query, headers, receive)
         reads: dict[str, Call] = {
             "/": service.card,
             "/v1": service.about,
-            "/topics": lambda: topics.list(scope["query_string"]),
+            "/topics": lambda: topics.list(query),
             "/healthz": service.health,
             "/readyz": service.ready,
             "/metrics": service.metrics,
@@ -130,6 +123,36 @@ class App:
             "/redoc": service.docs,
         }
         return {"GET": reads[path]} if path in reads else {}
+
+    def _topic_calls(
+        self, parts: Sequence[str], query: bytes, headers: Mapping[bytes, bytes], receive: Receive
+    ) -> Mapping[str, Call]:
+        topics = self._topics
+        match parts:
+            case ["", *_]:
+                return {}
+            case [topic]:
+                return {
+                    "POST": lambda: topics.create(topic),
+                    "PUT": lambda: topics.put(topic, headers, receive),
+                    "GET": lambda: topics.show(topic),
+                    "DELETE": lambda: topics.delete(topic),
+                }
+            case [topic, "groups", group] if group:
+                return {
+                    "PUT": lambda: topics.put_group(topic, group),
+                    "GET": lambda: topics.show_group(topic, group),
+                    "DELETE": lambda: topics.delete_group(topic, group),
+                }
+            case [topic, "messages"]:
+                return {"GET": lambda: topics.peek(topic, query)}
+            case [topic, "purge"]:
+                return {"POST": lambda: topics.purge(topic, query)}
+            case [topic, "redrive"]:
+                return {"POST": lambda: topics.redrive(topic, query, headers, receive)}
+            case [topic, "pause" | "resume" as action]:
+                return {"POST": lambda: topics.pause(topic, action == "pause")}
+        return {}
 
     def _logged(self, scope: Scope, send: Send) -> Send:
         status = 0
@@ -164,7 +187,11 @@ def _is_legacy_call(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
     path: str = scope["path"]
     if path.startswith(_MESSAGES):
         return "/" not in path[len(_MESSAGES) :] and not wants_stream(headers) and not is_batch(headers)
-    return path == "/" or (method == "POST" and path.startswith(_TOPICS))
+    return path == "/" or (method == "POST" and _is_topic(path))
+
+
+def _is_topic(path: str) -> bool:
+    return path.startswith(_TOPICS) and "/" not in path[len(_TOPICS) :]
 
 
 def _redirect(scope: Scope) -> Response | None:

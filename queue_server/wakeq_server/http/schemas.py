@@ -6,15 +6,17 @@ in FastAPI's words, since its clients and its users' tests know them. Unlike it 
 
 import json
 import math
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
-from uuid import uuid4
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wakeq_server.core.model import NewMessage, Schema
 from wakeq_server.errors import BadRequest, InvalidMessage, UnsupportedMediaType
+from wakeq_server.http import validation
 
 
 class ActionTypes(StrEnum):
@@ -56,21 +58,30 @@ _validate_json = QueueMessage.__pydantic_validator__.validate_json
 _to_json = QueueMessage.__pydantic_serializer__.to_json
 
 
-def new_message(schema: Schema, body: bytes, content_type: bytes | None) -> NewMessage:
-    """A published body as a message, completed where the schema says so.
+def new_message(schema: Schema, body: bytes, content_type: bytes | None, key: str | None = None) -> NewMessage:
+    """A published body as a message, completed where the schema says so; ``key`` is its idempotency key.
 
     Raises InvalidMessage, UnsupportedMediaType (a type that says it's not JSON, on a ``json`` topic), and
     BadRequest (bytes that aren't UTF-8 where the original says so).
     """
     if schema == "queue_message":
-        return NewMessage(_queue_message(body, content_type))
+        return NewMessage(_queue_message(body, content_type, key))
     if content_type is None:
         raise InvalidMessage("the request has no content type", [_missing("header", "content-type")])
     if schema == "any":
         return NewMessage(body, content_type.decode("latin-1"))
     if not is_json(content_type):
         raise UnsupportedMediaType(f"this topic takes application/json, not {content_type.decode('latin-1')}")
-    check_json(body)
+    return json_line(schema, body)
+
+
+def json_line(schema: Schema, body: bytes, key: str | None = None) -> NewMessage:
+    """JSON as a message, completed where the schema says so; ``key`` is its idempotency key. Raises InvalidMessage."""
+    if schema == "queue_message":
+        return NewMessage(_queue_message(body, b"application/json", key))
+    value = check_json(body)
+    if isinstance(schema, Mapping):
+        validation.check(schema, value)
     return NewMessage(body)
 
 
@@ -82,30 +93,32 @@ def is_json(content_type: bytes) -> bool:
     return kind == b"application/json" or (kind.startswith(b"application/") and kind.endswith(b"+json"))
 
 
-def check_json(body: bytes) -> None:
-    """Raises InvalidMessage unless the body is one JSON value in UTF-8."""
+def check_json(body: bytes) -> object:
+    """The value. Raises InvalidMessage unless the body is one JSON value in UTF-8."""
     try:
-        orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidMessage(f"the body is not JSON: {error}", [_json_invalid(error.pos, str(error))]) from None
 
 
-def queue_message_line(body: bytes) -> NewMessage:
-    """One line of a batch to a ``queue_message`` topic. Raises InvalidMessage."""
-    return NewMessage(_queue_message(body, b"application/json"))
-
-
-def _queue_message(body: bytes, content_type: bytes | None) -> bytes:
+def _queue_message(body: bytes, content_type: bytes | None, key: str | None) -> bytes:
     if content_type is not None and is_json(content_type):
         try:
-            return _to_json(_validate_json(body))
+            return _to_json(_identified(_validate_json(body), key))
         except (ValidationError, ValueError):
             # Either it's wrong, and Python's parser finds FastAPI's words for it, or it's a rarity that
             # pydantic's own parser refuses and Python's takes: a lone surrogate.
-            return _dump(_validate(_parse(body)))
+            return _dump(_identified(_validate(_parse(body)), key))
     if not body:
         raise InvalidMessage("the body is empty", [_missing("body")])
-    return _dump(_validate(body.decode(errors="replace")))
+    return _dump(_identified(_validate(body.decode(errors="replace")), key))
+
+
+def _identified(message: QueueMessage, key: str | None) -> QueueMessage:
+    # A publish that comes again must be the same message, so what it leaves out is completed in the same way.
+    if key is not None and "id_" not in message.model_fields_set:
+        message.id_ = str(uuid5(NAMESPACE_URL, f"urn:wakeq:{key}"))
+    return message
 
 
 def _parse(body: bytes) -> object:

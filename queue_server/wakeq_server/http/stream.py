@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import anyio
 import orjson
 
-from wakeq_server.core.model import Delivery, Message
+from wakeq_server.core.model import Delivery
 from wakeq_server.engine.base import Subscription
 from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
 from wakeq_server.http import params
@@ -129,12 +129,13 @@ class Stream:
 
     def _frame(self, delivery: Delivery) -> bytes:
         message = delivery.message
+        assert message.body is not None
         if self._leased:
             data = b"data: " + one_line(delivery_json(delivery))
         elif message.content_type is None:
             data = b"data: " + one_line(message.body)
         else:
-            data = data_lines(_text(message))
+            data = data_lines(_text(message.body, message.content_type))
         return b"id: %d\nevent: message\n%b\n\n" % (message.seq, data)
 
 
@@ -149,11 +150,11 @@ def data_lines(text: bytes) -> bytes:
     return b"\n".join(b"data: " + line for line in lines)
 
 
-def _text(message: Message) -> bytes:
+def _text(body: bytes, content_type: str) -> bytes:
     try:
-        message.body.decode()
+        body.decode()
     except UnicodeDecodeError:
         # Events are text.
-        encoded = base64.b64encode(message.body).decode()
-        return orjson.dumps({"body_b64": encoded, "content_type": message.content_type})
-    return message.body
+        encoded = base64.b64encode(body).decode()
+        return orjson.dumps({"body_b64": encoded, "content_type": content_type})
+    return body

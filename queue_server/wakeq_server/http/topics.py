@@ -1,11 +1,21 @@
-"""`/topics`: making, configuring, looking at and deleting topics."""
+"""`/topics`: making, configuring, looking at and deleting topics and their groups, and what operators do to them."""
 
 from collections.abc import Mapping
 
 from wakeq_server.engine.base import Engine
 from wakeq_server.http import params
 from wakeq_server.http.messages import LEGACY_CONFIG
-from wakeq_server.http.wire import JSON_TYPE, Receive, Response, json_response, read_body, topic_json
+from wakeq_server.http.wire import (
+    JSON_TYPE,
+    Receive,
+    Response,
+    group_json,
+    json_response,
+    messages_json,
+    peeked_json,
+    read_body,
+    topic_json,
+)
 from wakeq_server.settings import REQUEST_MAX_BYTES
 
 
@@ -22,7 +32,8 @@ class Topics:
 
     async def put(self, topic: str, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
         """`PUT /topics/{topic}`: make, or replace the configuration."""
-        config = params.parse_body(params.TopicBody, await read_body(receive, REQUEST_MAX_BYTES, headers)).config()
+        body = params.parse_body(params.TopicBody, await read_body(receive, REQUEST_MAX_BYTES, headers))
+        config = body.config(topic)
         created = await self._engine.put_topic(params.topic_name(topic), config)
         return json_response(topic_json(await self._engine.describe_topic(topic)), 201 if created else 200)
 
@@ -40,3 +51,46 @@ class Topics:
         """`DELETE /topics/{topic}`."""
         await self._engine.delete_topic(topic)
         return Response(204, [], b"")
+
+    # Groups
+
+    async def put_group(self, topic: str, group: str) -> Response:
+        """`PUT /topics/{topic}/groups/{group}`: make it, unless there is one; it has nothing to configure."""
+        created = await self._engine.put_group(topic, params.group_name(group))
+        return json_response(group_json(await self._engine.describe_group(topic, group)), 201 if created else 200)
+
+    async def show_group(self, topic: str, group: str) -> Response:
+        """`GET /topics/{topic}/groups/{group}`."""
+        return json_response(group_json(await self._engine.describe_group(topic, group)))
+
+    async def delete_group(self, topic: str, group: str) -> Response:
+        """`DELETE /topics/{topic}/groups/{group}`."""
+        await self._engine.delete_group(topic, group)
+        return Response(204, [], b"")
+
+    # What operators do
+
+    async def peek(self, topic: str, query: bytes) -> Response:
+        """`GET /topics/{topic}/messages?state=&group=&after=&limit=`: shows, takes nothing."""
+        ask = params.parse_query(params.PeekQuery, query)
+        messages = await self._engine.peek(topic, ask.group, ask.state, ask.after, ask.limit)
+        # One whose body had to be read may have gone meanwhile.
+        shown = [one for one in messages if one.message.body is not None]
+        return Response(200, [JSON_TYPE], messages_json(map(peeked_json, shown)))
+
+    async def purge(self, topic: str, query: bytes) -> Response:
+        """`POST /topics/{topic}/purge?group=`."""
+        ask = params.parse_query(params.GroupQuery, query)
+        return json_response({"purged": await self._engine.purge(topic, ask.group)})
+
+    async def redrive(self, topic: str, query: bytes, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
+        """`POST /topics/{topic}/redrive?group=`."""
+        ask = params.parse_query(params.GroupQuery, query)
+        body = params.parse_body(params.RedriveBody, await read_body(receive, REQUEST_MAX_BYTES, headers))
+        moved = await self._engine.redrive(topic, ask.group, body.max)
+        return json_response({"moved": moved.moved, "remaining": moved.remaining})
+
+    async def pause(self, topic: str, paused: bool) -> Response:
+        """`POST /topics/{topic}/pause` and `/resume`."""
+        await self._engine.pause_topic(topic, paused)
+        return await self.show(topic)

@@ -1,13 +1,13 @@
 """Bytes to model and back: answers, errors, deliveries. The one table from error code to status is here."""
 
 import base64
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from wakeq_server.core.model import Delivery, TopicInfo
+from wakeq_server.core.model import Delivery, GroupInfo, Message, Peeked, TopicConfig, TopicInfo
 from wakeq_server.errors import ConsumerGone, InvalidMessage, MessageTooLarge, QueueError
 
 Scope = dict[str, Any]
@@ -26,6 +26,7 @@ STATUS: dict[str, int] = {
     "MESSAGE_TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "INVALID_MESSAGE": 422,
+    "IDEMPOTENCY_CONFLICT": 422,
     "TOPIC_FULL": 429,
     "DRAINING": 503,
     "STORAGE_FULL": 507,
@@ -177,47 +178,86 @@ def instant(wall: float) -> str:
 
 
 def delivery_json(delivery: Delivery) -> bytes:
-    """A Delivery. A JSON body is put in as it is: it was checked when it was published."""
+    """A Delivery."""
     message = delivery.message
     head = orjson.dumps(
         {
             "seq": message.seq,
-            "id": None,
+            "id": message.id,
             "lease_id": delivery.lease.encode(),
             "lease_expires_at": instant(delivery.lease_expires_at),
             "attempt": delivery.attempt,
             "published_at": instant(message.published_at),
-            "key": None,
+            "key": message.key,
             "headers": dict(message.headers) if message.headers else {},
         }
     )
+    return _with_body(head, message)
+
+
+def peeked_json(peeked: Peeked) -> bytes:
+    """A message that was looked at."""
+    message = peeked.message
+    head = orjson.dumps(
+        {
+            "seq": message.seq,
+            "id": message.id,
+            "key": message.key,
+            "headers": dict(message.headers) if message.headers else {},
+            "published_at": instant(message.published_at),
+            "state": peeked.state,
+            "attempt": peeked.attempt,
+            "reason": peeked.reason,
+            "due_at": instant(peeked.due_at) if peeked.due_at is not None else None,
+        }
+    )
+    return _with_body(head, message)
+
+
+def _with_body(head: bytes, message: Message) -> bytes:
+    """A JSON body is put in as it is: it was checked when it was published."""
+    assert message.body is not None
     if message.content_type is None:
         return head[:-1] + b',"body":' + message.body + b"}"
     body = {"body_b64": base64.b64encode(message.body).decode(), "content_type": message.content_type}
     return head[:-1] + b"," + orjson.dumps(body)[1:]
 
 
-def deliveries_json(deliveries: Sequence[Delivery]) -> bytes:
-    """The answer to a claim."""
-    return b'{"messages":[' + b",".join(map(delivery_json, deliveries)) + b"]}"
+def messages_json(messages: Iterable[bytes]) -> bytes:
+    """The answer to a claim or a look, of messages in JSON."""
+    return b'{"messages":[' + b",".join(messages) + b"]}"
+
+
+def group_json(group: GroupInfo) -> dict[str, object]:
+    """GroupInfo."""
+    return {name: value for name, value in group._asdict().items() if name != "name"}
 
 
 def topic_json(info: TopicInfo) -> dict[str, object]:
     """TopicInfo."""
-    config = info.config
     return {
         "name": info.name,
         "created_at": instant(info.created_at),
+        "paused": info.paused,
         "messages": info.messages,
         "bytes": info.bytes,
-        "config": {
-            "kind": "queue",
-            "schema": config.schema,
-            "lease_s": config.lease_s,
-            "retry_backoff_s": {"min": config.retry_min_s, "max": config.retry_max_s},
-            "max_messages": config.max_messages,
-            "max_bytes": config.max_bytes,
-            "max_message_bytes": config.max_message_bytes,
-        },
-        "groups": {group.name: {k: v for k, v in group._asdict().items() if k != "name"} for group in info.groups},
+        "config": _config_json(info.config),
+        "groups": {group.name: group_json(group) for group in info.groups},
+    }
+
+
+def _config_json(config: TopicConfig) -> dict[str, object]:
+    return {
+        "kind": "queue",
+        "schema": config.schema,
+        "lease_s": config.lease_s,
+        "max_deliveries": config.max_deliveries,
+        "retry_backoff_s": {"min": config.retry_min_s, "max": config.retry_max_s},
+        "dead_ttl_s": config.dead_ttl_s,
+        "dead_letter_topic": config.dead_letter_topic,
+        "ttl_s": config.ttl_s,
+        "max_messages": config.max_messages,
+        "max_bytes": config.max_bytes,
+        "max_message_bytes": config.max_message_bytes,
+        "dedup_window_s": config.dedup_window_s,
     }
