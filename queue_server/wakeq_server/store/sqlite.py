@@ -5,6 +5,9 @@ that takes all its rows as one JSON array (`json_each`), and all new bodies as o
 sqlite3 lets go of the GIL around every step, and getting it back from a busy event loop takes up to a switch
 interval; a statement a row would pay that a row.
 
+Three connections: the writer's, one that reads bodies while the writer waits for the disk, and one that folds the log
+into the database (`checkpoints`).
+
 One process owns a data directory: it holds a lock on the file `lock` for as long as it runs. SQLite's own locks
 would let a second server in between two transactions.
 """
@@ -12,12 +15,10 @@ would let a second server in between two transactions.
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,79 +32,74 @@ from wakeq_server.core.model import (
     Message,
     MessageAdded,
     MessageRemoved,
+    PushDropped,
+    PushPut,
     Record,
     Run,
     Snapshot,
-    TopicConfig,
     TopicDropped,
     TopicPut,
 )
 from wakeq_server.errors import StartupError, StorageError, StorageFailed, StorageFull
+from wakeq_server.store import rows, schema
+from wakeq_server.store.checkpoints import Checkpointer
+from wakeq_server.store.reserve import RESERVE_BYTES, Reserve
+from wakeq_server.store.rows import SEQ_BITS, SEQ_MASK, Damaged
+from wakeq_server.store.schema import FORMAT
 
-FORMAT = 1
 DATABASE = "wakeq.sqlite3"
 LOCK = "lock"
-APPLICATION_ID = 0x77616B71
+RESERVE = "reserve"
+_CACHE_KIB = 16 * 1024
+_SLOTS = 1 << 63 - SEQ_BITS
 
-_SPECIAL = "(key IS NOT NULL OR due_at IS NOT NULL OR expires_at IS NOT NULL)"
-_SCHEMA = f"""
-CREATE TABLE boot (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, next_topic INTEGER NOT NULL);
-INSERT INTO boot VALUES (1, 0, 1);
-CREATE TABLE topic (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL, config TEXT NOT NULL, created_at REAL NOT NULL,
-    paused INTEGER NOT NULL, next_seq INTEGER NOT NULL DEFAULT 1);
-CREATE TABLE grp (
-    topic INTEGER NOT NULL, id INTEGER NOT NULL, name TEXT NOT NULL, start INTEGER NOT NULL, cursor INTEGER NOT NULL,
-    PRIMARY KEY (topic, id)) WITHOUT ROWID;
-CREATE TABLE message (
-    topic INTEGER NOT NULL, seq INTEGER NOT NULL, size INTEGER NOT NULL, published_at REAL NOT NULL,
-    content_type TEXT, headers TEXT, id TEXT, key TEXT, due_at REAL, expires_at REAL,
-    body BLOB NOT NULL, PRIMARY KEY (topic, seq)) WITHOUT ROWID;
-CREATE INDEX special ON message (topic, seq) WHERE {_SPECIAL};
-CREATE TABLE history (
-    topic INTEGER NOT NULL, grp INTEGER NOT NULL, seq INTEGER NOT NULL, standing TEXT NOT NULL,
-    attempt INTEGER NOT NULL, due_at REAL NOT NULL, span_s REAL NOT NULL, epoch INTEGER NOT NULL,
-    number INTEGER NOT NULL, reason TEXT, PRIMARY KEY (topic, grp, seq)) WITHOUT ROWID;
-CREATE TABLE seen (
-    topic INTEGER NOT NULL, digest TEXT NOT NULL, fingerprint TEXT NOT NULL, first_seq INTEGER NOT NULL,
-    count INTEGER NOT NULL, expires_at REAL NOT NULL, PRIMARY KEY (topic, digest)) WITHOUT ROWID;
-CREATE INDEX seen_until ON seen (topic, expires_at);
-"""  # noqa: S608
-
-_PUT_TOPICS = """
-INSERT INTO topic (id, name, config, created_at, paused)
-SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true
-ON CONFLICT (id) DO UPDATE SET name = excluded.name, config = excluded.config, paused = excluded.paused
+_PUT_TOPICS = f"""
+INSERT INTO topic ({rows.TOPIC})
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?) WHERE true
+ON CONFLICT (id) DO UPDATE SET
+    name = excluded.name, config = excluded.config, paused = excluded.paused, crc = excluded.crc
 """
-_TOPICS_USED = "UPDATE boot SET next_topic = max(next_topic, ?)"
-_PUT_GROUPS = """
-INSERT INTO grp (topic, id, name, start, cursor)
-SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true
-ON CONFLICT (topic, id) DO UPDATE SET name = excluded.name, start = excluded.start, cursor = excluded.cursor
+_TOPICS_USED = """
+UPDATE boot SET next_topic = max(next_topic, ?1), next_topic_again = min(next_topic_again, -?1)
 """
-# Of an empty blob, substr gives NULL.
-_ADD_MESSAGES = """
-INSERT INTO message (topic, seq, size, published_at, content_type, headers, id, key, due_at, expires_at, body)
+_PUT_GROUPS = f"""
+INSERT OR REPLACE INTO grp ({rows.GROUP})
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?)
+"""
+_PUT_PUSHES = f"""
+INSERT OR REPLACE INTO push ({rows.PUSH})
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7 FROM json_each(?)
+"""
+_DROP_PUSHES = """
+DELETE FROM push WHERE (topic, name) IN (
+    SELECT push.topic, push.name FROM json_each(?) AS gone
+    CROSS JOIN push ON (push.topic, push.name, push.id) = (gone.value->>0, gone.value->>1, gone.value->>2))
+"""
+# Behind a row's checksum stand where its body begins and how long it is. Of an empty blob, substr gives NULL.
+_ADD_MESSAGES = f"""
+INSERT INTO message ({rows.MESSAGE}, body)
 SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9,
-    coalesce(substr(?2, value->>10, value->>11), x'')
+    value->>10, coalesce(substr(?2, value->>11, value->>12), x'')
 FROM json_each(?1)
 """
 _SEQS_USED = """
-UPDATE topic SET next_seq = max(next_seq, used.value->>1) FROM json_each(?) AS used WHERE topic.id = used.value->>0
+UPDATE topic SET next_seq = max(next_seq, used.value->>1), next_seq_again = min(next_seq_again, -(used.value->>1))
+FROM json_each(?) AS used WHERE topic.id = used.value->>0
 """
-_SET_HISTORY = """
-INSERT OR REPLACE INTO history (topic, grp, seq, standing, attempt, due_at, span_s, epoch, number, reason)
-SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9
+_SET_HISTORY = f"""
+INSERT OR REPLACE INTO history ({rows.HISTORY})
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9,
+    value->>10
 FROM json_each(?)
 """
-_ADD_KEYS = """
-INSERT OR REPLACE INTO seen (topic, digest, fingerprint, first_seq, count, expires_at)
-SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?)
+_ADD_KEYS = f"""
+INSERT OR REPLACE INTO seen ({rows.SEEN})
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?)
 """
 _CLEAR_HISTORY = """
 DELETE FROM history WHERE (topic, grp, seq) IN (SELECT value->>0, value->>1, value->>2 FROM json_each(?))
 """
-_REMOVE_MESSAGES = "DELETE FROM message WHERE (topic, seq) IN (SELECT value->>0, value->>1 FROM json_each(?))"
+_REMOVE_MESSAGES = "DELETE FROM message WHERE id IN (SELECT value FROM json_each(?))"
 _REMOVE_HISTORY = """
 DELETE FROM history WHERE (topic, grp, seq) IN (
     SELECT grp.topic, grp.id, gone.value->>1 FROM json_each(?) AS gone CROSS JOIN grp ON grp.topic = gone.value->>0)
@@ -116,131 +112,245 @@ DELETE FROM seen WHERE (topic, digest) IN (
 _DROP_GROUPS = (
     "DELETE FROM grp WHERE (topic, id) IN (SELECT value->>0, value->>1 FROM json_each(?))",
     "DELETE FROM history WHERE (topic, grp) IN (SELECT value->>0, value->>1 FROM json_each(?))",
+    """DELETE FROM push WHERE (topic, name) IN (
+        SELECT push.topic, push.name FROM json_each(?) AS gone
+        CROSS JOIN push ON push.topic = gone.value->>0 AND push.grp = gone.value->>1)""",
 )
 _DROP_TOPICS = (
-    "DELETE FROM topic WHERE id IN (SELECT value FROM json_each(?))",
+    f"""DELETE FROM message WHERE id IN (
+        SELECT message.id FROM json_each(?) AS gone CROSS JOIN topic ON topic.id = gone.value
+        CROSS JOIN message ON message.id BETWEEN topic.slot << {SEQ_BITS} AND (topic.slot << {SEQ_BITS}) + {SEQ_MASK})
+    """,
     "DELETE FROM grp WHERE topic IN (SELECT value FROM json_each(?))",
-    "DELETE FROM message WHERE topic IN (SELECT value FROM json_each(?))",
+    "DELETE FROM push WHERE topic IN (SELECT value FROM json_each(?))",
     "DELETE FROM history WHERE topic IN (SELECT value FROM json_each(?))",
     "DELETE FROM seen WHERE topic IN (SELECT value FROM json_each(?))",
+    "DELETE FROM topic WHERE id IN (SELECT value FROM json_each(?))",
 )
 
-# A topic that failed to be made, or was dropped while messages were on their way to it, leaves rows behind. Topics
-# are found by jumping from one to the next: reading a million messages for them takes seconds.
-_SWEEP_TOPICS = """
-WITH RECURSIVE used(id) AS (
-    SELECT min(topic) FROM message
-    UNION ALL SELECT (SELECT min(topic) FROM message WHERE topic > used.id) FROM used WHERE used.id IS NOT NULL)
-DELETE FROM message WHERE topic IN (SELECT id FROM used WHERE id NOT IN (SELECT id FROM topic))
-"""
-_WANTED = """EXISTS (
-    SELECT 1 FROM grp LEFT JOIN history ON (history.topic, history.grp, history.seq) = (grp.topic, grp.id, message.seq)
-    WHERE grp.topic = message.topic AND message.seq >= grp.start AND CASE
-        WHEN history.seq IS NOT NULL THEN history.standing <> 'gone'
-        ELSE message.seq >= grp.cursor OR key IS NOT NULL OR message.due_at IS NOT NULL OR expires_at IS NOT NULL
-        END)"""
+_SEQ = f"(message.id & {SEQ_MASK})"
+_SPECIAL = "(key IS NOT NULL OR message.due_at IS NOT NULL OR expires_at IS NOT NULL)"
 # Nobody wants a message only if every group has passed it, or one has marked it as gone: the others are not looked at.
-# Only an IN of a plain SELECT is looked up in the primary key, hence the one around the UNION.
-_SWEEP_DONE = f"""
-DELETE FROM message WHERE (topic, seq) IN (SELECT * FROM (
-    SELECT message.topic, message.seq FROM topic CROSS JOIN message ON message.topic = topic.id AND message.seq <
-        (SELECT coalesce(min(max(start, cursor)), topic.next_seq) FROM grp WHERE grp.topic = topic.id)
-    WHERE NOT {_WANTED}
-    UNION SELECT message.topic, message.seq FROM history AS gone
-    CROSS JOIN message ON (message.topic, message.seq) = (gone.topic, gone.seq)
-    WHERE gone.standing = 'gone' AND NOT {_WANTED}))
-"""  # noqa: S608
-_SWEEP_HISTORY = """
-DELETE FROM history WHERE
-    NOT EXISTS (SELECT 1 FROM message WHERE (message.topic, message.seq) = (history.topic, history.seq))
-    OR NOT EXISTS (SELECT 1 FROM grp WHERE (grp.topic, grp.id) = (history.topic, history.grp))
-"""
+_WANTED = f"""EXISTS (
+    SELECT 1 FROM grp LEFT JOIN history ON (history.topic, history.grp, history.seq) = (grp.topic, grp.id, {_SEQ})
+    WHERE grp.topic = topic.id AND {_SEQ} >= grp.start AND CASE
+        WHEN history.seq IS NOT NULL THEN history.standing <> 'gone'
+        ELSE {_SEQ} >= grp.cursor OR {_SPECIAL}
+        END)"""
 _SWEEP = (
-    _SWEEP_TOPICS,
-    "DELETE FROM grp WHERE topic NOT IN (SELECT id FROM topic)",
-    "DELETE FROM seen WHERE topic NOT IN (SELECT id FROM topic)",
-    _SWEEP_DONE,
-    _SWEEP_HISTORY,
+    f"""
+    DELETE FROM message WHERE id IN (
+        SELECT message.id FROM topic CROSS JOIN message ON message.id >= topic.slot << {SEQ_BITS}
+            AND message.id < (topic.slot << {SEQ_BITS}) + (
+                SELECT coalesce(min(max(start, cursor)), topic.next_seq) FROM grp WHERE grp.topic = topic.id)
+        WHERE NOT {_WANTED}
+        UNION SELECT message.id FROM history AS gone CROSS JOIN topic ON topic.id = gone.topic
+        CROSS JOIN message ON message.id = (topic.slot << {SEQ_BITS}) + gone.seq
+        WHERE gone.standing = 'gone' AND NOT {_WANTED})
+    """,
+    f"""
+    DELETE FROM history WHERE
+        NOT EXISTS (SELECT 1 FROM topic CROSS JOIN message ON message.id = (topic.slot << {SEQ_BITS}) + history.seq
+            WHERE topic.id = history.topic)
+        OR NOT EXISTS (SELECT 1 FROM grp WHERE (grp.topic, grp.id) = (history.topic, history.grp))
+    """,
+    "DELETE FROM push WHERE NOT EXISTS (SELECT 1 FROM grp WHERE (grp.topic, grp.id) = (push.topic, push.grp))",
 )
+_NEW_EPOCH = "UPDATE boot SET epoch = epoch + 1, epoch_again = epoch_again - 1"
 
 _READ_RUNS = f"""
-SELECT topic, min(seq), max(seq), sum(size) FROM (
-    SELECT topic, seq, size, seq - row_number() OVER (PARTITION BY topic ORDER BY seq) AS island
-    FROM message NOT INDEXED WHERE NOT {_SPECIAL})
-GROUP BY topic, island ORDER BY 1, 2
-"""  # noqa: S608
-_FIELDS = "seq, size, published_at, content_type, headers, id, key, due_at, expires_at"
-_READ_OTHERS = f"""
-SELECT topic, NULL, {_FIELDS} FROM message INDEXED BY special WHERE {_SPECIAL} ORDER BY topic, seq
-"""  # noqa: S608
-_READ_BODIES = f"SELECT topic, body, {_FIELDS} FROM message WHERE topic = ? AND seq BETWEEN ? AND ? ORDER BY seq"  # noqa: S608
+SELECT min(id) >> {SEQ_BITS}, min(id) & {SEQ_MASK}, max(id) & {SEQ_MASK}, sum(size) FROM (
+    SELECT id, size, id - row_number() OVER (ORDER BY id) AS island FROM message WHERE NOT {_SPECIAL})
+GROUP BY island ORDER BY 1, 2
+"""
+_READ_OTHERS = f"SELECT {rows.MESSAGE} FROM message WHERE {_SPECIAL} ORDER BY id"
+_READ_BODIES = f"SELECT body, {rows.MESSAGE} FROM message WHERE id BETWEEN ? AND ? ORDER BY id"
 # Oldest first: the core forgets keys from that end.
-_READ_KEYS = "SELECT topic, digest, fingerprint, first_seq, count, expires_at FROM seen ORDER BY topic, expires_at"
+_READ_KEYS = f"SELECT {rows.SEEN} FROM seen ORDER BY topic, expires_at"
+
+_FULL = "the disk is full: publishes are refused until there is room, settles go on"
+_GROWING = frozenset({TopicPut, GroupPut, PushPut, MessageAdded})
+"""Records that take room, and keep it."""
 
 
 class SqliteStore:
-    """A store in a directory: `wakeq.sqlite3`, its WAL, and a lock file."""
+    """A store in a directory: `wakeq.sqlite3`, its log, a lock file, and the reserve."""
 
     durable = True
 
-    def __init__(self, directory: Path, durability: Literal["fsync", "os"]) -> None:
+    def __init__(
+        self, directory: Path, durability: Literal["fsync", "os"], *, reserve_bytes: int = RESERVE_BYTES
+    ) -> None:
         """``fsync`` syncs every commit; ``os`` leaves that to the operating system."""
+        self.full = False
         self._directory = directory
+        self._path = directory / DATABASE
         self._synchronous = "FULL" if durability == "fsync" else "NORMAL"
         self._lock: int | None = None
         self._db: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._checkpointer: Checkpointer | None = None
+        self._reserve = Reserve(directory / RESERVE, reserve_bytes)
+        self._slots: dict[int, int] = {}
+        """By topic id: what stands above the seqs in its messages' numbers."""
+        self._free_slots: list[int] = []
+        self._file = (0, 0)
+        self._suspect = False
+        """Whether the writer's connection has failed in a way that it may not have got over."""
 
     def load(self) -> Snapshot:
         """Take the directory, open or make the database, and read it whole."""
         try:
             self._take_directory()
             self._db = db = self._open()
-            return self._read(db)
+            snapshot = self._read(db)
+            self._reader = self._connect()
+            self._checkpointer = Checkpointer(self._connect)
+            self.full = not self._regain(db)
         except OSError as error:
             raise StartupError(
                 f"the data directory {self._directory} can't be used: {error.strerror or error}",
                 "name another one with --data, or run without one: --durability memory",
             ) from error
-        except sqlite3.Error as error:
+        except (Damaged, sqlite3.Error) as error:
             raise StartupError(
-                f"the database {self._directory / DATABASE} can't be opened: {error}",
-                "restore it from a backup, or move it away to start empty",
+                f"the database {self._path} can't be used: {error}",
+                f"see what can be saved with `wakeq doctor --data {self._directory}`, or restore a backup",
             ) from error
+        return snapshot
+
+    # Writing
 
     def commit(self, transactions: Sequence[Iterable[Record]]) -> None:
         """One SQLite transaction for all of them."""
-        db = self._db
-        assert db is not None
-        rows: defaultdict[type[Record], list[Any]] = defaultdict(list)
+        kinds: defaultdict[type[Record], list[Any]] = defaultdict(list)
         for transaction in transactions:
             for record in transaction:
-                rows[type(record)].append(record)
+                kinds[type(record)].append(record)
+        growing = not _GROWING.isdisjoint(kinds)
+        db = self._writer()
+        if self.full:
+            self.full = not self._regain(db)
+            if self.full and growing:
+                raise StorageFull(_FULL)
+        try:
+            self._write(db, kinds)
+        except sqlite3.Error as error:
+            failure = self._failure(db, error)
+            if growing or not isinstance(failure, StorageFull):
+                raise failure from error
+            # There is room now that was kept for this.
+            self._write_again(db, kinds)
+
+    def _write_again(self, db: sqlite3.Connection, kinds: dict[type[Record], list[Any]]) -> None:
+        try:
+            self._write(db, kinds)
+        except sqlite3.Error as error:
+            raise self._failure(db, error) from error
+
+    def _write(self, db: sqlite3.Connection, kinds: dict[type[Record], list[Any]]) -> None:
+        batch = _Batch(self._slots, self._free_slots)
+        checkpointer = self._checkpointer
+        assert checkpointer is not None
+        if checkpointer.overlong:
+            checkpointer.overlong = False
+            db.execute("PRAGMA wal_checkpoint(RESTART)")
         try:
             db.execute("BEGIN IMMEDIATE")
             for kind, write in _WRITERS.items():
-                if kind in rows:
-                    write(db, rows[kind])
+                if kind in kinds:
+                    write(batch, db, kinds[kind])
             db.execute("COMMIT")
-        except BaseException as error:
-            self._roll_back(db)
-            if isinstance(error, sqlite3.Error):
-                raise _storage_error(error) from error
+        except BaseException:
+            _roll_back(db)
             raise
+        self._slots, self._free_slots = batch.slots, batch.free_slots
+        checkpointer.committed(batch.size)
+
+    def _writer(self) -> sqlite3.Connection:
+        """The writer's connection. Raises StorageFailed."""
+        assert self._db is not None
+        try:
+            if self._suspect:
+                self._db.close()
+                self._db = self._connect()
+                self._suspect = False
+            found = self._path.stat()
+        except (OSError, sqlite3.Error) as error:
+            raise StorageFailed(f"the database can't be reached: {error}") from error
+        if (found.st_dev, found.st_ino) != self._file:
+            # What is written to a deleted file is gone when the server ends.
+            raise StorageFailed(f"the database {self._path} was removed or replaced while the server ran")
+        return self._db
+
+    def _failure(self, db: sqlite3.Connection, error: sqlite3.Error) -> StorageError:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_FULL or (
+            code is not None and code & 0xFF == sqlite3.SQLITE_IOERR and self._no_room()
+        ):
+            self.full = True
+            self._reserve.release()
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return StorageFull(_FULL)
+        self._suspect = True
+        return StorageFailed(f"the database failed: {error}; nothing was stored")
+
+    def _no_room(self) -> bool:
+        try:
+            found = os.statvfs(self._directory)
+        except OSError:
+            return False
+        return found.f_bavail * found.f_frsize < self._reserve.size // 16
+
+    def _regain(self, db: sqlite3.Connection) -> bool:
+        """Whether there is room for what keeps its room: on the disk, or in the database where messages have gone."""
+        if self._reserve.hold():
+            return True
+        try:
+            (free,) = db.execute("PRAGMA freelist_count").fetchone()
+            (page,) = db.execute("PRAGMA page_size").fetchone()
+        except sqlite3.Error:
+            return False
+        return bool(free * page >= 2 * self._reserve.size)
+
+    # Reading
 
     def read_bodies(self, topic_id: int, first: int, last: int) -> list[Message]:
         """One range of the primary key."""
-        db = self._db
-        assert db is not None
+        reader, slot = self._reader, self._slots.get(topic_id)
+        assert reader is not None
+        if slot is None:
+            return []
         try:
-            return [_message(row) for row in db.execute(_READ_BODIES, (topic_id, first, last))]
+            found = reader.execute(_READ_BODIES, (slot << SEQ_BITS | first, slot << SEQ_BITS | last)).fetchall()
         except sqlite3.Error as error:
             raise StorageFailed(f"the database can't be read: {error}") from error
+        return [_whole(row) for row in found]
+
+    def _read(self, db: sqlite3.Connection) -> Snapshot:
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _SWEEP:
+            db.execute(statement)
+        db.execute(_NEW_EPOCH)
+        db.execute("COMMIT")
+        db.execute(f"PRAGMA synchronous = {self._synchronous}")
+        self._slots = dict(db.execute("SELECT id, slot FROM topic"))
+        self._free_slots = sorted(set(range(1, max(self._slots.values(), default=0))) - {*self._slots.values()})
+        return _snapshot(db, {slot: topic_id for topic_id, slot in self._slots.items()})
+
+    # Opening and closing
 
     def close(self) -> None:
-        """Close the database, which folds the WAL into it, and let go of the lock."""
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        """Close the database, which folds the log into it, and let go of the lock and the reserve."""
+        if self._checkpointer is not None:
+            self._checkpointer.close()
+            self._checkpointer = None
+        for connection in (self._reader, self._db):
+            if connection is not None:
+                connection.close()
+        self._reader = self._db = None
+        self._reserve.release()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -250,209 +360,210 @@ class SqliteStore:
             self._directory.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
-        self._lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(self._lock, 32, 0).decode(errors="replace").strip()
-            os.close(self._lock)
-            self._lock = None
-            raise StartupError(
-                f"the data directory {self._directory} is in use by another server (process {owner or 'unknown'})",
-                "stop that one, or name another directory with --data",
-            ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        self._lock = take_lock(self._directory)
 
     def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._directory / DATABASE, isolation_level=None, check_same_thread=False)
+        new = not self._path.exists()
+        db = self._connect(create=True)
         try:
-            version = self._format(db)
-            db.execute("PRAGMA journal_mode = WAL")
+            version = schema.checked_version(db, self._path)
             # Until the epoch has been raised: lease ids must not repeat, whatever else a power cut takes.
             db.execute("PRAGMA synchronous = FULL")
-            # On macOS fsync() alone leaves data in the drive's cache.
-            db.execute("PRAGMA fullfsync = ON")
+            db.execute("PRAGMA journal_mode = WAL")
             if version == 0:
-                marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
-                db.executescript(f"BEGIN; {_SCHEMA} {marks} COMMIT;")
+                schema.create(db)
+            elif version < FORMAT:
+                schema.upgrade(db, version)
+            if not new:
+                schema.check(db)
         except BaseException:
             db.close()
             raise
+        found = self._path.stat()
+        self._file = found.st_dev, found.st_ino
         return db
 
-    def _format(self, db: sqlite3.Connection) -> int:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if application != APPLICATION_ID and tables:
-            raise StartupError(
-                f"{self._directory / DATABASE} is an SQLite database, but not one of wakeq's",
-                "name another directory with --data",
-            )
-        if version > FORMAT:
-            raise StartupError(
-                f"{self._directory / DATABASE} is of a newer wakeq: format {version}, and this one reads {FORMAT}",
-                "upgrade wakeq, or name another directory with --data",
-            )
-        return int(version)
-
-    def _read(self, db: sqlite3.Connection) -> Snapshot:
-        db.execute("BEGIN IMMEDIATE")
-        for statement in _SWEEP:
-            db.execute(statement)
-        db.execute("UPDATE boot SET epoch = epoch + 1")
-        db.execute("COMMIT")
+    def _connect(self, *, create: bool = False) -> sqlite3.Connection:
+        mode = "rwc" if create else "rw"
+        db = sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+        )
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
-        return _snapshot(db)
+        # On macOS fsync() alone leaves data in the drive's cache.
+        db.execute("PRAGMA fullfsync = ON")
+        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        return db
 
-    def _roll_back(self, db: sqlite3.Connection) -> None:
-        # SQLite has rolled back by itself after some errors, and then has no transaction to roll back.
-        with contextlib.suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
+
+def take_lock(directory: Path) -> int:
+    """The lock of a data directory, until it is closed. Raises StartupError, OSError."""
+    lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(lock, 32, 0).decode(errors="replace").strip()
+        os.close(lock)
+        raise StartupError(
+            f"the data directory {directory} is in use by another server (process {owner or 'unknown'})",
+            "stop that one, or name another directory with --data",
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
 
 
-def _snapshot(db: sqlite3.Connection) -> Snapshot:
+def _roll_back(db: sqlite3.Connection) -> None:
+    # SQLite has rolled back by itself after some errors, and then has no transaction to roll back.
+    with contextlib.suppress(sqlite3.Error):
+        db.execute("ROLLBACK")
+
+
+def _whole(row: rows.Row) -> Message:
+    """A message with its body; without one where it is damaged."""
+    try:
+        return rows.message_of(row[1:], row[0])
+    except Damaged:
+        return Message(row[1] & SEQ_MASK, None, 0, 0.0)
+
+
+def _snapshot(db: sqlite3.Connection, topic_in: dict[int, int]) -> Snapshot:
+    def read(table: str, columns: str, order: str) -> Iterator[rows.Row]:
+        return db.execute(f"SELECT {columns} FROM {table} ORDER BY {order}")
+
     epoch, next_topic = db.execute("SELECT epoch, next_topic FROM boot").fetchone()
-    topics = db.execute("SELECT id, name, config, created_at, paused, next_seq FROM topic ORDER BY id").fetchall()
-    histories = map(HistorySet._make, db.execute("SELECT * FROM history"))
-    groups = db.execute("SELECT topic, id, name, start, cursor FROM grp ORDER BY topic, id")
     return Snapshot(
         epoch=epoch,
-        topics=tuple(_topic(*row[:-1]) for row in topics),
-        groups=tuple(GroupPut(*row) for row in groups),
-        runs=tuple(Run(*row) for row in db.execute(_READ_RUNS)),
-        others=tuple(MessageAdded(row[0], _message(row)) for row in db.execute(_READ_OTHERS)),
-        histories=tuple(row._replace(reason=_unpack(row.reason)) for row in histories),
-        keys=tuple(_key(*row) for row in db.execute(_READ_KEYS)),
+        topics=tuple(map(rows.topic_of, read("topic", rows.TOPIC, "id"))),
+        groups=tuple(map(rows.group_of, read("grp", rows.GROUP, "topic, id"))),
+        pushes=tuple(map(rows.push_of, read("push", rows.PUSH, "topic, name"))),
+        runs=tuple(Run(topic_in[slot], *rest) for slot, *rest in db.execute(_READ_RUNS)),
+        others=tuple(
+            MessageAdded(topic_in[row[0] >> SEQ_BITS], rows.message_of(row, None)) for row in db.execute(_READ_OTHERS)
+        ),
+        histories=tuple(map(rows.history_of, read("history", rows.HISTORY, "topic, grp, seq"))),
+        keys=tuple(map(rows.key_of, db.execute(_READ_KEYS))),
         next_topic_id=next_topic,
-        next_seq={row[0]: row[5] for row in topics},
+        next_seq=dict(db.execute("SELECT id, next_seq FROM topic")),
     )
 
 
-def _topic(topic_id: int, name: str, config: str, created_at: float, paused: int) -> TopicPut:
-    return TopicPut(topic_id, name, TopicConfig(**json.loads(config)), created_at, bool(paused))
+class _Batch:
+    """What is written in one transaction. Slots are taken and given back in it, so that they are not if it fails."""
 
+    def __init__(self, slots: dict[int, int], free_slots: list[int]) -> None:
+        self.slots = slots
+        self.free_slots = free_slots
+        self.size = 0
+        self._copied = False
 
-def _message(row: tuple[Any, ...]) -> Message:
-    _, body, seq, size, published_at, content_type, headers, message_id, key, due_at, expires_at = row
-    return Message(
-        seq,
-        body,
-        size,
-        published_at,
-        content_type,
-        _unpack(headers),
-        _unpack(message_id),
-        _unpack(key),
-        due_at,
-        expires_at,
-    )
+    def number(self, topic_id: int, seq: int) -> int | None:
+        """A message's number; None where its topic has gone."""
+        slot = self.slots.get(topic_id)
+        return None if slot is None else slot << SEQ_BITS | seq
 
+    def take_slot(self, topic_id: int) -> int:
+        """The slot of a topic, another one's of before if need be."""
+        if topic_id not in self.slots:
+            self._copy()
+            slot = self.free_slots.pop() if self.free_slots else len(self.slots) + 1
+            if slot >= _SLOTS:
+                raise StorageFailed(f"there can be no more than {_SLOTS - 1:,} topics")
+            self.slots[topic_id] = slot
+        return self.slots[topic_id]
 
-def _key(topic_id: int, digest: str, fingerprint: str, first_seq: int, count: int, expires_at: float) -> KeySeen:
-    return KeySeen(topic_id, bytes.fromhex(digest), bytes.fromhex(fingerprint), first_seq, count, expires_at)
+    def free_slot(self, topic_id: int) -> None:
+        """A topic goes, with its messages: its slot can be another's."""
+        self._copy()
+        slot = self.slots.pop(topic_id, None)
+        if slot is not None:
+            self.free_slots.append(slot)
 
+    def _copy(self) -> None:
+        if not self._copied:
+            self.slots, self.free_slots, self._copied = dict(self.slots), list(self.free_slots), True
 
-# Clients' texts are kept as JSON: SQLite ends one from `json_each` at U+0000, and can't read a lone surrogate back.
-def _pack(value: Any) -> str | None:
-    return None if value is None else json.dumps(value)
+    # A writer a kind of record
 
+    def put_topics(self, db: sqlite3.Connection, records: list[TopicPut]) -> None:
+        sealed = rows.sealed(rows.topic_row(record, self.take_slot(record.topic_id)) for record in records)
+        db.execute(_PUT_TOPICS, (sealed,))
+        db.execute(_TOPICS_USED, (max(record.topic_id for record in records) + 1,))
 
-def _unpack(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+    def put_groups(self, db: sqlite3.Connection, records: list[GroupPut]) -> None:
+        db.execute(_PUT_GROUPS, (rows.sealed(map(rows.group_row, records)),))
 
+    def put_pushes(self, db: sqlite3.Connection, records: list[PushPut]) -> None:
+        db.execute(_PUT_PUSHES, (rows.sealed(map(rows.push_row, records)),))
 
-def _storage_error(error: sqlite3.Error) -> StorageError:
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        return StorageFull("the disk is full: nothing was stored")
-    return StorageFailed(f"the database failed: {error}; nothing was stored")
+    def add_messages(self, db: sqlite3.Connection, records: list[MessageAdded]) -> None:
+        bodies: list[bytes] = []
+        used: dict[int, int] = {}
+        numbered = []
+        for topic_id, message in records:
+            number = self.number(topic_id, message.seq)
+            # Of a topic that has gone meanwhile; its publisher is told.
+            if number is None:
+                continue
+            body = message.body
+            assert body is not None
+            numbered.append(rows.message_row(number, message, body))
+            bodies.append(body)
+            used[topic_id] = max(used.get(topic_id, 0), message.seq + 1)
+        blob = b"".join(bodies)
+        db.execute(_ADD_MESSAGES, (rows.sealed_with_places(numbered, map(len, bodies)), blob))
+        db.execute(_SEQS_USED, (rows.keys(used.items()),))
+        self.size += len(blob) + 200 * len(bodies)
 
+    def set_history(self, db: sqlite3.Connection, records: list[HistorySet]) -> None:
+        db.execute(_SET_HISTORY, (rows.sealed(map(rows.history_row, records)),))
+        self.size += 200 * len(records)
 
-def _config(config: TopicConfig) -> str:
-    values = {field.name: getattr(config, field.name) for field in fields(config)}
-    if isinstance(config.schema, Mapping):
-        values["schema"] = dict(config.schema)
-    return json.dumps(values)
+    def add_keys(self, db: sqlite3.Connection, records: list[KeySeen]) -> None:
+        db.execute(_ADD_KEYS, (rows.sealed(map(rows.key_row, records)),))
+        self.size += 200 * len(records)
 
+    def clear_history(self, db: sqlite3.Connection, records: list[HistoryCleared]) -> None:
+        db.execute(_CLEAR_HISTORY, (rows.keys(records),))
 
-def _put_topics(db: sqlite3.Connection, records: list[TopicPut]) -> None:
-    rows = [(r.topic_id, r.name, _config(r.config), r.created_at, int(r.paused)) for r in records]
-    db.execute(_PUT_TOPICS, (json.dumps(rows),))
-    db.execute(_TOPICS_USED, (max(r.topic_id for r in records) + 1,))
+    def remove_messages(self, db: sqlite3.Connection, records: list[MessageRemoved]) -> None:
+        numbers = [number for topic_id, seq in records if (number := self.number(topic_id, seq)) is not None]
+        db.execute(_REMOVE_MESSAGES, (rows.keys(numbers),))
+        db.execute(_REMOVE_HISTORY, (rows.keys(records),))
+        self.size += 200 * len(records)
 
+    def forget_keys(self, db: sqlite3.Connection, records: list[KeysForgotten]) -> None:
+        db.execute(_FORGET_KEYS, (rows.keys((record.topic_id, rows.micros(record.before)) for record in records),))
 
-def _put_groups(db: sqlite3.Connection, records: list[GroupPut]) -> None:
-    db.execute(_PUT_GROUPS, (json.dumps(records),))
+    def drop_pushes(self, db: sqlite3.Connection, records: list[PushDropped]) -> None:
+        db.execute(_DROP_PUSHES, (rows.keys(records),))
 
+    def drop_groups(self, db: sqlite3.Connection, records: list[GroupDropped]) -> None:
+        gone = rows.keys(records)
+        for statement in _DROP_GROUPS:
+            db.execute(statement, (gone,))
 
-def _add_messages(db: sqlite3.Connection, records: list[MessageAdded]) -> None:
-    rows, bodies, start = [], [], 1
-    used: dict[int, int] = {}
-    for topic_id, message in records:
-        body = message.body
-        assert body is not None
-        rows.append((topic_id, *_message_row(message), start, len(body)))
-        bodies.append(body)
-        start += len(body)
-        used[topic_id] = max(used.get(topic_id, 0), message.seq + 1)
-    db.execute(_ADD_MESSAGES, (json.dumps(rows), b"".join(bodies)))
-    db.execute(_SEQS_USED, (json.dumps(list(used.items())),))
-
-
-def _message_row(message: Message) -> tuple[Any, ...]:
-    seq, _, size, published_at, content_type, headers, message_id, key, due_at, expires_at = message
-    packed_headers = None if headers is None else _pack(dict(headers))
-    return seq, size, published_at, content_type, packed_headers, _pack(message_id), _pack(key), due_at, expires_at
-
-
-def _set_history(db: sqlite3.Connection, records: list[HistorySet]) -> None:
-    rows = [(*record[:-1], _pack(record.reason)) for record in records]
-    db.execute(_SET_HISTORY, (json.dumps(rows),))
-
-
-def _add_keys(db: sqlite3.Connection, records: list[KeySeen]) -> None:
-    rows = [(r.topic_id, r.digest.hex(), r.fingerprint.hex(), r.first_seq, r.count, r.expires_at) for r in records]
-    db.execute(_ADD_KEYS, (json.dumps(rows),))
-
-
-def _clear_history(db: sqlite3.Connection, records: list[HistoryCleared]) -> None:
-    db.execute(_CLEAR_HISTORY, (json.dumps(records),))
-
-
-def _remove_messages(db: sqlite3.Connection, records: list[MessageRemoved]) -> None:
-    keys = json.dumps(records)
-    db.execute(_REMOVE_MESSAGES, (keys,))
-    db.execute(_REMOVE_HISTORY, (keys,))
-
-
-def _forget_keys(db: sqlite3.Connection, records: list[KeysForgotten]) -> None:
-    db.execute(_FORGET_KEYS, (json.dumps(records),))
-
-
-def _drop_groups(db: sqlite3.Connection, records: list[GroupDropped]) -> None:
-    keys = json.dumps(records)
-    for statement in _DROP_GROUPS:
-        db.execute(statement, (keys,))
-
-
-def _drop_topics(db: sqlite3.Connection, records: list[TopicDropped]) -> None:
-    ids = json.dumps([record.topic_id for record in records])
-    for statement in _DROP_TOPICS:
-        db.execute(statement, (ids,))
+    def drop_topics(self, db: sqlite3.Connection, records: list[TopicDropped]) -> None:
+        ids = rows.keys(record.topic_id for record in records)
+        for statement in _DROP_TOPICS:
+            db.execute(statement, (ids,))
+        for record in records:
+            self.free_slot(record.topic_id)
 
 
 # In this order: what is removed may have been added in the same batch, and a history that is both set and cleared in
 # one has been cleared later.
-_WRITERS: dict[type[Record], Callable[[sqlite3.Connection, list[Any]], None]] = {
-    TopicPut: _put_topics,
-    GroupPut: _put_groups,
-    MessageAdded: _add_messages,
-    HistorySet: _set_history,
-    KeySeen: _add_keys,
-    HistoryCleared: _clear_history,
-    MessageRemoved: _remove_messages,
-    KeysForgotten: _forget_keys,
-    GroupDropped: _drop_groups,
-    TopicDropped: _drop_topics,
+_WRITERS: dict[type[Record], Callable[[_Batch, sqlite3.Connection, list[Any]], None]] = {
+    TopicPut: _Batch.put_topics,
+    GroupPut: _Batch.put_groups,
+    PushPut: _Batch.put_pushes,
+    MessageAdded: _Batch.add_messages,
+    HistorySet: _Batch.set_history,
+    KeySeen: _Batch.add_keys,
+    HistoryCleared: _Batch.clear_history,
+    MessageRemoved: _Batch.remove_messages,
+    KeysForgotten: _Batch.forget_keys,
+    PushDropped: _Batch.drop_pushes,
+    GroupDropped: _Batch.drop_groups,
+    TopicDropped: _Batch.drop_topics,
 }
