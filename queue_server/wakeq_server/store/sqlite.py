@@ -17,6 +17,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -156,7 +157,9 @@ _SWEEP = (
     """,
     "DELETE FROM push WHERE NOT EXISTS (SELECT 1 FROM grp WHERE (grp.topic, grp.id) = (push.topic, push.grp))",
 )
-_NEW_EPOCH = "UPDATE boot SET epoch = epoch + 1, epoch_again = epoch_again - 1"
+# Not one more than the last alone: a backup that is put back doesn't know of the starts after it was made, and no lease
+# id may recur.
+_NEW_EPOCH = "UPDATE boot SET (epoch, epoch_again) = (max(epoch + 1, ?1), -max(epoch + 1, ?1))"
 
 _READ_RUNS = f"""
 SELECT min(id) >> {SEQ_BITS}, min(id) & {SEQ_MASK}, max(id) & {SEQ_MASK}, sum(size) FROM (
@@ -332,7 +335,7 @@ class SqliteStore:
         db.execute("BEGIN IMMEDIATE")
         for statement in _SWEEP:
             db.execute(statement)
-        db.execute(_NEW_EPOCH)
+        db.execute(_NEW_EPOCH, (int(time.time()),))
         db.execute("COMMIT")
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
         self._slots = dict(db.execute("SELECT id, slot FROM topic"))

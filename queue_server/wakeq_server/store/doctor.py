@@ -1,0 +1,211 @@
+"""Looking after a database: a copy while the server runs, a search for damage, and saving what damage has left."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wakeq_server.core.model import DEFAULT_GROUP, GroupPut, MessageAdded, Record, TopicConfig, TopicPut
+from wakeq_server.errors import StartupError
+from wakeq_server.store import rows, schema
+from wakeq_server.store.rows import SEQ_BITS, Damaged
+from wakeq_server.store.sqlite import DATABASE, SqliteStore, take_lock
+
+PROBLEMS_MAX = 20
+_BATCH = 1_000
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table, the key that its rows stand in order of, and what makes a record of a row."""
+
+    name: str
+    what: str
+    columns: str
+    key: str
+    record: Callable[[rows.Row], Any]
+
+
+def _message(row: rows.Row) -> tuple[int, Any]:
+    *rest, body = row
+    return row[0], rows.message_of(tuple(rest), body)
+
+
+_TOPICS = _Table("topic", "topics", rows.TOPIC, "id", lambda row: (row[1], rows.topic_of(row)))
+_GROUPS = _Table("grp", "groups", rows.GROUP, "topic, id", rows.group_of)
+_PUSHES = _Table("push", "pushes", rows.PUSH, "topic, name", rows.push_of)
+_MESSAGES = _Table("message", "messages", f"{rows.MESSAGE}, body", "id", _message)
+_HISTORIES = _Table("history", "histories", rows.HISTORY, "topic, grp, seq", rows.history_of)
+_KEYS = _Table("seen", "idempotency keys", rows.SEEN, "topic, digest", rows.key_of)
+_ALL = (_TOPICS, _GROUPS, _PUSHES, _MESSAGES, _HISTORIES, _KEYS)
+
+
+@dataclass
+class Findings:
+    """What an examination has found."""
+
+    problems: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def note(self, problem: str) -> None:
+        """One more, unless there are very many."""
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(problem)
+
+
+def back_up(directory: Path, target: Path) -> int:
+    """Copy the database to a file, as it stands at this moment, and return its size; a server may run meanwhile.
+
+    The file appears when it is whole. Raises StartupError where there is no database or the file exists, and OSError.
+    """
+    if target.exists():
+        raise StartupError(f"{target} exists already", "name another file")
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with contextlib.closing(_opened(directory)) as db:
+            schema.checked_version(db, directory / DATABASE)
+            db.execute("VACUUM INTO ?", (str(partial),))
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.rename(target)
+    except sqlite3.Error as error:
+        raise StartupError(
+            f"the database in {directory} can't be copied: {error}", f"see `wakeq doctor --data {directory}`"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return target.stat().st_size
+
+
+def examine(directory: Path) -> Findings:
+    """Read every page and every row. A server may run meanwhile. Raises StartupError where there is no database."""
+    findings = Findings()
+    try:
+        with contextlib.closing(_opened(directory)) as db:
+            if schema.checked_version(db, directory / DATABASE) != schema.FORMAT:
+                raise StartupError(
+                    f"the database in {directory} is of an older format", "start the server once: it upgrades it"
+                )
+            for (problem,) in db.execute(f"PRAGMA integrity_check({PROBLEMS_MAX})"):
+                if problem != "ok":
+                    findings.note(problem)
+            for table in _ALL:
+                for _ in _salvaged(db, table, findings):
+                    findings.counts[table.what] += 1
+    except sqlite3.Error as error:
+        findings.note(str(error))
+    return findings
+
+
+def repair(directory: Path) -> tuple[Findings, Path]:
+    """Save what can be read into a new database, and put the damaged one aside: what was saved, and where that is.
+
+    What can't be told for sure is decided for delivering: a group that is lost gets its messages again. Raises
+    StartupError where there is no database, or a server runs, and OSError.
+    """
+    findings = Findings()
+    lock = take_lock(directory)
+    fresh = directory / "repaired"
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        with contextlib.closing(_opened(directory)) as db, contextlib.closing(SqliteStore(fresh, "fsync")) as store:
+            store.load()
+            _save(db, store, findings)
+        aside = _put_aside(directory)
+        (fresh / DATABASE).rename(directory / DATABASE)
+        return findings, aside
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        os.close(lock)
+
+
+def _opened(directory: Path) -> sqlite3.Connection:
+    path = directory / DATABASE
+    if not path.is_file():
+        raise StartupError(f"there is no database in {directory}", "name its directory with --data")
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
+
+
+def _salvaged(db: sqlite3.Connection, table: _Table, findings: Findings) -> Iterator[Any]:
+    """The records of a table's sound rows: from the front up to damage that can't be read over, then from the back."""
+    width = len(table.key.split(","))
+    last: tuple[Any, ...] | None = None
+    for order in ("ASC", "DESC"):
+        by = ", ".join(f"{column} {order}" for column in table.key.split(", "))
+        query = f"SELECT {table.key}, {table.columns} FROM {table.name} NOT INDEXED ORDER BY {by}"
+        try:
+            for row in db.execute(query):
+                if order == "DESC" and last is not None and row[:width] <= last:
+                    return
+                if order == "ASC":
+                    last = row[:width]
+                yield from _record(table, row[width:], findings)
+        except sqlite3.Error as error:
+            findings.note(f"{table.what}: {error}")
+        else:
+            return
+
+
+def _record(table: _Table, row: rows.Row, findings: Findings) -> Iterator[Any]:
+    try:
+        yield table.record(row)
+    except (Damaged, ValueError, TypeError):
+        findings.note(f"a row of {table.what} is damaged: {', '.join(map(str, row[:3]))}")
+
+
+def _save(db: sqlite3.Connection, store: SqliteStore, findings: Findings) -> None:
+    topic_in = {}
+    for slot, topic in _salvaged(db, _TOPICS, findings):
+        topic_in[slot] = topic.topic_id
+        _keep(store, [topic], findings, "topics")
+    next_id = max(topic_in.values(), default=0) + 1
+    with_groups = set()
+    for group in _salvaged(db, _GROUPS, findings):
+        if group.topic_id in topic_in.values():
+            with_groups.add(group.topic_id)
+            _keep(store, [group], findings, "groups")
+    waiting: list[Record] = []
+    for number, message in _salvaged(db, _MESSAGES, findings):
+        slot = number >> SEQ_BITS
+        if slot not in topic_in:
+            topic_in[slot], next_id = next_id, next_id + 1
+            _keep(
+                store,
+                [TopicPut(topic_in[slot], f"recovered-{slot}", TopicConfig(schema="any"), 0.0)],
+                findings,
+                "topics",
+            )
+        waiting.append(MessageAdded(topic_in[slot], message))
+        if len(waiting) == _BATCH:
+            _keep(store, waiting, findings, "messages")
+            waiting = []
+    _keep(store, waiting, findings, "messages")
+    lost = [GroupPut(topic_id, 0, DEFAULT_GROUP, 1, 1) for topic_id in topic_in.values() if topic_id not in with_groups]
+    _keep(store, lost, findings, "groups")
+    for table in (_PUSHES, _HISTORIES, _KEYS):
+        known = [record for record in _salvaged(db, table, findings) if record.topic_id in topic_in.values()]
+        _keep(store, known, findings, table.what)
+
+
+def _keep(store: SqliteStore, records: list[Any], findings: Findings, what: str) -> None:
+    if records:
+        store.commit([records])
+        findings.counts[what] += len(records)
+
+
+def _put_aside(directory: Path) -> Path:
+    """Rename the database, and its log with it: one without the other is another database."""
+    number = 1
+    while (aside := directory / f"damaged-{number}").exists():
+        number += 1
+    aside.mkdir()
+    for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            (directory / name).rename(aside / name)
+    return aside
