@@ -89,6 +89,57 @@ async def test_bytes_go_to_an_any_topic_and_come_back(queue: Queue) -> None:
     assert (delivery.body, delivery.content_type) == (b"\x00\xff", "application/octet-stream")
 
 
+async def test_what_a_publish_says_of_its_message_is_handed_over(queue: Queue) -> None:
+    client, topic = queue
+    headers = {"Tenant": "ü", "traceparent": "00-1-2-3"}
+    await client.publish(topic, 1, key="größe", headers=headers, idempotency_key="a b")
+    (claimed,) = await client.claim(topic)
+    assert (claimed.id, claimed.key) == ("a b", "größe")
+    assert claimed.headers == {"tenant": "ü", "traceparent": "00-1-2-3"}
+    await client.publish(topic, 2, headers={"n": ""})
+    async with client.consume(topic) as consumer:
+        streamed = await next_of(consumer)
+    assert (streamed.id, streamed.key, streamed.headers) == (None, None, {"n": ""})
+
+
+async def test_a_publish_that_comes_again_enqueues_nothing(queue: Queue) -> None:
+    client, topic = queue
+    first = await client.publish(topic, 1, idempotency_key="k")
+    assert await client.publish(topic, 1, idempotency_key="k") == first
+    with pytest.raises(wakeq.IdempotencyConflict):
+        await client.publish(topic, 2, idempotency_key="k")
+    assert [d.body for d in await client.claim(topic, max=9)] == [1]
+
+
+async def test_a_delayed_publish_is_delivered_when_its_delay_is_over(queue: Queue) -> None:
+    client, topic = queue
+    await client.publish(topic, "late", delay_s=0.3, ttl_s=500)
+    assert await client.claim(topic) == []
+    assert [d.body for d in await client.claim(topic, wait_s=20)] == ["late"]
+
+
+async def test_a_group_has_deliveries_of_its_own(queue: Queue) -> None:
+    client, topic = queue
+    await client.put_group(topic, "audit")
+    await client.publish(topic, 1)
+    for group in (None, "audit"):
+        (delivery,) = await client.claim(topic, group=group)
+        await delivery.ack()
+    await client.publish(topic, 2)
+    async with client.consume(topic, group="audit") as consumer:
+        assert (await next_of(consumer)).body == 2
+
+
+@pytest.mark.parametrize("name", [".", "..", "a.b", "a%2Fb", "?#;"])
+async def test_any_name_is_one_segment_of_a_path(client: wakeq.AsyncClient, name: str) -> None:
+    await client.create_topic(name)
+    assert (await client.topic(name)).name == name
+    await client.put_group(name, name)
+    await client.publish(name, 1)
+    assert [d.body for d in await client.claim(name, group=name)] == [1]
+    await client.delete_topic(name)
+
+
 async def test_a_parked_claim_wakes(queue: Queue) -> None:
     client, topic = queue
     async with anyio.create_task_group() as tasks:
@@ -214,7 +265,8 @@ REFUSALS = {
     "config": Refusal(wakeq.BadRequest, "BAD_REQUEST", 400, lambda c, t: c.create_topic(t, no_such_field=1)),
     "empty": Refusal(wakeq.BadRequest, "BAD_REQUEST", 400, lambda c, t: c.publish_many(t, [])),
     "large": Refusal(wakeq.MessageTooLarge, "MESSAGE_TOO_LARGE", 413, lambda c, t: c.publish(t, "x" * 2_000_000)),
-    "type": Refusal(wakeq.WakeqError, "UNSUPPORTED_MEDIA_TYPE", 415, lambda c, t: c.publish(t, b"bytes")),
+    "type": Refusal(wakeq.UnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", 415, lambda c, t: c.publish(t, b"bytes")),
+    "ttl": Refusal(wakeq.BadRequest, "BAD_REQUEST", 400, lambda c, t: c.publish(t, 1, ttl_s=0)),
 }
 
 
