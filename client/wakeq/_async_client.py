@@ -2,6 +2,8 @@
 
 import os
 import random
+import secrets
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +19,7 @@ from wakeq._model import Delivery, Nack, Published, SettleResult
 
 DEFAULT_URL = "http://127.0.0.1:8001"
 _STREAMS_MAX = 10_000
+_CONSUMER_MAX = 255
 # An answer that was parked may come this much after its time.
 _SLACK_S = 10.0
 
@@ -29,18 +32,32 @@ class AsyncClient(Administration):
         base_url: str | None = None,
         *,
         timeout_s: float = 10.0,
+        consumer: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """``base_url`` None: the environment's ``WAKEQ_URL``, else the local server.
 
-        ``timeout_s`` bounds connecting, and the silence of a server that isn't asked to wait.
+        ``timeout_s`` bounds connecting, and the silence of a server that isn't asked to wait. ``consumer`` is what this
+        client is called where consumers are listed: 1 to 255 printable characters, no space at the ends. None:
+        the host's name, the process's id and something random. Raises ValueError where it is no such name.
         """
+        if consumer is None:
+            consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        elif not (1 <= len(consumer) <= _CONSUMER_MAX and consumer.isprintable() and consumer == consumer.strip()):
+            raise ValueError(
+                f"consumer: must have 1 to {_CONSUMER_MAX} characters, all of them printable, and no space at its ends"
+            )
         url = base_url or os.environ.get("WAKEQ_URL") or DEFAULT_URL
         # Plain HTTP needs no certificates, and loading them is most of what making a client costs.
         common: dict[str, Any] = {"base_url": url, "transport": transport, "verify": url.startswith("https:")}
         self._http = httpx.AsyncClient(timeout=timeout_s, **common)
         # Streams and parked claims hold a connection each; a settle must never wait for one of them to end.
-        self._parked = httpx.AsyncClient(timeout=timeout_s, limits=httpx.Limits(max_connections=_STREAMS_MAX), **common)
+        self._parked = httpx.AsyncClient(
+            timeout=timeout_s,
+            limits=httpx.Limits(max_connections=_STREAMS_MAX),
+            headers={b"wakeq-consumer": consumer.encode()},
+            **common,
+        )
         self._timeout_s = timeout_s
 
     async def __aenter__(self) -> Self:

@@ -1,6 +1,8 @@
 """wakeq.AsyncClient on real servers, on asyncio and on trio."""
 
 import itertools
+import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, timedelta
@@ -9,6 +11,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import httpx
 import pytest
 
 import wakeq
@@ -153,6 +156,32 @@ async def test_a_claim_may_wait_longer_than_the_clients_own_timeout(server: Serv
     _, topic = queue
     async with wakeq.AsyncClient(server.url, timeout_s=0.3) as hasty:
         assert await hasty.claim(topic, wait_s=0.6) == []
+
+
+async def test_a_client_says_who_it_is(server: ServerProcess, queue: Queue) -> None:
+    _, topic = queue
+    async with (
+        wakeq.AsyncClient(server.url) as first,
+        wakeq.AsyncClient(server.url) as second,
+        wakeq.AsyncClient(server.url, consumer="worker ü") as named,
+    ):
+        # Answered from one queue at a time, whose consumers are then in their grace.
+        for client in (first, second, named):
+            await client.claim(topic, wait_s=0.01)
+            await client.claim(topic, wait_s=0.01)
+        answer = await anyio.to_thread.run_sync(httpx.get, f"{server.url}/topics/{topic}/consumers")
+        one, other, last = [consumer["id"] for consumer in answer.json()["consumers"]]
+    host_and_process = f"{socket.gethostname()}:{os.getpid()}:"
+    assert one.startswith(host_and_process)
+    assert other.startswith(host_and_process)
+    assert one != other
+    assert last == "worker ü"
+
+
+@pytest.mark.parametrize("consumer", ["", "x" * 256, "a\nb", " a"])
+async def test_a_name_that_is_none_is_refused(consumer: str) -> None:
+    with pytest.raises(ValueError, match="consumer: must have 1 to 255 characters"):
+        wakeq.AsyncClient(consumer=consumer)
 
 
 async def test_a_settle_never_waits_for_parked_claims(queue: Queue) -> None:
