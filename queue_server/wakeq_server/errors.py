@@ -19,6 +19,7 @@ table from code to status (`wakeq_server.http.wire`).
         ├── StorageFull
         └── StorageFailed
     ConsumerGone                not an error: the consumer hung up while it was parked
+    BacklogOverflow             a watcher of events takes them too slowly
     StartupError                the server can't start; one sentence and what to do
 """
 
@@ -150,6 +151,10 @@ class StorageFailed(StorageError):
 
 class ConsumerGone(Exception):
     """The consumer hung up while it was parked; whatever had been handed to it has been undone."""
+
+
+class BacklogOverflow(Exception):
+    """More has happened than is kept for a watcher that doesn't take it; what was kept is dropped."""
 
 
 class StartupError(Exception):

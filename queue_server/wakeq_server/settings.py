@@ -118,6 +118,10 @@ DEDUP_WINDOW_MIN_S = 1.0
 DEDUP_WINDOW_MAX_S = 86_400.0
 STREAM_HEARTBEAT_S = 15.0
 STREAM_RETRY_MS = 1_000
+EVENTS_PART = 128
+"""Events of `/events` that are written at once."""
+CONSUMER_MAX = 255
+"""Characters of a consumer's id."""
 STREAM_BLOCKED_S = 30.0
 """A stream whose client takes nothing for so long is closed."""
 SILENT_ANSWER_S = 4.0

@@ -207,6 +207,12 @@ class Queue:
         self._open.callback(stream.close)
         return stream
 
+    def events(self, *topics: str) -> EventStream:
+        """An open `GET /events` of these topics; of all where none is named."""
+        stream = EventStream(self.url, f"/events?topics={','.join(topics)}" if topics else "/events", {})
+        self._open.callback(stream.close)
+        return stream
+
 
 def bodies(deliveries: Sequence[Json]) -> list[Any]:
     """The messages' bodies."""

@@ -171,6 +171,17 @@ def calls_of_our_own(server: ServerProcess, client: Client) -> None:
         assert client.call("POST", path, b"{}").status == 200
 
 
+def comings_are_streamed(server: ServerProcess, client: Client) -> None:
+    with Client(server) as watcher:
+        watcher.ask("GET", "/events")
+        assert watcher.head().get("content-type") == "text/event-stream; charset=utf-8"
+
+
+def a_consumers_name_is_checked(server: ServerProcess, client: Client) -> None:
+    for name, status in (("worker 1", 200), ("n" * 256, 400)):
+        assert client.call("GET", "/messages/named?wait=0", headers={"Wakeq-Consumer": name}).status == status
+
+
 def no_way_to_the_pages(server: ServerProcess, client: Client) -> None:
     for path in ("/docs/", "/redoc/", "/openapi.json/", "/docs/oauth2-redirect"):
         assert client.call("GET", path).json()["detail"] == "Not Found"
@@ -197,6 +208,8 @@ NOT_RECORDED: dict[str, Callable[[ServerProcess, Client], None]] = {
     "`POST /messages/{topic}` as `application/vnd.wakeq.envelopes+x-ndjson`": envelopes_are_a_batch,
     "`/messages/{topic}/claim`, `/messages/{topic}/settle`, `/topics`, `/topics/{topic}/…`, `/v1`, `/healthz`, "
     "`/readyz`, `/metrics`": calls_of_our_own,
+    "`/events`": comings_are_streamed,
+    "`GET /messages/{topic}` with `Wakeq-Consumer`": a_consumers_name_is_checked,
     "`/docs/`, `/redoc/`, `/openapi.json/`, `/docs/oauth2-redirect`": no_way_to_the_pages,
     "a foreign `Origin` or `Host`": foreigners_are_refused,
 }

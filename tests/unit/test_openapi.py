@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 from tests.support.asgi import ask
 from wakeq_server import settings
 from wakeq_server.app import build_app
-from wakeq_server.core.model import TopicConfig
+from wakeq_server.core.model import ConsumerInfo, PresenceEvent, TopicConfig
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import open_engine
 from wakeq_server.http import envelopes, params
@@ -33,8 +33,11 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def an_app() -> AsyncIterator[App]:
+async def an_app(*, draining: bool = False) -> AsyncIterator[App]:
+    """A draining one refuses the streams, which would have no end."""
     async with open_engine(MemoryStore(1), Clocks(lambda: 0.0, lambda: 0.0)) as engine:
+        if draining:
+            engine.drain()
         yield build_app(engine, Settings(durability="memory", legacy_wait=0), "0")
 
 
@@ -47,7 +50,7 @@ def test_document_is_valid() -> None:
 
 
 async def test_every_documented_call_exists_and_no_other() -> None:
-    async with an_app() as app:
+    async with an_app(draining=True) as app:
         for path in {path for _, path in calls()}:
             answers = {method: await ask(app, method, path.format(topic="t", group="g")) for method in METHODS}
             exist = {method for method, answer in answers.items() if answer.status != 405}
@@ -93,6 +96,13 @@ def test_limits_of_publishes_and_looks_are_those_of_the_settings() -> None:
     assert config["max_deliveries"]["maximum"] == settings.DELIVERIES_MAX
     peek = {p["name"]: p["schema"] for p in paths["/topics/{topic}/messages"]["get"]["parameters"] if "name" in p}
     assert (peek["limit"]["maximum"], peek["limit"]["default"]) == (settings.PEEK_MAX, settings.PEEK)
+
+
+def test_limits_of_consumers_are_those_of_the_settings() -> None:
+    assert DOCUMENT["components"]["parameters"]["consumer"]["schema"]["maxLength"] == settings.CONSUMER_MAX
+    schemas = DOCUMENT["components"]["schemas"]
+    assert tuple(schemas["Consumer"]["properties"]) == ConsumerInfo._fields
+    assert {*schemas["PresenceEvent"]["properties"]} == {*PresenceEvent._fields} - {"number", "kind"}
 
 
 def test_defaults_of_topics_are_those_of_the_model() -> None:

@@ -158,6 +158,45 @@ class Moved:
     remaining: int
 
 
+class Consumer(NamedTuple):
+    """Who asks for messages."""
+
+    id: str
+    """What it calls itself, else its address."""
+    address: str
+
+
+class ConsumerInfo(NamedTuple):
+    """A consumer that is present in a group."""
+
+    id: str
+    address: str
+    group: str
+    since: float
+    parked: int
+    """Open long polls."""
+    streams: int
+    """Open streams."""
+    in_flight: int
+    """Unsettled messages of these streams."""
+
+
+PresenceKind = Literal["consumer.parked", "consumer.gone", "push.up", "push.down", "topic.created", "topic.deleted"]
+
+
+class PresenceEvent(NamedTuple):
+    """Something that whoever watches topics is told."""
+
+    number: int
+    """Increases, while the server runs."""
+    kind: PresenceKind
+    topic: str
+    group: str | None
+    consumer: str | None
+    address: str | None
+    at: float
+
+
 class GroupInfo(NamedTuple):
     """How a group stands."""
 

@@ -57,6 +57,7 @@ class Effects:
 
     deliverable: dict[Group, None] = field(default_factory=dict)
     ended: list[Lease] = field(default_factory=list)
+    topics_made: list[Topic] = field(default_factory=list)
     topics_gone: list[Topic] = field(default_factory=list)
     groups_gone: list[Group] = field(default_factory=list)
     roomier: dict[Topic, None] = field(default_factory=dict)
@@ -65,7 +66,13 @@ class Effects:
 
     def __bool__(self) -> bool:
         return bool(
-            self.deliverable or self.ended or self.topics_gone or self.groups_gone or self.roomier or self.to_move
+            self.deliverable
+            or self.ended
+            or self.topics_made
+            or self.topics_gone
+            or self.groups_gone
+            or self.roomier
+            or self.to_move
         )
 
 

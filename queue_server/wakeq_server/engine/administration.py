@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from wakeq_server.core.model import GroupInfo, Message, Moved, Peeked, TopicConfig, TopicInfo
+from wakeq_server.core.model import ConsumerInfo, GroupInfo, Message, Moved, Peeked, TopicConfig, TopicInfo
 from wakeq_server.core.peeking import peek
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.topic import Group, Topic
@@ -12,6 +12,7 @@ from wakeq_server.engine.bodies import Bodies
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer
+from wakeq_server.engine.presence import Presences
 from wakeq_server.errors import GroupNotFound, TopicNotFound
 
 
@@ -30,6 +31,7 @@ class Administration:
     _commits: GroupCommit
     _dealer: Dealer
     _bodies: Bodies
+    _presences: Presences
     _durably: Durably
 
     async def topic_config(self, topic: str) -> TopicConfig:
@@ -115,6 +117,12 @@ class Administration:
     async def delete_group(self, topic: str, group: str) -> None:
         """See `Engine`."""
         await self._durably(self.core.drop_group(self.group(topic, group)))
+
+    async def consumers(self, topic: str, group: str | None) -> list[ConsumerInfo]:
+        """See `Engine`."""
+        groups = self.core.topic(topic).groups if group is None else [self.group(topic, group).name]
+        present = [one for name in groups for one in self._presences.describe(topic, name)]
+        return sorted(present, key=lambda one: (one.since, one.id, one.group))
 
     async def purge(self, topic: str, group: str) -> int:
         """See `Engine`."""

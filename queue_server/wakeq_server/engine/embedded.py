@@ -5,7 +5,8 @@ Every call has the same three steps. It asks the core, which changes its state a
 `_act` has what became deliverable dealt to whoever is parked (`engine.dealing`). In memory the second step is empty,
 and a whole publish, waking included, is one synchronous stretch.
 
-One timer runs, for the earliest deadline the core knows of; without leases, delays and times to live none does.
+One timer runs, for the earliest deadline that the core knows of or that ends a consumer's grace; without leases,
+delays, times to live and graces none does.
 """
 
 import random
@@ -19,6 +20,7 @@ from anyio.abc import TaskGroup
 from wakeq_server.core.dedup import Seen
 from wakeq_server.core.model import (
     DEFAULT_GROUP,
+    Consumer,
     Delivery,
     NewMessage,
     Published,
@@ -35,6 +37,7 @@ from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
 from wakeq_server.engine.holding import Holding
+from wakeq_server.engine.presence import Presences, Watch
 from wakeq_server.engine.stats import Stats
 from wakeq_server.errors import QueueError, StorageError, TopicFull, TopicNotFound
 from wakeq_server.store.base import Store
@@ -46,7 +49,9 @@ class EmbeddedEngine(Administration):
     """Everything in this process. Made by `open_engine`."""
 
     name = "embedded"
-    capabilities = frozenset({"fence", "head_return", "delay", "ordering_keys", "idempotency_conflict", "groups"})
+    capabilities = frozenset(
+        {"fence", "head_return", "delay", "ordering_keys", "idempotency_conflict", "groups", "presence"}
+    )
 
     def __init__(self, store: Store, core: QueueCore, clocks: Clocks, tasks: TaskGroup) -> None:
         self._stats = Stats()
@@ -58,6 +63,7 @@ class EmbeddedEngine(Administration):
         self._bodies = Bodies(store, self._commits.thread)
         self._dealer = Dealer(core, self._stats, clocks, self._bodies, self._act)
         self._holding = Holding()
+        self._presences = Presences(clocks, self._tick_by)
         self._ticks_at = _NEVER
         self._sooner = anyio.Event()
         self._unleased = anyio.Event()
@@ -155,11 +161,26 @@ class EmbeddedEngine(Administration):
     # Receive
 
     async def subscribe(
-        self, topic: str, *, group: str = DEFAULT_GROUP, lease_s: float | None = None, prefetch: int | None = None
+        self,
+        topic: str,
+        *,
+        group: str = DEFAULT_GROUP,
+        lease_s: float | None = None,
+        prefetch: int | None = None,
+        consumer: Consumer | None = None,
+        stream: bool = False,
     ) -> EmbeddedSubscription:
         """See `Engine`."""
-        found = self.group(topic, group)
-        return EmbeddedSubscription(self._dealer, found, self._acknowledge, lease_s=lease_s, prefetch=prefetch)
+        return EmbeddedSubscription(
+            self._dealer,
+            self.group(topic, group),
+            self._acknowledge,
+            self._presences,
+            lease_s=lease_s,
+            prefetch=prefetch,
+            consumer=consumer,
+            stream=stream,
+        )
 
     def _acknowledge(self, group: Group, deliveries: Sequence[Delivery]) -> None:
         transaction = self.core.acknowledge(group, [delivery.lease for delivery in deliveries], self._clocks.wall())
@@ -190,6 +211,16 @@ class EmbeddedEngine(Administration):
             self._unleased = anyio.Event()
             await self._unleased.wait()
 
+    # Presence
+
+    async def watch(self, topics: frozenset[str] | None) -> Watch:
+        """See `Engine`."""
+        return self._presences.watch(topics)
+
+    def push_changed(self, topic: str, group: str, name: str, url: str, *, up: bool) -> None:
+        """See `Engine`."""
+        self._presences.tell("push.up" if up else "push.down", topic, group, name, url)
+
     # Draining
 
     @property
@@ -204,6 +235,7 @@ class EmbeddedEngine(Administration):
     def drain(self) -> None:
         """See `Engine`."""
         self._dealer.drain()
+        self._presences.drain()
 
     # What decisions mean for others
 
@@ -236,10 +268,15 @@ class EmbeddedEngine(Administration):
             for lease in effects.ended:
                 if lease.owner is not None:
                     lease.owner.lease_ended(lease)
+            for topic in effects.topics_made:
+                self._presences.topic_made(topic.name)
             for topic in effects.topics_gone:
                 self._dealer.tell_gone(topic)
+                # One whose making has failed was never there.
+                self._presences.topic_gone(topic.name, topic.groups, was_made=topic.dropping)
             for group in effects.groups_gone:
                 self._dealer.tell_group_gone(group)
+                self._presences.group_gone(group.topic.name, group.name)
             for topic in effects.roomier:
                 self._holding.wake(topic)
             for group, seq in effects.to_move:
@@ -267,7 +304,9 @@ class EmbeddedEngine(Administration):
     def _watch_history_and_clock(self) -> None:
         if self.core.changed or self.core.loose:
             self._commits.ride()
-        deadline = self.core.next_deadline()
+        self._tick_by(self.core.next_deadline())
+
+    def _tick_by(self, deadline: float | None) -> None:
         if deadline is not None and deadline < self._ticks_at:
             self._sooner.set()
 
@@ -276,9 +315,10 @@ class EmbeddedEngine(Administration):
         self._act()
         while True:
             self.core.tick(self._clocks.now(), self._clocks.wall())
+            self._presences.tick(self._clocks.now())
             self._act()
-            deadline = self.core.next_deadline()
-            self._ticks_at = _NEVER if deadline is None else deadline
+            deadlines = (self.core.next_deadline(), self._presences.next_end())
+            self._ticks_at = min((deadline for deadline in deadlines if deadline is not None), default=_NEVER)
             self._sooner = anyio.Event()
             with anyio.CancelScope(deadline=self._ticks_at):
                 await self._sooner.wait()

@@ -15,7 +15,7 @@ import structlog
 
 from wakeq_server.core.model import Delivery, TopicConfig
 from wakeq_server.engine.base import Engine, Subscription
-from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
+from wakeq_server.errors import ConsumerGone, Draining, QueueError, TopicNotFound
 from wakeq_server.http import params
 from wakeq_server.http.moments import Beats, Moments
 from wakeq_server.http.polls import PollWatch
@@ -28,6 +28,7 @@ from wakeq_server.http.wire import (
     Response,
     Scope,
     Send,
+    client_address,
     connection,
     delivery_json,
     hung_up,
@@ -95,7 +96,7 @@ class Messages:
         wait_s = query.wait
         if wait_s is None and b"prefer" in headers:
             wait_s = params.prefer_wait(headers[b"prefer"])
-        subscription = await self.engine.subscribe(topic, group=query.group)
+        subscription = await self.engine.subscribe(topic, group=query.group, consumer=params.consumer(scope, headers))
         answer = LegacyAnswer(self.engine, subscription, connection(scope), receive, send)
         park_s, beats = self._parking(scope, config, wait_s)
         empty = NULL if config.schema == "queue_message" else NOTHING
@@ -114,7 +115,7 @@ class Messages:
         return min(self._legacy_wait_s, SILENT_ANSWER_S), None
 
     def _note_poll(self, scope: Scope, topic: str) -> None:
-        address = scope["client"][0] if scope.get("client") else "unknown"
+        address = client_address(scope)
         if self.polls.empty_answer(address, topic, anyio.current_time()):
             _log.warning(
                 "tight polling", client=address, topic=topic,
@@ -128,9 +129,10 @@ class Messages:
         self, scope: Scope, topic: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send
     ) -> None:
         """`POST /messages/{topic}/claim`: leased messages, as soon as there is one."""
+        consumer = params.consumer(scope, headers)
         ask = params.parse_body(params.ClaimBody, await read_body(receive, REQUEST_MAX_BYTES, headers))
         await self.config(topic)
-        subscription = await self.engine.subscribe(topic, group=ask.group, lease_s=ask.lease_s)
+        subscription = await self.engine.subscribe(topic, group=ask.group, lease_s=ask.lease_s, consumer=consumer)
         deliveries = await subscription.take(ask.max, self.shortened(ask.wait_s), lambda: hung_up(receive))
         await hand_over(subscription, deliveries, connection(scope), send)
 
@@ -156,12 +158,12 @@ class LegacyAnswer:
         self.was_empty = False
 
     async def give(self, wait_s: float, empty: Response, beats: Beats | None) -> None:
-        """Wait, answer, and ack what was answered. Raises TopicNotFound, unless the answer has begun."""
+        """Wait, answer, and ack what was answered. Raises QueueError, unless the answer has begun: it ends as null."""
         try:
             deliveries = await self._subscription.take(1, wait_s, lambda: self._attend(beats))
         except Draining:
             deliveries = []
-        except TopicNotFound:
+        except QueueError:
             if not self._started:
                 raise
             deliveries = []

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from wakeq_server.errors import ConsumerGone, QueueError
+from wakeq_server.http.events import events
 from wakeq_server.http.guard import Guard
 from wakeq_server.http.messages import Messages
 from wakeq_server.http.publishing import is_batch
@@ -66,6 +67,12 @@ class App:
 
     async def _dispatch(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
         path: str = scope["path"]
+        if path == "/events":
+            if scope["method"] == "GET":
+                await events(self._messages, scope, receive, send)
+            else:
+                await send_response(send, method_not_allowed(b"GET", legacy=False))
+            return
         if not path.startswith(_MESSAGES):
             await send_response(send, await self._routed(scope, headers, receive))
             return
@@ -89,7 +96,7 @@ class App:
         if method == "GET" and not wants_stream(headers):
             await self._messages.receive(scope, topic, headers, receive, send)
         elif method == "GET":
-            await stream(self._messages, scope, topic, receive, send)
+            await stream(self._messages, scope, topic, headers, receive, send)
         elif method == "POST":
             publish = self._messages.publishing.batch if is_batch(headers) else self._messages.publishing.one
             await send_response(send, await publish(topic, headers, receive))
@@ -144,6 +151,8 @@ class App:
                     "GET": lambda: topics.show_group(topic, group),
                     "DELETE": lambda: topics.delete_group(topic, group),
                 }
+            case [topic, "consumers"]:
+                return {"GET": lambda: topics.consumers(topic, query)}
             case [topic, "messages"]:
                 return {"GET": lambda: topics.peek(topic, query)}
             case [topic, "purge"]:

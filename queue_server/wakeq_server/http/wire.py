@@ -7,7 +7,16 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from wakeq_server.core.model import Delivery, GroupInfo, Message, Peeked, TopicConfig, TopicInfo
+from wakeq_server.core.model import (
+    ConsumerInfo,
+    Delivery,
+    GroupInfo,
+    Message,
+    Peeked,
+    PresenceEvent,
+    TopicConfig,
+    TopicInfo,
+)
 from wakeq_server.errors import ConsumerGone, InvalidMessage, MessageTooLarge, QueueError
 
 Scope = dict[str, Any]
@@ -60,6 +69,12 @@ def connection(scope: Scope) -> Connection | None:
     """The request's connection; None under a server that isn't ours."""
     found: Connection | None = scope.get("state", {}).get("connection")
     return found
+
+
+def client_address(scope: Scope) -> str:
+    """The client's address without its port: unmodified clients make a connection a request, so a port says nothing."""
+    address: str = scope["client"][0] if scope.get("client") else "unknown"
+    return address
 
 
 class Response(NamedTuple):
@@ -226,6 +241,17 @@ def _with_body(head: bytes, message: Message) -> bytes:
 def messages_json(messages: Iterable[bytes]) -> bytes:
     """The answer to a claim or a look, of messages in JSON."""
     return b'{"messages":[' + b",".join(messages) + b"]}"
+
+
+def consumer_json(consumer: ConsumerInfo) -> dict[str, object]:
+    """A consumer that is present."""
+    return {**consumer._asdict(), "since": instant(consumer.since)}
+
+
+def presence_json(event: PresenceEvent) -> dict[str, object]:
+    """The data of an event; what has no meaning for its kind is left out."""
+    said = {"topic": event.topic, "group": event.group, "consumer": event.consumer, "address": event.address}
+    return {**{name: value for name, value in said.items() if value is not None}, "at": instant(event.at)}
 
 
 def group_json(group: GroupInfo) -> dict[str, object]:
