@@ -1,6 +1,7 @@
-"""`wakeq serve`."""
+"""`wakeq serve`, and what looks after its data: `wakeq backup` and `wakeq doctor`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -58,6 +59,65 @@ def serve(
         anyio.run(run_server, settings, _version(), backend_options={"loop_factory": uvloop.new_event_loop})
     except StartupError as error:
         _fail(str(error), error.hint, code=1)
+
+
+Data = Annotated[Path, _option("data")]
+_DATA: Path = Settings.model_fields["data"].get_default(call_default_factory=True)
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where the copy goes; it must not exist.", show_default=False)],
+    data: Data = _DATA,
+) -> None:
+    """Copy the database to a file, as it stands at this moment. The server may run.
+
+    To put a copy back, stop the server and move the file to an empty directory, under the name wakeq.sqlite3.
+    """
+    from wakeq_server.store import doctor as maintenance  # noqa: PLC0415  `serve` doesn't need it
+
+    with _told():
+        size = maintenance.back_up(data, file)
+    typer.echo(f"copied {size / 1e6:,.1f} MB to {file}")
+
+
+def doctor(
+    data: Data = _DATA,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Save what can be read into a new database; the server must not run.")
+    ] = False,
+) -> None:
+    """Look for damage in the database: every page, every row, every body. The server may run.
+
+    The exit code is 1 where there is any.
+    """
+    from wakeq_server.store import doctor as maintenance  # noqa: PLC0415  `serve` doesn't need it
+
+    with _told():
+        if repair:
+            found, aside = maintenance.repair(data)
+        else:
+            found = maintenance.examine(data)
+    counts = ", ".join(f"{count:,} {what}" for what, count in found.counts.items()) or "nothing"
+    for problem in found.problems:
+        typer.echo(f"damaged: {problem}", err=True)
+    if repair:
+        typer.echo(f"saved {counts}; the old database is in {aside}")
+        return
+    typer.echo(f"read {counts}: {'damaged' if found.problems else 'no damage'}")
+    if found.problems:
+        typer.echo("hint: stop the server and save what can be read with --repair, or restore a backup", err=True)
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What goes wrong ends in a sentence."""
+    try:
+        yield
+    except StartupError as error:
+        _fail(str(error), error.hint, code=1)
+    except OSError as error:
+        _fail(f"{error.filename or 'the disk'}: {error.strerror or error}", "", code=1)
 
 
 def _settings(config: Path | None, given: dict[str, Any]) -> Settings:

@@ -12,11 +12,13 @@ from wakeq._version import __version__
 from wakeq.cli._style import STYLE
 
 _LAZY = {
+    "backup": ("wakeq_server.cli", "backup", "Copy a server's database, while it runs."),
     "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
     "consume": ("wakeq.cli.messages", "consume", "Take messages off a topic as they come, a line each."),
     "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
     "groups": ("wakeq.cli.groups", "app", "Make, show and delete the groups of a topic."),
     "publish": ("wakeq.cli.messages", "publish", "Publish a message."),
+    "doctor": ("wakeq_server.cli", "doctor", "Look for damage in a server's database, and save what can be read."),
     "serve": ("wakeq_server.cli", "serve", "Run the queue server."),
     "topics": ("wakeq.cli.topics", "app", "Make, configure, look at and look after topics."),
 }

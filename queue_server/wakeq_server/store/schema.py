@@ -17,6 +17,7 @@ from wakeq_server.store.rows import SEQ_BITS, Damaged
 
 FORMAT = 2
 APPLICATION_ID = 0x77616B71
+PAGE_MIN = 512
 
 _TABLES = """
 CREATE TABLE boot (
@@ -53,11 +54,10 @@ _MARKS = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORM
 
 
 def checked_version(db: sqlite3.Connection, path: Path) -> int:
-    """The format of a database; 0 for an empty one. Raises StartupError where it isn't ours to read."""
+    """The format of a database. Raises StartupError where it isn't ours to read."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     (application,) = db.execute("PRAGMA application_id").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if application != APPLICATION_ID and tables:
+    if application != APPLICATION_ID:
         raise StartupError(
             f"{path} is an SQLite database, but not one of wakeq's", "name another directory with --data"
         )
@@ -66,12 +66,12 @@ def checked_version(db: sqlite3.Connection, path: Path) -> int:
             f"{path} is of a newer wakeq: format {version}, and this one reads {FORMAT}",
             "upgrade wakeq, or name another directory with --data",
         )
-    return int(version) if tables else 0
+    return int(version)
 
 
 def check(db: sqlite3.Connection) -> None:
-    """Look for damage that reading would not meet: pages, their order, and counters. Raises Damaged."""
-    (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    """Look for damage that reading would not meet: pages, their order, indexes, and counters. Raises Damaged."""
+    (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if found != "ok":
         raise Damaged(f"it is damaged ({found})")
 

@@ -366,37 +366,50 @@ class SqliteStore:
         self._lock = take_lock(self._directory)
 
     def _open(self) -> sqlite3.Connection:
-        new = not self._path.exists()
-        db = self._connect(create=True)
+        if not self._path.exists():
+            self._create()
+        found = self._path.stat()
+        # SQLite takes so short a file for a new database.
+        if found.st_size < schema.PAGE_MIN:
+            raise Damaged(f"of the file only {found.st_size} bytes are left")
+        self._file = found.st_dev, found.st_ino
+        db = _connected(self._path)
         try:
             version = schema.checked_version(db, self._path)
             # Until the epoch has been raised: lease ids must not repeat, whatever else a power cut takes.
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA journal_mode = WAL")
-            if version == 0:
-                schema.create(db)
-            elif version < FORMAT:
+            if version < FORMAT:
                 schema.upgrade(db, version)
-            if not new:
-                schema.check(db)
+            schema.check(db)
         except BaseException:
             db.close()
             raise
-        found = self._path.stat()
-        self._file = found.st_dev, found.st_ino
         return db
 
-    def _connect(self, *, create: bool = False) -> sqlite3.Connection:
-        mode = "rwc" if create else "rw"
-        db = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
-        )
+    def _create(self) -> None:
+        """Under another name first, so that a database is whole or not there."""
+        new = self._path.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        with contextlib.closing(_connected(new, mode="rwc")) as db:
+            schema.create(db)
+        new.rename(self._path)
+
+    def _connect(self) -> sqlite3.Connection:
+        db = _connected(self._path)
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
-        # On macOS fsync() alone leaves data in the drive's cache.
-        db.execute("PRAGMA fullfsync = ON")
-        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        db.execute("PRAGMA wal_autocheckpoint = 0")
         return db
+
+
+def _connected(path: Path, mode: str = "rw") -> sqlite3.Connection:
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+    )
+    # On macOS fsync() alone leaves data in the drive's cache.
+    db.execute("PRAGMA fullfsync = ON")
+    db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    db.execute("PRAGMA wal_autocheckpoint = 0")
+    return db
 
 
 def take_lock(directory: Path) -> int:
