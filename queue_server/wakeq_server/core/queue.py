@@ -259,6 +259,10 @@ class QueueCore:
             self._admit(topic, message)
             self.time(topic, message, now, ahead_s)
         topic.visible_to = messages[-1].seq + 1
+        if not topic.groups:
+            for message in messages:
+                self.loose.append(MessageRemoved(topic.id, message.seq))
+                self._remove(topic, message.seq)
         for group in topic.groups.values():
             self.effects.deliverable[group] = None
 

@@ -15,7 +15,7 @@ import structlog
 
 from wakeq_server.core.model import Delivery, TopicConfig
 from wakeq_server.engine.base import Engine, Subscription
-from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
+from wakeq_server.errors import ConsumerGone, Draining, QueueError, TopicNotFound
 from wakeq_server.http import params
 from wakeq_server.http.moments import Beats, Moments
 from wakeq_server.http.polls import PollWatch
@@ -156,12 +156,12 @@ class LegacyAnswer:
         self.was_empty = False
 
     async def give(self, wait_s: float, empty: Response, beats: Beats | None) -> None:
-        """Wait, answer, and ack what was answered. Raises TopicNotFound, unless the answer has begun."""
+        """Wait, answer, and ack what was answered. Raises QueueError, unless the answer has begun: it ends as null."""
         try:
             deliveries = await self._subscription.take(1, wait_s, lambda: self._attend(beats))
         except Draining:
             deliveries = []
-        except TopicNotFound:
+        except QueueError:
             if not self._started:
                 raise
             deliveries = []
