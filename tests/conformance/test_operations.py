@@ -60,14 +60,14 @@ def test_peeked_messages_tell_their_attempts_reason_and_moment(queue: Queue) -> 
     topic, _ = one_in_each_state(queue)
     (dead,) = queue.peek(topic, state="dead")
     assert (dead["attempt"], dead["reason"]) == (1, "because")
-    assert 0 <= after_publish(dead) < 60
+    assert -1 < after_publish(dead) < 60
     retried, delayed = queue.peek(topic, state="delayed")
     assert (retried["attempt"], retried["reason"], delayed["attempt"]) == (1, None, 0)
-    assert 2_000 <= after_publish(retried) < 2_060
-    assert 3_000 <= after_publish(delayed) < 3_000.1
+    assert 1_999 < after_publish(retried) < 2_060
+    assert 2_999 < after_publish(delayed) < 3_001
     (leased,) = queue.peek(topic, state="leased")
     assert leased["attempt"] == 1
-    assert 1_000 <= after_publish(leased) < 1_060
+    assert 999 < after_publish(leased) < 1_060
     (ready,) = queue.peek(topic)
     assert (ready["attempt"], ready["reason"], ready["due_at"]) == (0, None, None)
 
