@@ -14,7 +14,7 @@ SECONDS = 1_000.0
 
 def test_headers_and_envelopes_say_the_same(queue: Queue) -> None:
     topic = queue.topic()
-    headers = {
+    headers: dict[str, str | bytes] = {
         "idempotency-key": "i",
         "wakeq-ttl": "5000",
         "wakeq-ordering-key": "k",
