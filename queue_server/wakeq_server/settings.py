@@ -114,6 +114,8 @@ TTL_MIN_S = 1.0
 TTL_MAX_S = 365 * 86_400.0
 """Bounds of how long messages, and dead letters, are kept."""
 DELIVERIES_MAX = 1_000
+ROOM_MAX = 2**53 - 1
+"""Most messages or bytes that a topic's limit may name: the largest integer that all readers of JSON agree on."""
 DEDUP_WINDOW_MIN_S = 1.0
 DEDUP_WINDOW_MAX_S = 86_400.0
 STREAM_HEARTBEAT_S = 15.0

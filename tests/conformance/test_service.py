@@ -25,7 +25,8 @@ def test_v1_lists_engine_version_capabilities_and_limits(queue: Queue) -> None:
     assert set(about["capabilities"]) <= known
     limits: dict[str, Any] = about["limits"]
     assert (limits["wait_s"], limits["lease_s"], limits["claim_messages"]) == (60, [1, 43_200], 1_000)
-    assert limits["topic_name_characters"] == 255
+    assert (limits["topic_name_characters"], limits["key_characters"], limits["headers_bytes"]) == (255, 255, 16_384)
+    assert (limits["delay_s"], limits["ttl_s"], limits["peek_messages"]) == (2_592_000, [1, 31_536_000], 100)
 
 
 @pytest.mark.parametrize(("path", "status"), [("/healthz", "ok"), ("/readyz", "ready")])

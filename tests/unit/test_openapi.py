@@ -94,6 +94,8 @@ def test_limits_of_publishes_and_looks_are_those_of_the_settings() -> None:
     window = config["dedup_window_s"]
     assert (window["minimum"], window["maximum"]) == (settings.DEDUP_WINDOW_MIN_S, settings.DEDUP_WINDOW_MAX_S)
     assert config["max_deliveries"]["maximum"] == settings.DELIVERIES_MAX
+    for room in (config["max_messages"], config["max_bytes"]):
+        assert (room["minimum"], room["maximum"]) == (1, settings.ROOM_MAX)
     peek = {p["name"]: p["schema"] for p in paths["/topics/{topic}/messages"]["get"]["parameters"] if "name" in p}
     assert (peek["limit"]["maximum"], peek["limit"]["default"]) == (settings.PEEK_MAX, settings.PEEK)
 

@@ -266,6 +266,10 @@ class QueueCore:
             self._admit(topic, message)
             self.time(topic, message, now, ahead_s)
         topic.visible_to = messages[-1].seq + 1
+        if not topic.groups:
+            for message in messages:
+                self.loose.append(MessageRemoved(topic.id, message.seq))
+                self._remove(topic, message.seq)
         for group in topic.groups.values():
             self.effects.deliverable[group] = None
 
@@ -376,7 +380,7 @@ class QueueCore:
     def _come_back(self, group: Group, seq: int, attempts: int) -> None:
         if attempts:
             group.attempts[seq] = attempts
-        if group.topic.overdue is not None and seq in group.topic.overdue:
+        if group.topic.is_overdue(seq):
             self._let_drop(group, seq)
             return
         group.put_back(seq)
@@ -476,7 +480,7 @@ class QueueCore:
             self._hide(group, seq, lease.attempt, hidden_s, now)
 
     def _hide(self, group: Group, seq: int, attempt: int, hidden_s: float, now: float) -> None:
-        if not hidden_s:
+        if not hidden_s or group.topic.is_overdue(seq):
             self._come_back(group, seq, attempt)
             return
         group.attempts[seq] = attempt
@@ -556,7 +560,7 @@ class QueueCore:
         self.remove_if_done(group.topic, seq)
 
     def revive(self, group: Group, seq: int) -> None:
-        """A dead letter is READY again, as if never delivered."""
+        """A dead letter is READY again, as if never delivered; past its time to live it is dropped."""
         topic = group.topic
         group.dead.pop(seq)
         topic.dead_letters -= 1
@@ -567,6 +571,9 @@ class QueueCore:
         message = topic.messages.get(seq)
         del group.open[seq]
         self.changed.pop((group, seq), None)
+        if topic.is_overdue(seq):
+            self._let_drop(group, seq)
+            return
         group.wait_again(seq, None if message is None else message.key)
         self.effects.deliverable[group] = None
 
@@ -628,6 +635,8 @@ class QueueCore:
         for seq, attempts in sorted(dropped.items()):
             if seq in scheduled:
                 group.skipped.discard(seq)
+            elif group.topic.is_overdue(seq):
+                self._let_drop(group, seq)
             else:
                 if attempts:
                     group.attempts[seq] = attempts

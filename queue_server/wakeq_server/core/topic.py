@@ -384,6 +384,10 @@ class Topic:
             return message.size
         return self.cold_bytes // self.cold.count if self.cold is not None and self.cold.count else 0
 
+    def is_overdue(self, seq: int) -> bool:
+        """Whether a message is past its time to live, and nobody could drop it then."""
+        return self.overdue is not None and seq in self.overdue
+
     def everybody_done(self, seq: int) -> bool:
         """Whether no group has an interest in a message any more."""
         # The group that was in the way last time mostly is again, so this is O(1) for all but the slowest.

@@ -29,6 +29,7 @@ from wakeq_server.settings import (
     PREFETCH,
     QUEUE_MESSAGE_MAX_BYTES,
     REASON_MAX,
+    ROOM_MAX,
     TOPIC_NAME_MAX,
     TTL_MAX_S,
     TTL_MIN_S,
@@ -41,7 +42,7 @@ def _between(low: float, high: float) -> AfterValidator:
 
     def check(value: float) -> float:
         if not low <= value <= high:
-            raise ValueError(f"must be from {low:,.10g} to {high:,.10g}")
+            raise ValueError(f"must be from {low:,.16g} to {high:,.16g}")
         return value
 
     return AfterValidator(check)
@@ -225,8 +226,8 @@ class TopicBody(Body):
     dead_ttl_s: TtlSeconds = 14 * 86_400.0
     dead_letter_topic: Annotated[str, AfterValidator(_name)] | None = None
     ttl_s: TtlSeconds | None = None
-    max_messages: Annotated[int, Field(ge=1)] | None = None
-    max_bytes: Annotated[int, Field(ge=1)] | None = None
+    max_messages: Annotated[int, _between(1, ROOM_MAX)] | None = None
+    max_bytes: Annotated[int, _between(1, ROOM_MAX)] | None = None
     max_message_bytes: Annotated[int, _between(1, QUEUE_MESSAGE_MAX_BYTES)] | None = None
     dedup_window_s: Annotated[float, _between(DEDUP_WINDOW_MIN_S, DEDUP_WINDOW_MAX_S)] = 120.0
 
