@@ -40,7 +40,7 @@ class Checkpointer:
                 self._changed.notify()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, when it has done what is due."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -55,7 +55,9 @@ class Checkpointer:
                     self.overlong = frames > LONG_FRAMES and folded > frames // 2
 
     def _wait(self) -> bool:
+        """Whether there is something to fold; False at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._written >= FOLD_BYTES)
+            due = self._written >= FOLD_BYTES
             self._written = 0
-            return not self._closed
+            return due
