@@ -5,12 +5,11 @@ hundred claims.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-
-import anyio
-import anyio.to_thread
+from collections.abc import Sequence
+from functools import partial
 
 from wakeq_server.core.model import Message
+from wakeq_server.engine.offload import Offload
 from wakeq_server.errors import StorageFailed
 from wakeq_server.store.base import Store
 
@@ -21,9 +20,9 @@ KEPT_BYTES = 16 * 1024 * 1024
 class Bodies:
     """Reads whole messages, and keeps some that were read ahead."""
 
-    def __init__(self, store: Store, limiter: anyio.CapacityLimiter) -> None:
+    def __init__(self, store: Store, offload: Offload) -> None:
         self._store = store
-        self._limiter = limiter
+        self._offload = offload
         self._kept: OrderedDict[tuple[int, int], Message] = OrderedDict()
         self._kept_bytes = 0
 
@@ -32,9 +31,8 @@ class Bodies:
         found = {seq: message for seq in seqs if (message := self._take(topic_id, seq)) is not None}
         missing = sorted(set(seqs) - found.keys())
         while missing:
-            read: Callable[[int, int, int], list[Message]] = self._store.read_bodies
             first, last = missing[0], missing[0] + AHEAD - 1
-            rows = await anyio.to_thread.run_sync(read, topic_id, first, last, limiter=self._limiter)
+            rows = await self._offload(partial(self._store.read_bodies, topic_id, first, last))
             for row in rows:
                 if row.seq in missing:
                     found[row.seq] = row

@@ -9,13 +9,14 @@ other has come within `RIDE_S`.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import anyio
-import anyio.to_thread
 
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.transactions import Transaction, WriteHistory
 from wakeq_server.engine.clocks import Clocks
+from wakeq_server.engine.offload import Offload
 from wakeq_server.errors import StorageError, StorageFailed
 from wakeq_server.store.base import Store
 
@@ -35,18 +36,19 @@ class Batch:
 class GroupCommit:
     """The one writer of a store."""
 
-    def __init__(self, store: Store, core: QueueCore, clocks: Clocks, applied: Callable[[bool], None]) -> None:
+    def __init__(
+        self, store: Store, core: QueueCore, clocks: Clocks, offload: Offload, applied: Callable[[bool], None]
+    ) -> None:
         """``applied`` is called when the core knows the outcome of a batch; True: storage works again."""
         self._store = store
         self._core = core
         self._clocks = clocks
+        self._offload = offload
         self._applied = applied
         self._open = Batch()
         self._writing: Batch | None = None
         self._something = anyio.Event()
         self._urgent = anyio.Event()
-        self.thread = anyio.CapacityLimiter(1)
-        """Whoever asks the store for something, one at a time."""
         self._failing = False
 
     def submit(self, transaction: Transaction) -> None:
@@ -97,7 +99,7 @@ class GroupCommit:
         errors: list[StorageError | None] = []
         with anyio.CancelScope(shield=True):
             if batch.transactions:
-                errors = await anyio.to_thread.run_sync(self._write, batch.transactions, limiter=self.thread)
+                errors = await self._offload(partial(self._write, batch.transactions))
         self._tell(batch, errors)
         was_failing, self._failing = self._failing, any(errors)
         self._writing = None

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
-import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from wakeq_server.core.dedup import Seen
@@ -37,6 +36,7 @@ from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
 from wakeq_server.engine.holding import Holding
+from wakeq_server.engine.offload import Offload, OneThread
 from wakeq_server.engine.presence import Presences, Watch
 from wakeq_server.engine.stats import Stats
 from wakeq_server.errors import QueueError, StorageError, TopicFull, TopicNotFound
@@ -53,14 +53,14 @@ class EmbeddedEngine(Administration):
         {"fence", "head_return", "delay", "ordering_keys", "idempotency_conflict", "groups", "presence"}
     )
 
-    def __init__(self, store: Store, core: QueueCore, clocks: Clocks, tasks: TaskGroup) -> None:
+    def __init__(self, store: Store, core: QueueCore, clocks: Clocks, offload: Offload, tasks: TaskGroup) -> None:
         self._stats = Stats()
         self.core = core
         self._clocks = clocks
         self._store = store
         self._tasks = tasks
-        self._commits = GroupCommit(store, core, clocks, self._applied)
-        self._bodies = Bodies(store, self._commits.thread)
+        self._commits = GroupCommit(store, core, clocks, offload, self._applied)
+        self._bodies = Bodies(store, offload)
         self._dealer = Dealer(core, self._stats, clocks, self._bodies, self._act)
         self._holding = Holding()
         self._presences = Presences(clocks, self._tick_by)
@@ -339,13 +339,16 @@ async def open_engine(
     clocks: Clocks,
     jitter: Callable[[], float] = random.random,
     memory_budget: int = 1 << 62,
+    offload: Offload | None = None,
 ) -> AsyncIterator[EmbeddedEngine]:
     """Load the store and run an engine on it; on the way out everything submitted is written, and the store closed.
 
-    ``memory_budget`` is in bytes; what doesn't fit stays in the store. Raises StartupError.
+    ``memory_budget`` is in bytes; what doesn't fit stays in the store. ``offload`` makes the store's calls; None: in a
+    thread of their own. Raises StartupError.
     """
+    offload = offload or OneThread()
     try:
-        snapshot = await anyio.to_thread.run_sync(store.load)
+        snapshot = await offload(store.load)
         core = restore(
             snapshot,
             now=clocks.now(),
@@ -355,7 +358,7 @@ async def open_engine(
             memory_budget=memory_budget,
         )
         async with anyio.create_task_group() as tasks:
-            engine = EmbeddedEngine(store, core, clocks, tasks)
+            engine = EmbeddedEngine(store, core, clocks, offload, tasks)
             tasks.start_soon(engine.tick)
             tasks.start_soon(engine.write)
             try:
@@ -365,4 +368,4 @@ async def open_engine(
         await engine.flush()
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(store.close)
+            await offload(store.close)
