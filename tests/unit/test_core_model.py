@@ -379,7 +379,7 @@ class CoreMachine(RuleBasedStateMachine):
         for name in self.groups:
             group = self.group(name)
             states = Counter(place.state for place in self.places(name).values())
-            info = group.describe(self.wall)
+            info = group.describe(self.now, self.wall)
             assert (info.ready, info.delayed, info.leased, info.dead) == (
                 states["ready"],
                 states["delayed"] + states["scheduled"],

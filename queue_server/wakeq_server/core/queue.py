@@ -44,7 +44,7 @@ from wakeq_server.core.transactions import (
     Settlement,
     WriteHistory,
 )
-from wakeq_server.errors import IdempotencyConflict, TopicFull, TopicNotFound
+from wakeq_server.errors import IdempotencyConflict, TooManyTopics, TopicFull, TopicNotFound
 
 LEASE_TOTAL_MAX_S = 43_200.0
 MESSAGE_COST = 400
@@ -78,12 +78,22 @@ class Counts:
     dead: int = 0
     dropped_by_ttl: int = 0
     duplicates: int = 0
+    keys_forgotten: int = 0
+    """Idempotency keys that were forgotten before their time, since their topics had too many."""
 
 
 class QueueCore:
     """All topics of one server."""
 
-    def __init__(self, *, epoch: int, jitter: Callable[[], float], durable: bool, memory_budget: int = 1 << 62) -> None:
+    def __init__(
+        self,
+        *,
+        epoch: int,
+        jitter: Callable[[], float],
+        durable: bool,
+        memory_budget: int = 1 << 62,
+        max_topics: int = 1 << 62,
+    ) -> None:
         """``jitter`` gives numbers in [0, 1); not ``durable``, nothing is noted for a store, and bodies never leave."""
         self.epoch = epoch
         self.topics: dict[str, Topic] = {}
@@ -102,6 +112,7 @@ class QueueCore:
         self._jitter = jitter
         self._durable = durable
         self._memory_budget = memory_budget
+        self._max_topics = max_topics
         self._deadlines = Deadlines()
         self._recent = RecentOutcomes()
         self._lease_number = 0
@@ -116,8 +127,11 @@ class QueueCore:
         return topic
 
     def create(self, name: str, config: TopicConfig, wall: float) -> PutTopic:
-        """Make a topic; there must be none of that name."""
+        """Make a topic; there must be none of that name. Raises TooManyTopics."""
         assert name not in self.topics
+        # Counted from the decision on, so that those being made at one moment can't pass the limit together.
+        if len(self.topics) >= self._max_topics:
+            raise TooManyTopics(self._max_topics)
         topic = Topic(self.next_topic_id, name, config, wall)
         topic.add_group(DEFAULT_GROUP)
         self.next_topic_id += 1
@@ -221,8 +235,10 @@ class QueueCore:
     def _known(self, topic: Topic, mark: bytes, new: Sequence[NewMessage], now: float, wall: float) -> Seen | None:
         if topic.dedup is None:
             return None
+        before = topic.dedup.shortened
         if topic.dedup.trim(now) and self._durable:
             self.loose.append(KeysForgotten(topic.id, wall))
+        self.counts.keys_forgotten += topic.dedup.shortened - before
         known = topic.dedup.get(mark, now)
         if known is not None and known.fingerprint != fingerprint(new):
             raise IdempotencyConflict("this idempotency key was used for another message")
@@ -259,6 +275,7 @@ class QueueCore:
             self._admit(topic, message)
             self.time(topic, message, now, ahead_s)
         topic.visible_to = messages[-1].seq + 1
+        topic.published.add(len(messages), now)
         for group in topic.groups.values():
             self.effects.deliverable[group] = None
 
@@ -323,6 +340,7 @@ class QueueCore:
         key = LeaseKey(group.topic.id, group.id, seq, self.epoch, self._lease_number)
         lease = Lease(key, attempt, now, owner)
         self.hold(group, lease, group.topic.config.lease_s if lease_s is None else lease_s, now)
+        group.delivered.add(1, now)
         self._note_change(group, seq)
         return lease
 
@@ -455,6 +473,7 @@ class QueueCore:
         if group.lease_of(seq) is not lease:
             return
         self._end(group, lease)
+        group.settled.add(1, now)
         self._recent.note(lease.key, lease.settling or outcome, now)
         # What this transaction has written is newer than any note of the claim.
         self.changed.pop((group, seq), None)
@@ -508,9 +527,10 @@ class QueueCore:
         message = topic.messages.get(seq)
         if message is not None:
             self.memory_used -= _cost(message)
-        size = topic.remove(seq)
         for group in topic.groups.values():
+            group.exempt -= topic.is_scheduled(seq)
             group.skipped.discard(seq)
+        size = topic.remove(seq)
         if seq in topic.unheld:
             topic.unheld.discard(seq)
             return
@@ -604,7 +624,7 @@ class QueueCore:
             yield seq, attempts
         scheduled = topic.scheduled.when if topic.scheduled is not None else {}
         for seq in [seq for seq in scheduled if seq >= group.start and seq not in group.skipped]:
-            group.skipped.add(seq)
+            group.skip(seq)
             yield seq, 0
         fresh = topic.next_from(group.cursor)
         while fresh < topic.visible_to:
@@ -620,7 +640,7 @@ class QueueCore:
         scheduled = group.topic.scheduled.when if group.topic.scheduled is not None else {}
         for seq, attempts in sorted(dropped.items()):
             if seq in scheduled:
-                group.skipped.discard(seq)
+                group.unskip(seq)
             else:
                 if attempts:
                     group.attempts[seq] = attempts
@@ -641,9 +661,8 @@ class QueueCore:
         elif place is not None or seq < group.start or group.done(seq):
             return False
         else:
-            group.skipped.add(seq)
-            scheduled = group.topic.scheduled is not None and seq in group.topic.scheduled.when
-            group.passed += not scheduled
+            group.skip(seq)
+            group.passed += not group.topic.is_scheduled(seq)
         group.attempts.pop(seq, None)
         self.changed.pop((group, seq), None)
         if group.let_go(seq):
@@ -718,6 +737,7 @@ class QueueCore:
             topic.visible_count += 1
             for group in topic.groups.values():
                 if seq < group.start or seq in group.skipped:
+                    group.exempt -= 1
                     group.passed += 1
                     group.skipped.discard(seq)
                 elif seq < group.cursor:
