@@ -10,6 +10,7 @@ from wakeq_server.core.model import DEFAULT_GROUP, GroupInfo, NewMessage, Settle
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.rates import OVER_S, Rate
 from wakeq_server.core.restore import restore
+from wakeq_server.core.survey import Survey
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.core.transactions import Publish, Transaction
 from wakeq_server.errors import StorageFull, TooManyTopics
@@ -253,6 +254,26 @@ def test_many_in_flight_are_not_gone_through_again() -> None:
     for _ in range(100):
         core.info()
     assert Watched.steps <= 1_100
+
+
+def test_a_survey_adds_up_all_topics_and_names_the_busiest() -> None:
+    core = Core(groups=("second",))
+    core.publish(3)
+    core.publish(1, delay_s=9.0)
+    core.settle(Settle("dead", core.claim()), Settle("dead", core.claim("second")))
+    core.claim()
+    for name, held in (("backlog", 2), ("empty", 0), ("small backlog", 1)):
+        core.do(core.core.create(name, TopicConfig(), core.wall))
+        core.core.topic(name).held_messages = held
+    survey = Survey(3, core.now)
+    survey.look(core.core.topics.values())
+    assert [topic.name for topic in survey.busiest] == ["t", "backlog", "small backlog"]
+    seen = survey.overview()
+    assert (seen.topics, seen.messages, seen.ready, seen.delayed, seen.leased, seen.dead) == (4, 6, 3, 2, 1, 2)
+    core.do(core.core.drop_group(core.group("second")))
+    again = Survey(0, core.now)
+    again.look(core.core.topics.values())
+    assert (again.overview().dead, again.busiest) == (1, [])
 
 
 # Limits

@@ -201,9 +201,9 @@ class Overview(NamedTuple):
     delayed: int
     leased: int
     dead: int
-    busiest: tuple[TopicInfo, ...]
     short_of_keys: Mapping[str, int]
-    """By topic: idempotency keys that were forgotten before their time, where there are any."""
+    """By topic: idempotency keys that were forgotten before their time; where they are most."""
+    busiest: tuple[TopicInfo, ...] = ()
 
 
 class Peeked(NamedTuple):

@@ -109,9 +109,9 @@ class QueueCore:
         """How many leases there are, in all topics."""
         self.next_topic_id = 1
         self.memory_used = 0
+        self.memory_budget = memory_budget
         self._jitter = jitter
         self._durable = durable
-        self._memory_budget = memory_budget
         self._max_topics = max_topics
         self._deadlines = Deadlines()
         self._recent = RecentOutcomes()
@@ -186,6 +186,7 @@ class QueueCore:
         del topic.groups[group.name]
         del topic.group_by_id[group.id]
         topic.slowest = None
+        topic.dead_letters -= len(group.dead)
         for seq in [seq for seq in topic.seqs() if topic.everybody_done(seq)]:
             self.loose.append(MessageRemoved(topic.id, seq))
             self._remove(topic, seq)
@@ -281,7 +282,7 @@ class QueueCore:
 
     def _admit(self, topic: Topic, message: Message) -> None:
         """Keep a message here, or, beyond the budget, leave its body to the store."""
-        if self._durable and self.memory_used + _cost(message) > self._memory_budget:
+        if self._durable and self.memory_used + _cost(message) > self.memory_budget:
             if message.plain:
                 topic.cold = topic.cold or Runs()
                 topic.cold.append(message.seq, message.seq)

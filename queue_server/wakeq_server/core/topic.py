@@ -177,7 +177,7 @@ class Group:
     def delayed(self) -> int:
         """How many messages are DELAYED."""
         scheduled = self.topic.scheduled
-        return len(self.delays) + (len(scheduled) - self.exempt if scheduled is not None else 0)
+        return len(self.delays.when) + (0 if scheduled is None else len(scheduled.when) - self.exempt)
 
     @property
     def ready(self) -> int:
@@ -474,7 +474,10 @@ class Topic:
 
     def busy(self, now: float) -> float:
         """How many messages come and go, a second."""
-        return self.published.at(now) + sum(group.delivered.at(now) for group in self.groups.values())
+        per_s = self.published.at(now)
+        for group in self.groups.values():
+            per_s += group.delivered.at(now)
+        return per_s
 
     def describe(self, now: float, wall: float) -> TopicInfo:
         """How the topic stands."""

@@ -65,9 +65,12 @@ class EmbeddedEngine(Administration):
     @property
     def stats(self) -> Stats:
         """See `Engine`."""
-        counts = self.core.counts
-        self._stats.redelivered, self._stats.expired = counts.redelivered, counts.expired_leases
-        return self._stats
+        counts, stats = self.core.counts, self._stats
+        stats.redelivered, stats.expired = counts.redelivered, counts.expired_leases
+        stats.duplicates, stats.dead, stats.dropped_by_ttl = counts.duplicates, counts.dead, counts.dropped_by_ttl
+        stats.keys_forgotten = counts.keys_forgotten
+        stats.memory_bytes, stats.memory_budget_bytes = self.core.memory_used, self.core.memory_budget
+        return stats
 
     # Publish
 
@@ -299,6 +302,7 @@ async def open_engine(
     clocks: Clocks,
     jitter: Callable[[], float] = random.random,
     memory_budget: int = 1 << 62,
+    max_topics: int = 1 << 62,
 ) -> AsyncIterator[EmbeddedEngine]:
     """Load the store and run an engine on it; on the way out everything submitted is written, and the store closed.
 
@@ -313,6 +317,7 @@ async def open_engine(
             jitter=jitter,
             durable=store.durable,
             memory_budget=memory_budget,
+            max_topics=max_topics,
         )
         async with anyio.create_task_group() as tasks:
             engine = EmbeddedEngine(store, core, clocks, tasks)

@@ -62,6 +62,7 @@ class App:
         except ConsumerGone:
             return
         except QueueError as error:
+            self._service.refused[error.code] += 1
             await send_response(send, error_response(error, legacy=_is_legacy_call(scope, headers)))
 
     async def _dispatch(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:

@@ -1,5 +1,6 @@
 """The server about itself: the card, health, metrics, the API's description."""
 
+from collections import Counter
 from functools import cache
 from importlib import resources
 
@@ -44,6 +45,8 @@ class Service:
 
     def __init__(self, engine: Engine, polls: PollWatch, settings: Settings, version: str) -> None:
         self.requests = 0
+        self.refused: Counter[str] = Counter()
+        """Requests by the code of their refusal."""
         self._engine = engine
         self._polls = polls
         self._settings = settings
@@ -93,12 +96,12 @@ class Service:
 
     async def metrics(self) -> Response:
         """`GET /metrics`."""
-        infos = await self._engine.list_topics("", _TOPICS_SHOWN)
+        overview = await self._engine.overview(_TOPICS_SHOWN)
         registry = CollectorRegistry(auto_describe=False)
-        stats = self._engine.stats
-        registry.register(QueueCollector(stats, self._engine.parked(), self._polls, infos, self.requests))
-        # What the operating system says is read from files.
-        body = generate_latest(registry) + await anyio.to_thread.run_sync(generate_latest, self._process)
+        stats, parked = self._engine.stats, self._engine.parked()
+        registry.register(QueueCollector(stats, parked, self._polls, overview, self.requests, self.refused))
+        # Much text, and what the operating system says is read from files: nothing to keep messages waiting for.
+        body = await anyio.to_thread.run_sync(lambda: generate_latest(registry) + generate_latest(self._process))
         return Response(200, [(b"content-type", CONTENT_TYPE)], body)
 
     async def openapi(self) -> Response:

@@ -241,6 +241,7 @@ def topic_json(info: TopicInfo) -> dict[str, object]:
         "paused": info.paused,
         "messages": info.messages,
         "bytes": info.bytes,
+        "published_per_s": info.published_per_s,
         "config": _config_json(info.config),
         "groups": {group.name: group_json(group) for group in info.groups},
     }
