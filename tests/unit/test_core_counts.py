@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.stores import KeepingStore
 from wakeq_server.core.model import DEFAULT_GROUP, GroupInfo, NewMessage, Settle, TopicConfig
+from wakeq_server.core.peeking import peek
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.rates import OVER_S, Rate
 from wakeq_server.core.restore import restore
@@ -59,7 +60,7 @@ class Core:
         self.store.commit([*([history.records()] if history else []), transaction.records()])
         transaction.commit(self.now)
 
-    def publish(self, messages: int = 1, **said: float) -> list[int]:
+    def publish(self, messages: int = 1, **said: object) -> list[int]:
         publish = self.core.publish(self.topic, [NewMessage(b"1", **said)] * messages, self.now, self.wall)  # type: ignore[arg-type]
         assert isinstance(publish, Publish)
         self.do(publish)
@@ -152,6 +153,7 @@ def test_a_delayed_message_that_one_group_has_dropped_is_delayed_in_the_other_al
     if restarted:
         core.restart()
     assert (core.info().delayed, core.info("second").delayed) == (1, 0)
+    assert [len(peek(core.group(name), "delayed", 0, 9, 0.0)) for name in (DEFAULT_GROUP, "second")] == [1, 0]
     core.now += 60.0
     core.core.tick(core.now, core.wall)
     standing = [(core.info(name).delayed, core.info(name).ready) for name in (DEFAULT_GROUP, "second")]
@@ -161,6 +163,17 @@ def test_a_delayed_message_that_one_group_has_dropped_is_delayed_in_the_other_al
     assert list(core.topic.seqs()) == []
 
 
+def test_a_message_that_one_group_has_buried_takes_room_while_another_wants_it() -> None:
+    core = Core(groups=("second",))
+    core.publish()
+    core.settle(Settle("dead", core.claim()))
+    core.claim("second")
+    core.do(core.core.pause(core.topic, False))
+    assert core.topic.held_messages == 1
+    core.restart()
+    assert (core.topic.held_messages, core.info("second").leased) == (1, 1)
+
+
 def test_a_purge_that_failed_has_dropped_nothing() -> None:
     core = Core(groups=("second",))
     core.publish(delay_s=50.0)
@@ -168,6 +181,17 @@ def test_a_purge_that_failed_has_dropped_nothing() -> None:
     assert core.info("second").delayed == 0
     purge.abort(StorageFull("full"), core.now)
     assert core.info("second").delayed == 1
+
+
+def test_a_purge_that_failed_twice_leaves_those_of_one_key_in_line() -> None:
+    core = Core()
+    core.publish(2, key="a")
+    for _ in range(2):
+        core.core.purge(core.group()).abort(StorageFull("full"), core.now)
+    first = core.claim()
+    assert core.core.claim(core.group(), None, core.now) is None
+    core.settle(Settle("ack", first))
+    core.claim()
 
 
 def test_the_oldest_message_is_found_wherever_it_stands() -> None:

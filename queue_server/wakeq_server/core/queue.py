@@ -318,12 +318,13 @@ class QueueCore:
         group.open[seq] = State.DEAD
         group.dead.add(seq, dead)
         topic.dead_letters += 1
-        self._free_room(topic, seq)
         if topic.config.dead_letter_topic is not None:
             self.effects.to_move.append((group, seq))
 
     def watch(self, group: Group) -> None:
-        """See to the deadlines of a group that has been restored."""
+        """See to a group's deadlines and to the room of its dead, when all of its topic's groups have been restored."""
+        for seq in group.dead:
+            self._free_room(group.topic, seq)
         self._deadlines.touch(group.delays)
         self._deadlines.touch(group.dead)
 

@@ -97,6 +97,7 @@ def _restore_positions(
         for seq in [*sorted(out), *sorted(seqs - out)]:
             if topic.holds(seq):
                 _restore_place(core, group, own.get(seq), seq, now, wall)
+    for group in topic.groups.values():
         core.watch(group)
 
 

@@ -188,7 +188,7 @@ class Group:
         """Take the READY message with the lowest seq that its key lets go; returned ones come before fresh ones."""
         while self.returned:
             seq = heapq.heappop(self.returned)
-            if self.open.get(seq) is State.READY:
+            if self.open.get(seq) is State.READY and not self._is_behind(seq):
                 del self.open[seq]
                 self.waiting -= 1
                 return seq
@@ -218,6 +218,11 @@ class Group:
         self.waiting += 1
         self.blocked.setdefault(key, deque()).append(seq)
         return False
+
+    def _is_behind(self, seq: int) -> bool:
+        """Whether another message has its key: its place is one from before, and it gets another in its turn."""
+        message = self.topic.messages.get(seq)
+        return message is not None and message.key is not None and self.holders.get(message.key) != seq
 
     def let_go(self, seq: int) -> bool:
         """A message is settled: its key goes to the next in line. Whether that made one deliverable."""
@@ -273,9 +278,9 @@ class Group:
         place = self.open.get(seq)
         if place is not None:
             return place.state if isinstance(place, Lease) else place
-        if self.topic.scheduled is not None and seq in self.topic.scheduled.when:
-            return State.DELAYED
-        return State.GONE if self.done(seq) or not self.topic.holds(seq) else State.READY
+        if self.done(seq) or not self.topic.holds(seq):
+            return State.GONE
+        return State.DELAYED if self.topic.is_scheduled(seq) else State.READY
 
     def lease_of(self, seq: int) -> Lease | None:
         """The lease on a message, being settled or not."""

@@ -16,7 +16,6 @@ from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer
 from wakeq_server.errors import GroupNotFound, TopicNotFound
 
-
 _AT_A_TIME = 500
 """Topics looked at before others may run."""
 

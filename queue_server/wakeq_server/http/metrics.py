@@ -109,7 +109,9 @@ class QueueCollector(Collector):
             "Idempotency keys forgotten within their window, since a topic had too many.",
             value=self._stats.keys_forgotten,
         )
-        by_topic = GaugeMetricFamily("wakeq_topic_forgotten_keys", "Of these, those of topics that are.", labels=["topic"])
+        by_topic = GaugeMetricFamily(
+            "wakeq_topic_forgotten_keys", "Of these, those of topics that are.", labels=["topic"]
+        )
         for topic, count in self._overview.short_of_keys.items():
             by_topic.add_metric([topic], count)
         yield by_topic

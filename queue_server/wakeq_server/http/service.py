@@ -17,6 +17,7 @@ from wakeq_server.http.wire import JSON_TYPE, Response, json_response
 from wakeq_server.settings import (
     BATCH_MAX_BYTES,
     BATCH_MAX_MESSAGES,
+    BODY_MIN_BYTES_PER_S,
     CLAIM_MAX,
     DELAY_MAX_S,
     HEADERS_MAX_BYTES,
@@ -43,7 +44,10 @@ _TOPICS_SHOWN = 100
 class Service:
     """The calls that are not about messages."""
 
-    def __init__(self, engine: Engine, polls: PollWatch, settings: Settings, version: str) -> None:
+    def __init__(
+        self, engine: Engine, polls: PollWatch, settings: Settings, version: str, *, auto_create: bool, token: bool
+    ) -> None:
+        """``auto_create``: topics are made when they are first named. ``token``: requests must show one."""
         self.requests = 0
         self.refused: Counter[str] = Counter()
         """Requests by the code of their refusal."""
@@ -51,6 +55,8 @@ class Service:
         self._polls = polls
         self._settings = settings
         self._version = version
+        self._auto_create = auto_create
+        self._token = token
         self._process = process_registry()
 
     async def card(self) -> Response:
@@ -66,7 +72,15 @@ class Service:
                 "engine": self._engine.name,
                 "durability": self._settings.durability,
                 "capabilities": sorted(self._engine.capabilities),
+                "auto_create_topics": self._auto_create,
+                "token": self._token,
                 "limits": {
+                    "topics": self._settings.max_topics,
+                    "parked": self._settings.max_parked,
+                    "head_timeout_s": self._settings.head_timeout,
+                    "body_timeout_s": self._settings.body_timeout,
+                    "body_bytes_per_s": BODY_MIN_BYTES_PER_S,
+                    "memory_budget_bytes": self._settings.memory_budget,
                     "wait_s": WAIT_MAX_S,
                     "lease_s": [LEASE_MIN_S, LEASE_MAX_S],
                     "claim_messages": CLAIM_MAX,

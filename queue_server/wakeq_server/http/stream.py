@@ -46,9 +46,12 @@ async def stream(messages: Messages, scope: Scope, topic: str, receive: Receive,
     )
     if messages.engine.draining:
         raise Draining
-    await Stream(
-        subscription, connection(scope), receive, send, query.prefetch, messages.stream_beats, leased=leased
-    ).run(query.grace)
+    if messages.places.full:
+        raise messages.places.refusal()
+    with messages.places:
+        await Stream(
+            subscription, connection(scope), receive, send, query.prefetch, messages.stream_beats, leased=leased
+        ).run(query.grace)
 
 
 class Blocked(Exception):
