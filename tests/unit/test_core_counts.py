@@ -183,6 +183,17 @@ def test_a_purge_that_failed_has_dropped_nothing() -> None:
     assert core.info("second").delayed == 1
 
 
+def test_what_is_nacked_after_its_time_to_live_is_dropped_whatever_the_delay() -> None:
+    core = Core()
+    core.publish(ttl_s=5.0)
+    lease = core.claim()
+    core.now += 6.0
+    core.core.tick(core.now, core.wall)
+    core.settle(Settle("nack", lease, delay_s=3.0))
+    assert (core.info().delayed, list(core.topic.seqs()), core.group().attempts) == (0, [], {})
+    assert core.core.counts.dropped_by_ttl == 1
+
+
 def test_a_purge_that_failed_twice_leaves_those_of_one_key_in_line() -> None:
     core = Core()
     core.publish(2, key="a")

@@ -387,11 +387,11 @@ class QueueCore:
         self._tell_owner(lease)
 
     def _come_back(self, group: Group, seq: int, attempts: int) -> None:
-        if attempts:
-            group.attempts[seq] = attempts
-        if group.topic.overdue is not None and seq in group.topic.overdue:
+        if group.topic.is_overdue(seq):
             self._let_drop(group, seq)
             return
+        if attempts:
+            group.attempts[seq] = attempts
         group.put_back(seq)
         self._note_change(group, seq)
         self.effects.deliverable[group] = None
@@ -490,7 +490,7 @@ class QueueCore:
             self._hide(group, seq, lease.attempt, hidden_s, now)
 
     def _hide(self, group: Group, seq: int, attempt: int, hidden_s: float, now: float) -> None:
-        if not hidden_s:
+        if not hidden_s or group.topic.is_overdue(seq):
             self._come_back(group, seq, attempt)
             return
         group.attempts[seq] = attempt

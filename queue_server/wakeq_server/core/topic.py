@@ -431,6 +431,10 @@ class Topic:
         """Whether a message was published with a delay that is not over."""
         return self.scheduled is not None and seq in self.scheduled.when
 
+    def is_overdue(self, seq: int) -> bool:
+        """Whether a message was past its time to live when it could not be dropped."""
+        return self.overdue is not None and seq in self.overdue
+
     def scheduled_before(self, seq: int) -> int:
         """How many such messages there are with lower seqs."""
         return sum(other < seq for other in self.scheduled.when) if self.scheduled is not None else 0
