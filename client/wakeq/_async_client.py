@@ -27,16 +27,21 @@ class AsyncClient:
         self,
         base_url: str | None = None,
         *,
+        token: str | None = None,
         timeout_s: float = 10.0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """``base_url`` None: the environment's ``WAKEQ_URL``, else the local server.
 
+        ``token`` is what the server asks for (``wakeq serve --token-file``), None: the environment's ``WAKEQ_TOKEN``.
         ``timeout_s`` bounds connecting, and the silence of a server that isn't asked to wait.
         """
         url = base_url or os.environ.get("WAKEQ_URL") or DEFAULT_URL
         # Plain HTTP needs no certificates, and loading them is most of what making a client costs.
         common: dict[str, Any] = {"base_url": url, "transport": transport, "verify": url.startswith("https:")}
+        token = token or os.environ.get("WAKEQ_TOKEN")
+        if token:
+            common["headers"] = {"authorization": f"Bearer {token}"}
         self._http = httpx.AsyncClient(timeout=timeout_s, **common)
         # Streams and parked claims hold a connection each; a settle must never wait for one of them to end.
         self._parked = httpx.AsyncClient(timeout=timeout_s, limits=httpx.Limits(max_connections=_STREAMS_MAX), **common)

@@ -4,8 +4,8 @@
     ├── ServerUnavailable       no answer: refused, reset, timed out
     ├── LeaseLost               the message is no longer this consumer's
     └── one for each code of the server:
-        BadRequest, OriginRefused, TopicNotFound, GroupNotFound, MessageTooLarge, InvalidMessage,
-        TopicFull, Draining, StorageFull, StorageFailed
+        BadRequest, Unauthenticated, OriginRefused, TopicNotFound, GroupNotFound, RequestTimeout, MessageTooLarge,
+        InvalidMessage, TopicFull, TooManyTopics, TooManyParked, Draining, StorageFull, StorageFailed
 
 A code that this version doesn't know comes as a plain WakeqError.
 """
@@ -47,6 +47,12 @@ class BadRequest(WakeqError):
     CODE = "BAD_REQUEST"
 
 
+class Unauthenticated(WakeqError):
+    """The server asks for a token, and has been shown none or another."""
+
+    CODE = "UNAUTHENTICATED"
+
+
 class OriginRefused(WakeqError):
     """The server doesn't answer to the host name in the URL."""
 
@@ -65,6 +71,12 @@ class GroupNotFound(WakeqError):
     CODE = "GROUP_NOT_FOUND"
 
 
+class RequestTimeout(WakeqError):
+    """The request came too slowly; nothing of it has happened."""
+
+    CODE = "REQUEST_TIMEOUT"
+
+
 class MessageTooLarge(WakeqError):
     """A message or a batch is larger than the topic takes."""
 
@@ -81,6 +93,18 @@ class TopicFull(WakeqError):
     """The topic takes no more until some of its messages are settled."""
 
     CODE = "TOPIC_FULL"
+
+
+class TooManyTopics(WakeqError):
+    """The server has as many topics as it may have."""
+
+    CODE = "TOO_MANY_TOPICS"
+
+
+class TooManyParked(WakeqError):
+    """The server has as many consumers waiting as it takes."""
+
+    CODE = "TOO_MANY_PARKED"
 
 
 class Draining(WakeqError):
