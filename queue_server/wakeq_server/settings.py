@@ -62,7 +62,8 @@ class Settings(BaseSettings):
         ge=1_000_000,
         le=1_000_000_000_000,
         description="Bytes that messages may take in memory, as a number or with a unit: 128MB, 1GiB. What doesn't fit "
-        "is read from the database when it is delivered; with --durability memory there is none, and so no bound.",
+        "is read from the database when it is delivered, a quarter as much ahead. With --durability memory there is "
+        "no database, and so no bound.",
     )
     max_topics: int = Field(1_000_000, ge=1, le=100_000_000, description="Topics that can be made.")
     max_parked: int = Field(

@@ -203,9 +203,7 @@ def test_a_budget_that_is_none_is_refused(serve: Callable[..., Any], given: str)
 
 
 @pytest.mark.parametrize("token", ["", "two words", "gr\u00fcn", "x" * 4_097, "tab\t"])
-def test_a_token_that_no_header_can_carry_is_refused_without_being_shown(
-    serve: Callable[..., Any], token: str
-) -> None:
+def test_a_token_that_no_header_can_carry_is_refused_without_being_shown(serve: Callable[..., Any], token: str) -> None:
     message, _ = refused(serve(f"--token={token}")).splitlines()
     assert message == "wakeq: token: must have 1 to 4096 characters, printable ASCII without spaces"
 

@@ -64,8 +64,19 @@ def test_what_is_no_call_asks_for_it_too(server: ServerProcess, target: str) -> 
 
 @pytest.mark.parametrize(
     "shown",
-    ["", "Bearer", "Bearer ", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", "Bearer \xff"]
-    + [f"Bearer {TOKEN.lower()}", f"Bearer{TOKEN}", f"Bearer {TOKEN}, Bearer {TOKEN}"],
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Basic {TOKEN}",
+        TOKEN,
+        f"Bearer {TOKEN[:-1]}",
+        f"Bearer {TOKEN}x",
+        "Bearer \xff",
+        f"Bearer {TOKEN.lower()}",
+        f"Bearer{TOKEN}",
+        f"Bearer {TOKEN}, Bearer {TOKEN}",
+    ],
 )
 def test_another_is_refused(server: ServerProcess, shown: str) -> None:
     with Client(server) as client:

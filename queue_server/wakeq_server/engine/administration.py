@@ -156,7 +156,7 @@ class Administration:
         return [one._replace(message=whole.get(one.message.seq, one.message)) for one in peeked]
 
     async def _read(self, topic: Topic, seqs: Sequence[int]) -> dict[int, Message]:
-        read = await self._bodies.whole(topic.id, seqs) if seqs else {}
+        read = await self._bodies.whole(topic.id, seqs, topic.size_of(seqs[0])) if seqs else {}
         if topic.gone:
             raise TopicNotFound(topic.name)
         return read

@@ -30,7 +30,7 @@ from wakeq_server.core.restore import restore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.core.transactions import Publish, Transaction
 from wakeq_server.engine.administration import Administration
-from wakeq_server.engine.bodies import Bodies
+from wakeq_server.engine.bodies import KEPT_BYTES, Bodies
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
@@ -55,7 +55,7 @@ class EmbeddedEngine(Administration):
         self._store = store
         self._tasks = tasks
         self._commits = GroupCommit(store, core, clocks, self._applied)
-        self._bodies = Bodies(store, self._commits.thread)
+        self._bodies = Bodies(store, self._commits.thread, min(KEPT_BYTES, core.memory_budget // 4))
         self._dealer = Dealer(core, self._stats, clocks, self._bodies, self._act)
         self._holding = Holding()
         self._ticks_at = _NEVER
@@ -258,7 +258,8 @@ class EmbeddedEngine(Administration):
         message = group.topic.messages.get(seq)
         try:
             if message is None or message.body is None:
-                message = (await self._bodies.whole(group.topic.id, [seq]))[seq]
+                topic = group.topic
+                message = (await self._bodies.whole(topic.id, [seq], topic.size_of(seq)))[seq]
             move = self.core.move_dead(group, seq, message, self._clocks.now(), self._clocks.wall())
             if move is not None:
                 await self._durably(move)
