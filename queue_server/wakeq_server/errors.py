@@ -13,7 +13,11 @@ table from code to status (`wakeq_server.http.wire`).
     ├── TopicNotFound
     ├── GroupNotFound
     ├── TopicFull
+    ├── TooManyTopics
+    ├── TooManyParked
+    ├── RequestTimeout
     ├── OriginRefused
+    ├── Unauthenticated
     ├── Draining
     └── StorageError
         ├── StorageFull
@@ -114,11 +118,48 @@ class TopicFull(QueueError):
     title = "Topic full"
 
 
+class TooManyTopics(QueueError):
+    """The server has as many topics as it may have."""
+
+    code = "TOO_MANY_TOPICS"
+    title = "Too many topics"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the server has its {limit} topics; delete some, or raise --max-topics")
+
+
+class TooManyParked(QueueError):
+    """As many requests are parked as may be."""
+
+    code = "TOO_MANY_PARKED"
+    title = "Too many parked requests"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the server has {limit} requests parked, which are all it takes", retry_after_s=5)
+
+
+class RequestTimeout(QueueError):
+    """A request came too slowly to be waited for any longer."""
+
+    code = "REQUEST_TIMEOUT"
+    title = "Request timeout"
+
+
 class OriginRefused(QueueError):
     """A request from a web page, or under a host name, that isn't ours."""
 
     code = "ORIGIN_REFUSED"
     title = "Origin refused"
+
+
+class Unauthenticated(QueueError):
+    """The request has not shown the server's token."""
+
+    code = "UNAUTHENTICATED"
+    title = "Unauthenticated"
+
+    def __init__(self) -> None:
+        super().__init__("this server asks for its token: Authorization: Bearer TOKEN")
 
 
 class Draining(QueueError):

@@ -45,6 +45,8 @@ class Place:
     outcome: str = ""
     then: str = ""
     hidden: float = 0.0
+    stored: float = 0.0
+    """When it is due after a restart: what is written counts from the decision, not from its commit."""
     was: str = ""
 
 
@@ -190,6 +192,8 @@ class CoreMachine(RuleBasedStateMachine):
         else:
             assert isinstance(what, Place)
             self.finish_settle(what, fails)
+        # What was waiting may be past its time to live; the engine ticks at once then.
+        self.tick()
 
     def finish_publish(self, publish: Transaction, seqs: list[int], fails: bool) -> None:
         for name, used in list(self.keys.items()):
@@ -271,6 +275,7 @@ class CoreMachine(RuleBasedStateMachine):
             return
         place.state, place.outcome = "settling", outcome
         place.hidden = min(8.0, 2.0 * 2 ** (place.attempt - 1)) * 0.5 if seconds is None else seconds
+        place.stored = self.now + place.hidden
         last = outcome == "nack" and place.attempt >= CONFIG.max_deliveries
         place.then = {"ack": "gone", "dead": "dead"}.get(outcome) or ("delayed" if place.hidden else "ready")
         place.then = "dead" if last else place.then
@@ -366,6 +371,8 @@ class CoreMachine(RuleBasedStateMachine):
             for place in known.places.values():
                 if place.state == "settling":
                     place.state = "leased" if place.ends > self.now else "ready"
+                if place.state == "delayed":
+                    place.hidden = place.stored
         self.ended.clear()
         self.keys = {name: known for name, known in self.keys.items() if known[3] is None}
         self.core = self.load()
@@ -379,7 +386,7 @@ class CoreMachine(RuleBasedStateMachine):
         for name in self.groups:
             group = self.group(name)
             states = Counter(place.state for place in self.places(name).values())
-            info = group.describe(self.wall)
+            info = group.describe(self.now, self.wall)
             assert (info.ready, info.delayed, info.leased, info.dead) == (
                 states["ready"],
                 states["delayed"] + states["scheduled"],

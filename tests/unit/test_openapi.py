@@ -113,6 +113,15 @@ def test_defaults_of_topics_are_those_of_the_model() -> None:
             assert field["default"] == getattr(TopicConfig(), name)
 
 
+def test_every_call_says_that_it_may_ask_for_a_token_and_be_too_slow() -> None:
+    for method, path in calls():
+        call = DOCUMENT["paths"][path][method.lower()]
+        is_open = path in ("/healthz", "/readyz")
+        assert ("401" in call["responses"]) is not is_open, (method, path)
+        assert (call.get("security") == []) is is_open, (method, path)
+        assert ("408" in call["responses"]) is ("requestBody" in call), (method, path)
+
+
 def test_every_error_code_is_in_the_protocol() -> None:
     protocol = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
     assert [code for code in STATUS if f"`{code}`" not in protocol] == []

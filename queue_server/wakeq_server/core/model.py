@@ -208,6 +208,10 @@ class GroupInfo(NamedTuple):
     oldest_age_s: float | None
     parked: int = 0
     """Consumers in line; counted by whoever parks them."""
+    delivered_per_s: float = 0.0
+    """Messages leased to a consumer, averaged over the last minute."""
+    settled_per_s: float = 0.0
+    """Leases ended by an ack, a nack or a death, likewise."""
 
 
 class TopicInfo(NamedTuple):
@@ -220,6 +224,25 @@ class TopicInfo(NamedTuple):
     messages: int
     bytes: int
     groups: tuple[GroupInfo, ...]
+    published_per_s: float = 0.0
+    """Averaged over the last minute."""
+
+
+class Overview(NamedTuple):
+    """All topics together, and the busiest by themselves."""
+
+    topics: int
+    messages: int
+    """Held; a message counts once, however many groups have still to do with it."""
+    bytes: int
+    ready: int
+    """By group, as the next three."""
+    delayed: int
+    leased: int
+    dead: int
+    short_of_keys: Mapping[str, int]
+    """By topic: idempotency keys that were forgotten before their time; where they are most."""
+    busiest: tuple[TopicInfo, ...] = ()
 
 
 class Peeked(NamedTuple):

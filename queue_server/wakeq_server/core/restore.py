@@ -20,6 +20,7 @@ def restore(
     jitter: Callable[[], float],
     durable: bool,
     memory_budget: int = 1 << 62,
+    max_topics: int = 1 << 62,
 ) -> QueueCore:
     """Build the core from a snapshot. Bodies stay where they are until they are wanted.
 
@@ -27,7 +28,9 @@ def restore(
     its message is ready. Stored instants are wall-clock ones, so what is left of them is kept within what it was
     at the start: a clock that was set back does not hide a message for years.
     """
-    core = QueueCore(epoch=snapshot.epoch, jitter=jitter, durable=durable, memory_budget=memory_budget)
+    core = QueueCore(
+        epoch=snapshot.epoch, jitter=jitter, durable=durable, memory_budget=memory_budget, max_topics=max_topics
+    )
     core.next_topic_id = snapshot.next_topic_id
     by_id = _restore_topics(core, snapshot)
     for run in snapshot.runs:
@@ -85,6 +88,7 @@ def _restore_positions(
         core.time(topic, message, now, wall - now)
     others = sorted(topic.messages)
     for group in topic.groups.values():
+        group.exempt = topic.scheduled_before(group.start)
         own = histories.get((topic.id, group.id), {})
         _restore_passed(topic, group, others)
         seqs = {*own, *(seq for seq in others if group.start <= seq < group.cursor)}
@@ -93,6 +97,7 @@ def _restore_positions(
         for seq in [*sorted(out), *sorted(seqs - out)]:
             if topic.holds(seq):
                 _restore_place(core, group, own.get(seq), seq, now, wall)
+    for group in topic.groups.values():
         core.watch(group)
 
 
@@ -107,7 +112,11 @@ def _restore_place(
     core: QueueCore, group: Group, history: HistorySet | None, seq: int, now: float, wall: float
 ) -> None:
     topic = group.topic
-    if seq < group.start or (topic.scheduled is not None and seq in topic.scheduled.when):
+    if seq < group.start:
+        return
+    if topic.is_scheduled(seq):
+        if history is not None and history.standing == "gone":
+            group.skip(seq)
         return
     message = topic.messages.get(seq)
     key = None if message is None else message.key

@@ -15,6 +15,7 @@ from wakeq_server.core.model import (
     GroupInfo,
     Moved,
     NewMessage,
+    Overview,
     Peeked,
     PresenceEvent,
     Published,
@@ -88,10 +89,16 @@ class Engine(Protocol):
         """How the topic is configured."""
 
     async def create_topic(self, topic: str, config: TopicConfig) -> bool:
-        """Make a topic unless there is one; says whether it was made. Never raises TopicNotFound."""
+        """Make a topic unless there is one; says whether it was made.
+
+        Raises TooManyTopics, never TopicNotFound.
+        """
 
     async def put_topic(self, topic: str, config: TopicConfig) -> bool:
-        """Make a topic, or replace its configuration; says whether it was made. Never raises TopicNotFound."""
+        """Make a topic, or replace its configuration; says whether it was made.
+
+        Raises TooManyTopics, never TopicNotFound.
+        """
 
     async def delete_topic(self, topic: str) -> None:
         """Drop a topic with all its messages; whoever is parked there is told."""
@@ -101,6 +108,9 @@ class Engine(Protocol):
 
     async def list_topics(self, after: str, limit: int) -> list[TopicInfo]:
         """Topics by name, from behind ``after``."""
+
+    async def overview(self, limit: int) -> Overview:
+        """All topics together, and up to ``limit`` of the busiest by themselves, the busiest first."""
 
     async def pause_topic(self, topic: str, paused: bool) -> None:
         """Stop delivery, or start it again; publishes and settles go on."""

@@ -69,7 +69,7 @@ class Dealer:
         away = [seq for seq, message in messages.items() if message is None or message.body is None]
         if away:
             try:
-                messages |= await self._bodies.whole(group.topic.id, away)
+                messages |= await self._bodies.whole(group.topic.id, away, group.topic.size_of(away[0]))
             except BaseException:
                 self._undo(group, [lease.key for lease in leases])
                 raise

@@ -32,7 +32,7 @@ from wakeq_server.core.restore import restore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.core.transactions import Publish, Transaction
 from wakeq_server.engine.administration import Administration
-from wakeq_server.engine.bodies import Bodies
+from wakeq_server.engine.bodies import KEPT_BYTES, Bodies
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
@@ -60,7 +60,7 @@ class EmbeddedEngine(Administration):
         self._store = store
         self._tasks = tasks
         self._commits = GroupCommit(store, core, clocks, self._applied)
-        self._bodies = Bodies(store, self._commits.thread)
+        self._bodies = Bodies(store, self._commits.thread, min(KEPT_BYTES, core.memory_budget // 4))
         self._dealer = Dealer(core, self._stats, clocks, self._bodies, self._act)
         self._holding = Holding()
         self._presences = Presences(clocks, self._tick_by)
@@ -71,9 +71,12 @@ class EmbeddedEngine(Administration):
     @property
     def stats(self) -> Stats:
         """See `Engine`."""
-        counts = self.core.counts
-        self._stats.redelivered, self._stats.expired = counts.redelivered, counts.expired_leases
-        return self._stats
+        counts, stats = self.core.counts, self._stats
+        stats.redelivered, stats.expired = counts.redelivered, counts.expired_leases
+        stats.duplicates, stats.dead, stats.dropped_by_ttl = counts.duplicates, counts.dead, counts.dropped_by_ttl
+        stats.keys_forgotten = counts.keys_forgotten
+        stats.memory_bytes, stats.memory_budget_bytes = self.core.memory_used, self.core.memory_budget
+        return stats
 
     # Publish
 
@@ -292,7 +295,8 @@ class EmbeddedEngine(Administration):
         message = group.topic.messages.get(seq)
         try:
             if message is None or message.body is None:
-                message = (await self._bodies.whole(group.topic.id, [seq]))[seq]
+                topic = group.topic
+                message = (await self._bodies.whole(topic.id, [seq], topic.size_of(seq)))[seq]
             move = self.core.move_dead(group, seq, message, self._clocks.now(), self._clocks.wall())
             if move is not None:
                 await self._durably(move)
@@ -339,6 +343,7 @@ async def open_engine(
     clocks: Clocks,
     jitter: Callable[[], float] = random.random,
     memory_budget: int = 1 << 62,
+    max_topics: int = 1 << 62,
 ) -> AsyncIterator[EmbeddedEngine]:
     """Load the store and run an engine on it; on the way out everything submitted is written, and the store closed.
 
@@ -353,6 +358,7 @@ async def open_engine(
             jitter=jitter,
             durable=store.durable,
             memory_budget=memory_budget,
+            max_topics=max_topics,
         )
         async with anyio.create_task_group() as tasks:
             engine = EmbeddedEngine(store, core, clocks, tasks)
