@@ -15,7 +15,7 @@ import structlog
 
 from wakeq_server.core.model import Delivery, TopicConfig
 from wakeq_server.engine.base import Engine, Subscription
-from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
+from wakeq_server.errors import ConsumerGone, Draining, QueueError, TopicNotFound
 from wakeq_server.http import params
 from wakeq_server.http.moments import Beats, Moments
 from wakeq_server.http.polls import PollWatch
@@ -156,13 +156,11 @@ class LegacyAnswer:
         self.was_empty = False
 
     async def give(self, wait_s: float, empty: Response, beats: Beats | None) -> None:
-        """Wait, answer, and ack what was answered. Raises TopicNotFound, unless the answer has begun."""
+        """Wait, answer, and ack what was answered. Raises what the engine raises, unless the answer has begun."""
         try:
             deliveries = await self._subscription.take(1, wait_s, lambda: self._attend(beats))
-        except Draining:
-            deliveries = []
-        except TopicNotFound:
-            if not self._started:
+        except QueueError as error:
+            if not self._started and not isinstance(error, Draining):
                 raise
             deliveries = []
         if deliveries:
@@ -262,4 +260,5 @@ async def hand_over(
     with released_on_failure(subscription, deliveries) as delivered:
         require_open(peer)
         await send_response(send, Response(200, [JSON_TYPE], messages_json(map(delivery_json, deliveries))))
-        delivered.done = True
+        # What is sent to one who hung up meanwhile goes nowhere, and nothing is said.
+        delivered.done = peer is None or not peer.gone or peer.read_whole

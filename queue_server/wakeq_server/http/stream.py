@@ -15,7 +15,7 @@ import orjson
 
 from wakeq_server.core.model import Delivery
 from wakeq_server.engine.base import Subscription
-from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
+from wakeq_server.errors import ConsumerGone, Draining, QueueError
 from wakeq_server.http import params
 from wakeq_server.http.messages import Messages, released_on_failure, require_open, seen_read
 from wakeq_server.http.moments import Beats
@@ -87,7 +87,8 @@ class Stream:
         except (ConsumerGone, Blocked):
             # Returning without a last part makes the server close the connection.
             return
-        except TopicNotFound:
+        except QueueError:
+            # Too late to say so: the topic or its group is gone, or a body can't be read.
             pass
         finally:
             self._subscription.close(grace_s)
