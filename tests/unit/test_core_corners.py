@@ -234,6 +234,17 @@ def test_an_extended_lease_that_is_undone_at_once_is_ready_after_a_restart(bench
     assert bench.topic().groups["default"].ready == 1
 
 
+def test_a_lease_is_stored_though_its_group_is_being_dropped_in_vain(bench: Bench) -> None:
+    topic = bench.topic()
+    group = topic.groups["default"]
+    bench.publish(topic)
+    bench.claim(group)
+    drop = bench.core.drop_group(group)
+    bench.write(drop, fails=[drop])
+    bench.restart()
+    assert bench.core.leased == 1
+
+
 def test_an_extend_that_fails_leaves_the_lease_as_it_was(bench: Bench) -> None:
     topic = bench.topic()
     group = topic.groups["default"]

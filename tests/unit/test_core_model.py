@@ -38,7 +38,20 @@ CONFIG = TopicConfig(
 SECONDS = st.sampled_from([1.0, 5.0, 10.0, 30.0])
 GROUPS = ("default", "default", "second")
 TOPICS = (*"tttttt", "u", "d")
+WHICH = st.integers(0, 3) | st.none()
 SOON = st.sampled_from([True, True, False])
+CONFIGS = st.builds(
+    replace,
+    st.just(CONFIG),
+    lease_s=st.sampled_from([10.0, 20.0]),
+    max_deliveries=st.sampled_from([3, 1, 0]),
+    dead_ttl_s=st.sampled_from([300.0, 50.0]),
+    dead_letter_topic=st.sampled_from(["d", "d", None]),
+    ttl_s=st.sampled_from([None, None, 20.0]),
+    max_messages=st.sampled_from([14, 4, None]),
+    max_bytes=st.sampled_from([None, 6 * SIZE]),
+    dedup_window_s=st.sampled_from([60.0, 5.0]),
+)
 NEVER = float("inf")
 NO_LEASE = "0-0-0-0-0"
 OUT = ("leased", "settling", "delayed")
@@ -346,8 +359,16 @@ class CoreMachine(RuleBasedStateMachine):
             (message,) = self.store.read_bodies(topic.id, seq, seq)
         assert message.body is not None
 
-    @rule(lease=leases)
-    def undo(self, lease: str) -> None:
+    def one_of(self, lease: str, which: int | None) -> str:
+        """A lease that is alive, mostly; else one of any time."""
+        alive = [
+            place.lease for model in self.topics.values() for _, place in model.everywhere() if place.state in OUT[:2]
+        ]
+        return lease if which is None or not alive else alive[which % len(alive)]
+
+    @rule(lease=leases, which=WHICH)
+    def undo(self, lease: str, which: int | None) -> None:
+        lease = self.one_of(lease, which)
         found = self.of_lease(lease)
         if found is None:
             return
@@ -359,14 +380,18 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(
         lease=leases,
+        which=WHICH,
         where=st.sampled_from(TOPICS),
         outcome=st.sampled_from(["ack", "nack", "extend", "dead"]),
         seconds=st.sampled_from([0.0, 3.0]) | st.none(),
         fails=st.booleans(),
         soon=SOON,
     )
-    def settle(self, lease: str, where: str, outcome: str, seconds: float | None, fails: bool, soon: bool) -> None:
+    def settle(
+        self, lease: str, which: int | None, where: str, outcome: str, seconds: float | None, fails: bool, soon: bool
+    ) -> None:
         """By its own topic; a lease that has ended, by any."""
+        lease = self.one_of(lease, which)
         found = self.of_lease(lease)
         topic = found[0] if found is not None else where
         model = self.live(topic)
@@ -463,7 +488,30 @@ class CoreMachine(RuleBasedStateMachine):
 
     # Administration
 
-    @rule(topic=st.sampled_from(TOPICS), fails=st.booleans())
+    @rule(
+        what=st.sampled_from(["add group", "drop group", "pause", "resume", "configure", "drop", "make", "purge"]),
+        topic=st.sampled_from(TOPICS),
+        name=st.sampled_from(("second", *GROUPS)),
+        config=CONFIGS,
+        fails=st.booleans(),
+    )
+    def administer(self, what: str, topic: str, name: str, config: TopicConfig, fails: bool) -> None:
+        """One rule for all of it, since traffic is to be more frequent."""
+        if what == "add group":
+            self.add_group(topic, fails)
+        elif what == "drop group":
+            self.drop_group(topic, name, fails)
+        elif what in ("pause", "resume"):
+            self.pause(topic, what == "pause", fails)
+        elif what == "configure":
+            self.configure(topic, config, fails)
+        elif what == "purge":
+            self.purge(topic, name, fails)
+        elif what == "drop":
+            self.drop(topic)
+        else:
+            self.make(topic)
+
     def add_group(self, topic: str, fails: bool) -> None:
         self.finish_all()
         model = self.topics.get(topic)
@@ -471,7 +519,6 @@ class CoreMachine(RuleBasedStateMachine):
             self.run(self.core.put_group(self.topic(topic), "second"), fails=fails)
             model.groups += [] if fails else ["second"]
 
-    @rule(topic=st.sampled_from(TOPICS), name=st.sampled_from(("second", *GROUPS)), fails=st.booleans())
     def drop_group(self, topic: str, name: str, fails: bool) -> None:
         self.finish_all()
         model = self.topics.get(topic)
@@ -484,7 +531,6 @@ class CoreMachine(RuleBasedStateMachine):
                 known.places.pop(name, None)
         self.all_is_durable()
 
-    @rule(topic=st.sampled_from(TOPICS), name=st.sampled_from(GROUPS), fails=st.booleans())
     def purge(self, topic: str, name: str, fails: bool) -> None:
         self.finish_all()
         model = self.topics.get(topic)
@@ -500,7 +546,6 @@ class CoreMachine(RuleBasedStateMachine):
         # What it gave back is written like any history, soon after; before that, a crash finds it dropped.
         self.flush()
 
-    @rule(topic=st.sampled_from(TOPICS), paused=st.booleans(), fails=st.booleans())
     def pause(self, topic: str, paused: bool, fails: bool) -> None:
         self.finish_all()
         model = self.topics.get(topic)
@@ -508,22 +553,6 @@ class CoreMachine(RuleBasedStateMachine):
             self.run(self.core.pause(self.topic(topic), paused), fails=fails)
             model.paused = model.paused if fails else paused
 
-    @rule(
-        topic=st.sampled_from(TOPICS),
-        config=st.builds(
-            replace,
-            st.just(CONFIG),
-            lease_s=st.sampled_from([10.0, 20.0]),
-            max_deliveries=st.sampled_from([3, 1, 0]),
-            dead_ttl_s=st.sampled_from([300.0, 50.0]),
-            dead_letter_topic=st.sampled_from(["d", "d", None]),
-            ttl_s=st.sampled_from([None, None, 20.0]),
-            max_messages=st.sampled_from([14, 4, None]),
-            max_bytes=st.sampled_from([None, 6 * SIZE]),
-            dedup_window_s=st.sampled_from([60.0, 5.0]),
-        ),
-        fails=st.booleans(),
-    )
     def configure(self, topic: str, config: TopicConfig, fails: bool) -> None:
         self.finish_all()
         model = self.topics.get(topic)
@@ -532,7 +561,6 @@ class CoreMachine(RuleBasedStateMachine):
             model.config = model.config if fails else config
             self.tick()
 
-    @rule(topic=st.sampled_from(TOPICS))
     def drop(self, topic: str) -> None:
         model = self.live(topic)
         if model is not None:
@@ -545,7 +573,6 @@ class CoreMachine(RuleBasedStateMachine):
             return
         del self.topics[topic]
 
-    @rule(topic=st.sampled_from(TOPICS))
     def make(self, topic: str) -> None:
         """A topic made anew is another: its seqs begin again, and leases of its namesake mean nothing."""
         self.finish_all()

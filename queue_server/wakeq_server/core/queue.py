@@ -771,7 +771,7 @@ class QueueCore:
         if not self.changed and not self.moved and not loose:
             return None
         moved, self.moved = self.moved, {}
-        places = [place for place in self.changed if not (place[0].topic.gone or place[0].gone or place[0].dropping)]
+        places = [place for place in self.changed if not place[0].gone]
         self.changed.clear()
         moved = {group: None for group in [*moved, *(group for group, _ in places)] if not group.gone}
         return WriteHistory(self, places, loose, [*self._history(moved, places, now, wall), *loose])
