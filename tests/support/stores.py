@@ -71,7 +71,7 @@ class KeepingStore:
 
     def _sweep(self) -> None:
         """As the database does when it opens: what belongs to nothing, and what every group is done with."""
-        self.messages = {key: row for key, row in self.messages.items() if key[0] in self.topics}
+        self._drop(lambda key: key[0] not in self.topics)
         self.messages = {key: row for key, row in self.messages.items() if not self._everybody_done(*key)}
         self.histories = {
             key: row
@@ -114,6 +114,7 @@ class KeepingStore:
         elif isinstance(record, KeySeen):
             self.keys[record.topic_id, record.digest] = record
 
-    def _drop(self, wanted: Callable[[tuple[int, ...]], bool]) -> None:
-        self.messages = {key: row for key, row in self.messages.items() if not wanted(key)}
-        self.groups = {key: row for key, row in self.groups.items() if not wanted(key)}
+    def _drop(self, unwanted: Callable[[tuple[int | bytes, ...]], bool]) -> None:
+        self.messages = {key: row for key, row in self.messages.items() if not unwanted(key)}
+        self.groups = {key: row for key, row in self.groups.items() if not unwanted(key)}
+        self.keys = {key: row for key, row in self.keys.items() if not unwanted(key)}

@@ -42,6 +42,8 @@ class Dealer:
         self._bodies = bodies
         self._act = act
         self._parkings: dict[Group, Parking] = {}
+        self._full: dict[Parked, None] = {}
+        """Parked, and not in line: their prefetch leaves them no room."""
 
     # Taking
 
@@ -89,6 +91,8 @@ class Dealer:
         subscription.parked = parked
         if parked.room > 0:
             self._parkings.setdefault(subscription.group, Parking()).join(parked)
+        else:
+            self._full[parked] = None
         hung_up = False
         try:
             with parked.scope:
@@ -110,6 +114,7 @@ class Dealer:
     def _leave(self, parked: Parked, *, undo: bool) -> None:
         subscription = parked.subscription
         subscription.parked = None
+        self._full.pop(parked, None)
         parking = self._parkings.get(subscription.group)
         if parking is not None:
             parking.leave(parked)
@@ -173,6 +178,7 @@ class Dealer:
         """A parked consumer may take more than it could: it stands in line again."""
         parked = subscription.parked
         if parked is not None and not parked.handed and parked.room > 0:
+            self._full.pop(parked, None)
             self._parkings.setdefault(subscription.group, Parking()).join(parked)
             self._core.effects.deliverable[subscription.group] = None
 
@@ -208,6 +214,8 @@ class Dealer:
         for parking in list(self._parkings.values()):
             for parked in parking.everyone():
                 parked.wake()
+        for parked in self._full:
+            parked.wake()
 
 
 class EmbeddedSubscription:
