@@ -16,7 +16,7 @@ from typing import NamedTuple
 from wakeq_server.core.dedup import Dedup
 from wakeq_server.core.leases import Lease, LeaseQueue
 from wakeq_server.core.lifecycle import State
-from wakeq_server.core.model import GroupInfo, Message, TopicConfig, TopicInfo
+from wakeq_server.core.model import GroupInfo, Message, Push, TopicConfig, TopicInfo
 from wakeq_server.core.runs import Runs
 
 
@@ -290,6 +290,7 @@ class Topic:
         "dead_letters",
         "dedup",
         "dropping",
+        "dropping_pushes",
         "expiries",
         "gone",
         "group_by_id",
@@ -300,9 +301,11 @@ class Topic:
         "messages",
         "name",
         "next_group_id",
+        "next_push_id",
         "next_seq",
         "overdue",
         "paused",
+        "pushes",
         "scheduled",
         "slowest",
         "unheld",
@@ -336,6 +339,10 @@ class Topic:
         self.next_group_id = 0
         self.coming_groups: set[str] = set()
         """Names of groups that are not durable yet."""
+        self.pushes: dict[str, Push] = {}
+        self.next_push_id = 1
+        self.dropping_pushes: set[int] = set()
+        """Ids of pushes whose end is not durable yet."""
         self.slowest: Group | None = None
         """The group that had not done with a message when that was asked last."""
         self.overdue: set[int] | None = None
