@@ -13,9 +13,13 @@ from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import open_engine
 from wakeq_server.http.guard import Guard
 from wakeq_server.http.messages import Messages
+from wakeq_server.http.pushes import Pushes
 from wakeq_server.http.routes import App
 from wakeq_server.http.service import Service
 from wakeq_server.http.topics import Topics
+from wakeq_server.push.posting import open_poster
+from wakeq_server.push.pusher import open_pusher
+from wakeq_server.push.targets import Allowed
 from wakeq_server.settings import Settings
 from wakeq_server.store.base import Store
 from wakeq_server.store.memory import MemoryStore
@@ -37,7 +41,8 @@ def build_app(engine: Engine, settings: Settings, version: str) -> App:
     service = Service(engine, messages.polls, settings, version)
     guard = Guard(bound_to=settings.host, allowed_hosts=settings.allowed_hosts, origins=settings.cors_origin)
     access_log = structlog.get_logger("wakeq.access") if settings.access_log else None
-    return App(messages, Topics(engine), service, guard, access_log)
+    pushes = Pushes(engine, Allowed(settings.push_allow).check)
+    return App(messages, Topics(engine), pushes, service, guard, access_log)
 
 
 @asynccontextmanager
@@ -46,5 +51,9 @@ async def open_app(settings: Settings, version: str) -> AsyncIterator[tuple[Engi
     # uvicorn runs on asyncio, whose loop keeps the clock of anyio's deadlines.
     now, turn = asyncio.get_running_loop().time, partial(asyncio.sleep, 0)
     clocks = Clocks(wall=time.time, timer=time.perf_counter, now=now, turn=turn)
-    async with open_engine(make_store(settings), clocks) as engine:
+    async with (
+        open_engine(make_store(settings), clocks) as engine,
+        open_poster(Allowed(settings.push_allow), f"wakeq/{version}") as poster,
+        open_pusher(engine, poster, clocks.wall),
+    ):
         yield engine, build_app(engine, settings, version)

@@ -41,6 +41,7 @@ def serve(
     drain: Annotated[float | None, _option("drain")] = None,
     allowed_hosts: Annotated[str | None, _option("allowed_hosts")] = None,
     cors_origin: Annotated[str | None, _option("cors_origin")] = None,
+    push_allow: Annotated[str | None, _option("push_allow")] = None,
     log_format: Annotated[Literal["text", "json"] | None, _option("log_format")] = None,
     access_log: Annotated[bool | None, _option("access_log", "--access-log/--no-access-log")] = None,
     config: Annotated[
@@ -79,7 +80,7 @@ def _problem(name: str, error: Mapping[str, Any]) -> str:
     low, high = (next((getattr(x, end) for x in limits if hasattr(x, end)), None) for end in ("ge", "le"))
     if low is not None and high is not None:
         return f"must be from {low} to {high}"
-    problem: str = error["msg"]
+    problem: str = error["msg"].removeprefix("Value error, ")
     return problem[0].lower() + problem[1:]
 
 

@@ -12,8 +12,10 @@ table from code to status (`wakeq_server.http.wire`).
     ├── UnsupportedMediaType
     ├── TopicNotFound
     ├── GroupNotFound
+    ├── PushNotFound
     ├── TopicFull
     ├── OriginRefused
+    ├── Forbidden               allowed to nobody, as this server is set up
     ├── Draining
     └── StorageError
         ├── StorageFull
@@ -106,6 +108,16 @@ class GroupNotFound(QueueError):
         super().__init__(f"topic {topic} has no group {group}")
 
 
+class PushNotFound(QueueError):
+    """The topic has no push of that name."""
+
+    code = "NOT_FOUND"
+    title = "Push not found"
+
+    def __init__(self, topic: str, push: str) -> None:
+        super().__init__(f"topic {topic} has no push {push}")
+
+
 class TopicFull(QueueError):
     """The topic holds as many messages or bytes as its configuration allows."""
 
@@ -118,6 +130,13 @@ class OriginRefused(QueueError):
 
     code = "ORIGIN_REFUSED"
     title = "Origin refused"
+
+
+class Forbidden(QueueError):
+    """What this server's settings don't allow."""
+
+    code = "FORBIDDEN"
+    title = "Forbidden"
 
 
 class Draining(QueueError):

@@ -1,5 +1,5 @@
-"""Pushes in the core against a small model: put, deleted, with their groups and topics, in any order, where commits come
-late or fail, and across restarts. What the deliverer is told adds up to what is there."""
+"""Pushes in the core against a small model: put, deleted, with their groups and topics, in any order, where commits
+come late or fail, and across restarts. What the deliverer is told adds up to what is there."""
 
 from collections.abc import Callable
 

@@ -29,12 +29,12 @@ from wakeq_server.core.queue import Effects, QueueCore
 from wakeq_server.core.restore import restore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.core.transactions import Publish, Transaction
-from wakeq_server.engine.administration import Administration
 from wakeq_server.engine.bodies import Bodies
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
 from wakeq_server.engine.holding import Holding
+from wakeq_server.engine.pushes import PushAdministration
 from wakeq_server.engine.stats import Stats
 from wakeq_server.errors import QueueError, StorageError, TopicFull, TopicNotFound
 from wakeq_server.store.base import Store
@@ -42,11 +42,13 @@ from wakeq_server.store.base import Store
 _NEVER = float("inf")
 
 
-class EmbeddedEngine(Administration):
+class EmbeddedEngine(PushAdministration):
     """Everything in this process. Made by `open_engine`."""
 
     name = "embedded"
-    capabilities = frozenset({"fence", "head_return", "delay", "ordering_keys", "idempotency_conflict", "groups"})
+    capabilities = frozenset(
+        {"fence", "head_return", "delay", "ordering_keys", "idempotency_conflict", "groups", "push"}
+    )
 
     def __init__(self, store: Store, core: QueueCore, clocks: Clocks, tasks: TaskGroup) -> None:
         self._stats = Stats()
@@ -58,6 +60,7 @@ class EmbeddedEngine(Administration):
         self._bodies = Bodies(store, self._commits.thread)
         self._dealer = Dealer(core, self._stats, clocks, self._bodies, self._act)
         self._holding = Holding()
+        self._deliverer = None
         self._ticks_at = _NEVER
         self._sooner = anyio.Event()
         self._unleased = anyio.Event()
@@ -155,11 +158,19 @@ class EmbeddedEngine(Administration):
     # Receive
 
     async def subscribe(
-        self, topic: str, *, group: str = DEFAULT_GROUP, lease_s: float | None = None, prefetch: int | None = None
+        self,
+        topic: str,
+        *,
+        group: str = DEFAULT_GROUP,
+        lease_s: float | None = None,
+        prefetch: int | None = None,
+        ahead: bool = False,
     ) -> EmbeddedSubscription:
         """See `Engine`."""
         found = self.group(topic, group)
-        return EmbeddedSubscription(self._dealer, found, self._acknowledge, lease_s=lease_s, prefetch=prefetch)
+        return EmbeddedSubscription(
+            self._dealer, found, self._acknowledge, lease_s=lease_s, prefetch=prefetch, ahead=ahead
+        )
 
     def _acknowledge(self, group: Group, deliveries: Sequence[Delivery]) -> None:
         transaction = self.core.acknowledge(group, [delivery.lease for delivery in deliveries], self._clocks.wall())
@@ -240,6 +251,8 @@ class EmbeddedEngine(Administration):
                 self._dealer.tell_gone(topic)
             for group in effects.groups_gone:
                 self._dealer.tell_group_gone(group)
+            for push, there in effects.pushes:
+                self._tell_deliverer(push, there)
             for topic in effects.roomier:
                 self._holding.wake(topic)
             for group, seq in effects.to_move:

@@ -4,10 +4,20 @@ import base64
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 import orjson
 
-from wakeq_server.core.model import Delivery, GroupInfo, Message, Peeked, TopicConfig, TopicInfo
+from wakeq_server.core.model import (
+    Delivery,
+    GroupInfo,
+    Message,
+    Peeked,
+    Push,
+    PushStanding,
+    TopicConfig,
+    TopicInfo,
+)
 from wakeq_server.errors import ConsumerGone, InvalidMessage, MessageTooLarge, QueueError
 
 Scope = dict[str, Any]
@@ -18,6 +28,7 @@ Headers = list[tuple[bytes, bytes]]
 
 STATUS: dict[str, int] = {
     "BAD_REQUEST": 400,
+    "FORBIDDEN": 403,
     "ORIGIN_REFUSED": 403,
     "TOPIC_NOT_FOUND": 404,
     "GROUP_NOT_FOUND": 404,
@@ -231,6 +242,28 @@ def messages_json(messages: Iterable[bytes]) -> bytes:
 def group_json(group: GroupInfo) -> dict[str, object]:
     """GroupInfo."""
     return {name: value for name, value in group._asdict().items() if name != "name"}
+
+
+def push_json(push: Push, standing: PushStanding) -> dict[str, object]:
+    """A push, and how it goes; credentials in its URL are not shown."""
+    until = standing.suspended_until
+    return {
+        "name": push.name,
+        **push.config._asdict(),
+        "url": _without_credentials(push.config.url),
+        "state": "up" if until is None else "suspended",
+        "suspended_until": None if until is None else instant(until),
+        "in_flight": standing.in_flight,
+        "delivered": standing.delivered,
+        "failed": standing.failed,
+        "last_error": standing.last_error,
+    }
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    _, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"***@{host}").geturl() if at else url
 
 
 def topic_json(info: TopicInfo) -> dict[str, object]:
