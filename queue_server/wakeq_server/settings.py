@@ -70,8 +70,8 @@ class Settings(BaseSettings):
     )
     push_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         ("127.0.0.0/8", "::1"),
-        description="Where messages may be pushed to, comma-separated: networks in CIDR notation, addresses, or names "
-        "of hosts, wherever these resolve to.",
+        description="Comma-separated networks (CIDR), addresses and host names that messages may be pushed to; a name "
+        "may resolve to any address.",
     )
     log_format: Literal["text", "json"] = Field("text", description="One line an event, for people or for programs.")
     access_log: bool = Field(False, description="Log requests too, but never empty polls.")

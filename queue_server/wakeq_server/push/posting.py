@@ -160,8 +160,8 @@ def _meaning(error: Exception, too_late: Failed) -> Outcome:
             return too_late
         case httpcore.LocalProtocolError():
             return Failed(f"the message can't be sent: {error}")
-        # httpcore's own is for a connection that was closed; the others stand for what its parser has refused.
-        case httpcore.RemoteProtocolError() if error.__cause__ is not None:
+        # Its own words are for a connection that was closed; another's, for what its parser has refused.
+        case httpcore.RemoteProtocolError() if _origin_of(error) is not None:
             return Failed(f"the answer is not HTTP: {error}")
     return Unreachable(_said(error))
 
@@ -172,8 +172,13 @@ def _said(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-        cause = cause.__cause__
+        cause = cause.__cause__ or _origin_of(cause)
     return str(error) or type(error).__name__
+
+
+def _origin_of(error: BaseException) -> BaseException | None:
+    """The exception that httpcore has turned into this one, if it has; it leaves `__cause__` empty."""
+    return next((part for part in error.args if isinstance(part, BaseException)), None)
 
 
 def message_headers(push: Push, delivery: Delivery) -> list[Header]:
