@@ -275,7 +275,8 @@ def test_help_names_every_option_its_default_and_its_variable(help_text: str, na
     about = about[: about.index("]") + 1]
     assert str(field.description) in about
     assert f"env var: {variable(name)}" in about
-    assert default == () or f"default: ({default})" in about
+    shown = ", ".join(default) if isinstance(default, tuple) else default
+    assert default == () or f"default: ({shown})" in about
 
 
 def test_a_server_is_what_its_environment_and_its_file_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
