@@ -419,3 +419,28 @@ CoreMachine.TestCase.settings = settings(
     max_examples=300, stateful_step_count=50, deadline=None, report_multiple_bugs=False
 )
 test_core_against_model = CoreMachine.TestCase
+
+
+def test_a_delayed_message_that_was_purged_in_one_group_stays_so_over_a_restart() -> None:
+    store = KeepingStore()
+    core = restore(store.load(), now=0.0, wall=WALL, jitter=lambda: 0.0, durable=True)
+
+    def run(transaction: Transaction) -> None:
+        history = core.write_history(0.0, WALL)
+        store.commit([*([history.records()] if history is not None else []), transaction.records()])
+        transaction.commit(0.0)
+
+    run(core.create("t", CONFIG, WALL))
+    topic = core.topic("t")
+    run(core.put_group(topic, "second"))
+    publish = core.publish(topic, [NewMessage(b"1", delay_s=3.0)], 0.0, WALL)
+    assert not isinstance(publish, Seen)
+    run(publish)
+    run(core.purge(topic.groups["default"]))
+    for loaded in (core, restore(store.load(), now=0.0, wall=WALL, jitter=lambda: 0.0, durable=True)):
+        groups = loaded.topic("t").groups
+        assert [groups[name].describe(WALL).delayed for name in NAMES] == [0, 1]
+        assert [groups[name].standing(1) for name in NAMES] == [State.GONE, State.DELAYED]
+        loaded.tick(3.0, WALL + 3.0)
+        assert loaded.claim(groups["default"], None, 3.0) is None, "what was purged came back"
+        assert loaded.claim(groups["second"], None, 3.0) is not None

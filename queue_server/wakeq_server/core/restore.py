@@ -113,7 +113,11 @@ def _restore_place(
     core: QueueCore, group: Group, history: HistorySet | None, seq: int, now: float, wall: float
 ) -> None:
     topic = group.topic
-    if seq < group.start or (topic.scheduled is not None and seq in topic.scheduled.when):
+    if seq < group.start:
+        return
+    if topic.scheduled is not None and seq in topic.scheduled.when:
+        if history is not None and history.standing == "gone":
+            group.skipped.add(seq)
         return
     message = topic.messages.get(seq)
     key = None if message is None else message.key

@@ -243,9 +243,10 @@ class Group:
         place = self.open.get(seq)
         if place is not None:
             return place.state if isinstance(place, Lease) else place
-        if self.topic.scheduled is not None and seq in self.topic.scheduled.when:
-            return State.DELAYED
-        return State.GONE if self.done(seq) or not self.topic.holds(seq) else State.READY
+        if self.done(seq) or not self.topic.holds(seq):
+            return State.GONE
+        scheduled = self.topic.scheduled is not None and seq in self.topic.scheduled.when
+        return State.DELAYED if scheduled else State.READY
 
     def lease_of(self, seq: int) -> Lease | None:
         """The lease on a message, being settled or not."""
@@ -261,8 +262,8 @@ class Group:
 
     def describe(self, wall: float) -> GroupInfo:
         """How the group stands; O(messages in flight)."""
-        scheduled = self.topic.scheduled
-        hidden = len(self.delays) + (sum(seq >= self.start for seq in scheduled.when) if scheduled else 0)
+        scheduled = self.topic.scheduled.when if self.topic.scheduled is not None else {}
+        hidden = len(self.delays) + sum(seq >= self.start and seq not in self.skipped for seq in scheduled)
         published = self._oldest_published()
         age = None if published is None else max(0.0, wall - published)
         return GroupInfo(self.name, self.ready, hidden, self.leased, len(self.dead), age)
