@@ -12,6 +12,7 @@ from rich.markup import escape
 from wakeq_bench.measure import ProcessGone
 from wakeq_bench.processes import ProcessFailed, ending_on_signals
 from wakeq_bench.report import Report, show, write_json
+from wakeq_bench.scenarios import depth as depth_scenario
 from wakeq_bench.scenarios import idle as idle_scenario
 from wakeq_bench.scenarios import parked as parked_scenario
 from wakeq_bench.scenarios import requests as requests_scenario
@@ -19,6 +20,7 @@ from wakeq_bench.scenarios import wake as wake_scenario
 from wakeq_bench.scenarios.contestants import CONTESTANTS
 from wakeq_bench.scenarios.parker import connections_possible
 from wakeq_bench.scenarios.raw import BrokenAnswer
+from wakeq_bench.scenarios.wrk import WrkFailed
 
 app = typer.Typer(no_args_is_help=True, help="Measure what polling costs, and what waiting costs.")
 
@@ -28,7 +30,7 @@ _EXPECTED = (
     ProcessGone,
     BrokenAnswer,
     parked_scenario.ParkingFailed,
-    requests_scenario.WrkFailed,
+    WrkFailed,
     OSError,
 )
 
@@ -45,6 +47,13 @@ def _contestants(keys: list[str] | None) -> list[str]:
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)} is not among {', '.join(_KEYS)}")
     return keys or _KEYS
+
+
+def _cases(names: list[str] | None) -> list[str]:
+    unknown = [name for name in names or [] if name not in depth_scenario.CASES]
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)} is not among {', '.join(depth_scenario.CASES)}")
+    return names or list(depth_scenario.CASES)
 
 
 def _writable(path: Path | None) -> Path | None:
@@ -98,8 +107,25 @@ def requests(
     json: Json = None,
 ) -> None:
     """Requests per second under wrk."""
-    loads = [requests_scenario.POLL, *([requests_scenario.PUBLISH] if publish else [])]
+    loads = [requests_scenario.POLL, *(requests_scenario.PUBLISHES if publish else [])]
     _run(lambda console: requests_scenario.run(loads, pairs, seconds, console), json)
+
+
+@app.command()
+def depth(
+    case: Annotated[
+        list[str] | None,
+        typer.Option(callback=_cases, help=f"Only these; repeatable. All: {', '.join(depth_scenario.CASES)}."),
+    ] = None,
+    messages: Annotated[int, typer.Option(min=10_000, help="How many wait in the case `deep`.")] = 1_000_000,
+    topics: Annotated[int, typer.Option(min=100, help="How many there are in the case `topics`.")] = 100_000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each rate is measured.")] = 5,
+    idle: Annotated[float, typer.Option(min=1, help="Seconds of each window of idleness.")] = 60.0,
+    json: Json = None,
+) -> None:
+    """What waiting messages, topics, groups and keys cost those that don't wait."""
+    sizes = depth_scenario.Sizes(messages=messages, topics=topics, rounds=rounds, idle_s=idle)
+    _run(lambda console: depth_scenario.run(case or list(depth_scenario.CASES), sizes, console), json)
 
 
 @app.command()

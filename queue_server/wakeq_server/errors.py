@@ -14,13 +14,18 @@ table from code to status (`wakeq_server.http.wire`).
     ├── GroupNotFound
     ├── PushNotFound
     ├── TopicFull
+    ├── TooManyTopics
+    ├── TooManyParked
+    ├── RequestTimeout
     ├── OriginRefused
+    ├── Unauthenticated
     ├── Forbidden               allowed to nobody, as this server is set up
     ├── Draining
     └── StorageError
         ├── StorageFull
         └── StorageFailed
     ConsumerGone                not an error: the consumer hung up while it was parked
+    BacklogOverflow             a watcher of events takes them too slowly
     StartupError                the server can't start; one sentence and what to do
 """
 
@@ -125,6 +130,33 @@ class TopicFull(QueueError):
     title = "Topic full"
 
 
+class TooManyTopics(QueueError):
+    """The server has as many topics as it may have."""
+
+    code = "TOO_MANY_TOPICS"
+    title = "Too many topics"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the server has its {limit} topics; delete some, or raise --max-topics")
+
+
+class TooManyParked(QueueError):
+    """As many requests are parked as may be."""
+
+    code = "TOO_MANY_PARKED"
+    title = "Too many parked requests"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the server has {limit} requests parked, which are all it takes", retry_after_s=5)
+
+
+class RequestTimeout(QueueError):
+    """A request came too slowly to be waited for any longer."""
+
+    code = "REQUEST_TIMEOUT"
+    title = "Request timeout"
+
+
 class OriginRefused(QueueError):
     """A request from a web page, or under a host name, that isn't ours."""
 
@@ -137,6 +169,16 @@ class Forbidden(QueueError):
 
     code = "FORBIDDEN"
     title = "Forbidden"
+
+
+class Unauthenticated(QueueError):
+    """The request has not shown the server's token."""
+
+    code = "UNAUTHENTICATED"
+    title = "Unauthenticated"
+
+    def __init__(self) -> None:
+        super().__init__("this server asks for its token: Authorization: Bearer TOKEN")
 
 
 class Draining(QueueError):
@@ -169,6 +211,10 @@ class StorageFailed(StorageError):
 
 class ConsumerGone(Exception):
     """The consumer hung up while it was parked; whatever had been handed to it has been undone."""
+
+
+class BacklogOverflow(Exception):
+    """More has happened than is kept for a watcher that doesn't take it; what was kept is dropped."""
 
 
 class StartupError(Exception):

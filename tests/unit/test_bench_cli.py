@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 from wakeq_bench import cli, demo
 from wakeq_bench.peers import PeerUnavailable
 from wakeq_bench.report import Figure, Report
-from wakeq_bench.scenarios import requests as requests_scenario
 from wakeq_bench.scenarios import wake as wake_scenario
+from wakeq_bench.scenarios.wrk import WrkFailed
 
 run = CliRunner().invoke
 
@@ -22,6 +22,7 @@ run = CliRunner().invoke
         ["idle", "--seconds", "0"],
         ["parked", "--connections", "100000000"],
         ["requests", "--pairs", "0"],
+        ["depth", "--case", "nothing"],
         ["wake", "--json", "/nowhere/found.json"],
         ["unknown"],
     ],
@@ -41,7 +42,7 @@ def test_without_wrk_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_failing_server_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> Report:
-        raise requests_scenario.WrkFailed("the reason [not markup]")
+        raise WrkFailed("the reason [not markup]")
 
     monkeypatch.setattr(wake_scenario, "run", fail)
     answer = run(cli.app, ["wake"])

@@ -6,8 +6,8 @@ import pytest
 from wakeq_bench.scenarios.idle import Found, times_less
 from wakeq_bench.scenarios.raw import Connection, request
 from wakeq_bench.scenarios.relay import counting_relay
-from wakeq_bench.scenarios.requests import WrkFailed, requests_per_second
 from wakeq_bench.scenarios.servers import metric_in
+from wakeq_bench.scenarios.wrk import Load, WrkFailed, load_in
 
 WRK = """Running 1s test @ http://127.0.0.1:1/
   1 threads and 64 connections
@@ -22,7 +22,7 @@ def found(key: str, consumers: int, cores: float) -> Found:
 
 
 def test_wrk_result() -> None:
-    assert requests_per_second(WRK.format(extra="")) == 41190.52
+    assert load_in(WRK.format(extra="")) == Load(41234, 41190.52)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_wrk_result() -> None:
 )
 def test_wrk_without_a_result_that_counts(output: str) -> None:
     with pytest.raises(WrkFailed):
-        requests_per_second(output)
+        load_in(output)
 
 
 def test_metrics_are_summed_over_labels() -> None:

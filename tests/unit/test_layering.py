@@ -52,7 +52,8 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"anyio", "httpcore", "structlog"},
     ),
     "wakeq_server": ({"wakeq_server", "wakeq"}, {"anyio", "pydantic", "structlog", "typer", "uvicorn", "uvloop"}),
-    "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson", "typer"}),
+    "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson"}),
+    "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),
     "wakeq_control": ({"wakeq", "wakeq_control"}, set()),
     "wakeq_bench": (
         {"wakeq", "wakeq_bench"},

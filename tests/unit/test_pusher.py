@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import anyio.lowlevel
@@ -16,11 +16,12 @@ from trio.testing import MockClock
 from tests.support.stores import KeepingStore
 from wakeq_server.core.model import DEFAULT_GROUP, Delivery, Message, NewMessage, Push, PushConfig, TopicConfig
 from wakeq_server.core.topic import Group
+from wakeq_server.engine.base import Watch
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import EmbeddedEngine, open_engine
-from wakeq_server.errors import PushNotFound, StorageError, StorageFull
+from wakeq_server.errors import Draining, PushNotFound, StorageError, StorageFull
 from wakeq_server.push.posting import Answered, Failed, Outcome, Unreachable
-from wakeq_server.push.pusher import Change, Pusher
+from wakeq_server.push.pusher import Pusher
 from wakeq_server.settings import PUSH_RETRY_MAX_S
 from wakeq_server.store.base import Store
 from wakeq_server.store.memory import MemoryStore
@@ -104,20 +105,17 @@ class World:
         self.engine = engine
         self.tasks = tasks
         self.target = Target()
-        self.notices: list[Change] = []
+        self.told: list[str] = []
         # All of what full jitter could take off is left.
-        self.pusher = Pusher(
-            engine,
-            self.target,
-            tasks,
-            trio.current_time,
-            jitter=lambda: 1.0,
-            notice=lambda _, change: self.note(change),
-        )
+        self.pusher = Pusher(engine, self.target, tasks, trio.current_time, jitter=lambda: 1.0)
+        tasks.start_soon(self.watch, engine._presences.watch(None))
         engine.deliver_pushes(self.pusher)
 
-    def note(self, change: Change) -> None:
-        self.notices.append(change)
+    async def watch(self, watch: Watch) -> None:
+        with suppress(Draining):
+            while True:
+                for event in await watch.take(100, anyio.sleep_forever):
+                    self.told += [event.kind.removeprefix("push.")] if event.kind.startswith("push.") else []
 
     @property
     def group(self) -> Group:
@@ -204,7 +202,7 @@ async def test_any_other_answer_is_an_attempt_and_backs_off(outcome: Outcome, re
         await world.target.answer(outcome)
         assert world.group.dead[1].reason == reason
         assert world.engine.stats.pushes_failed == 2
-        assert world.notices == ["put"]
+        assert world.told == ["up"]
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])
@@ -317,7 +315,7 @@ async def test_each_further_failure_doubles_the_wait_up_to_its_bound_and_is_told
             await jump(PUSH_RETRY_MAX_S)
         assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
         assert {request.delivery.attempt for request in world.target.requests} == {1}
-        assert world.notices == ["put", "suspended", "resumed"]
+        assert world.told == ["up", "down", "up"]
         events = [(line["event"], line["log_level"]) for line in log]
         assert events == [("push suspended", "warning"), ("push up", "info")]
         assert await world.state() == ("up", 0, 1, 0, "connection refused")
@@ -331,7 +329,7 @@ async def test_requests_that_fail_together_count_once() -> None:
         for request in list(world.target.requests):
             await request.answer(REFUSED)
         assert (await world.state())[0] == "until 1"
-        assert (world.engine.stats.pushes_suspended, world.notices) == (1, ["put", "suspended"])
+        assert (world.engine.stats.pushes_suspended, world.told) == (1, ["up", "down"])
         assert world.group.ready == 3
 
 
@@ -368,7 +366,7 @@ async def test_410_removes_the_push_and_counts_no_attempt() -> None:
         with pytest.raises(PushNotFound):
             await world.engine.describe_push("t", "p")
         assert (len(world.target.requests), world.group.ready, world.attempts()) == (1, 1, {})
-        assert world.notices == ["put", "ended"]
+        assert world.told == ["up", "down"]
         assert world.engine.stats.pushes_suspended == 0
 
 
@@ -441,7 +439,7 @@ async def test_a_deleted_push_takes_no_more_and_finishes_what_it_has(what: str) 
             assert world.engine.parked() == 0
             await world.target.answer(Answered(200))
         assert log == []
-        assert world.notices == ["put", "ended"]
+        assert world.told == ["up", "down"]
         if what == "push":
             assert (group.leased, group.ready) == (0, 0)
 
@@ -453,7 +451,7 @@ async def test_a_deleted_push_that_fails_at_last_says_nothing() -> None:
         await world.engine.delete_push("t", "p")
         with capture_logs() as log:
             await world.target.answer(REFUSED)
-        assert (log, world.notices, world.engine.stats.pushes_suspended) == ([], ["put", "ended"], 0)
+        assert (log, world.told, world.engine.stats.pushes_suspended) == ([], ["up", "down"], 0)
         assert (world.group.ready, world.attempts()) == (1, {})
 
 

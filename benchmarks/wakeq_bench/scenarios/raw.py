@@ -142,12 +142,14 @@ def _chunk_size(line: bytes) -> int:
         raise BrokenAnswer(f"not the size of a chunk: {line[:80]!r}") from error
 
 
-def request(url: str, method: str, path: str, body: bytes | None = None) -> bytes:
-    """The bytes of a request; a body is JSON."""
+def request(
+    url: str, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
+) -> bytes:
+    """The bytes of a request."""
     host, port = address_of(url)
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}:{port}"]
     if body is not None:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
 
 

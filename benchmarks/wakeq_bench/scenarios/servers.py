@@ -32,12 +32,12 @@ class Server:
 
 
 @contextmanager
-def wakeq_server(*options: str) -> Iterator[Server]:
-    """wakeq's own server, which keeps nothing on disk."""
+def wakeq_server(*options: str, durability: str = "memory") -> Iterator[Server]:
+    """wakeq's own server, which keeps nothing on disk unless it is told to."""
     with tempfile.TemporaryDirectory(prefix="wakeq-bench-") as data:
         command = [sys.executable, "-m", "wakeq", "serve", "--port", "0", "--data", str(Path(data) / "data")]
         # Without a drain: a benchmark leaves leases behind that nobody will settle.
-        command += ["--durability", "memory", "--log-format", "json", "--drain", "0", *options]
+        command += ["--durability", durability, "--log-format", "json", "--drain", "0", *options]
         with Child("wakeq serve", command) as child:
             yield Server(_announced_url(child), child)
 

@@ -48,7 +48,7 @@ from wakeq_server.core.transactions import (
     Settlement,
     WriteHistory,
 )
-from wakeq_server.errors import IdempotencyConflict, TopicFull, TopicNotFound
+from wakeq_server.errors import IdempotencyConflict, TooManyTopics, TopicFull, TopicNotFound
 
 LEASE_TOTAL_MAX_S = 43_200.0
 MESSAGE_COST = 400
@@ -61,6 +61,7 @@ class Effects:
 
     deliverable: dict[Group, None] = field(default_factory=dict)
     ended: list[Lease] = field(default_factory=list)
+    topics_made: list[Topic] = field(default_factory=list)
     topics_gone: list[Topic] = field(default_factory=list)
     groups_gone: list[Group] = field(default_factory=list)
     roomier: dict[Topic, None] = field(default_factory=dict)
@@ -70,7 +71,7 @@ class Effects:
     """Pushes that have come (True), perhaps in place of another of their name, or gone (False), in this order."""
 
     def __bool__(self) -> bool:
-        told = self.topics_gone or self.groups_gone or self.pushes
+        told = self.topics_made or self.topics_gone or self.groups_gone or self.pushes
         return bool(self.deliverable or self.ended or told or self.roomier or self.to_move)
 
 
@@ -83,12 +84,22 @@ class Counts:
     dead: int = 0
     dropped_by_ttl: int = 0
     duplicates: int = 0
+    keys_forgotten: int = 0
+    """Idempotency keys that were forgotten before their time, since their topics had too many."""
 
 
 class QueueCore:
     """All topics of one server."""
 
-    def __init__(self, *, epoch: int, jitter: Callable[[], float], durable: bool, memory_budget: int = 1 << 62) -> None:
+    def __init__(
+        self,
+        *,
+        epoch: int,
+        jitter: Callable[[], float],
+        durable: bool,
+        memory_budget: int = 1 << 62,
+        max_topics: int = 1 << 62,
+    ) -> None:
         """``jitter`` gives numbers in [0, 1); not ``durable``, nothing is noted for a store, and bodies never leave."""
         self.epoch = epoch
         self.topics: dict[str, Topic] = {}
@@ -104,9 +115,10 @@ class QueueCore:
         """How many leases there are, in all topics."""
         self.next_topic_id = 1
         self.memory_used = 0
+        self.memory_budget = memory_budget
         self._jitter = jitter
         self._durable = durable
-        self._memory_budget = memory_budget
+        self._max_topics = max_topics
         self._deadlines = Deadlines()
         self._recent = RecentOutcomes()
         self._lease_number = 0
@@ -121,8 +133,11 @@ class QueueCore:
         return topic
 
     def create(self, name: str, config: TopicConfig, wall: float) -> PutTopic:
-        """Make a topic; there must be none of that name."""
+        """Make a topic; there must be none of that name. Raises TooManyTopics."""
         assert name not in self.topics
+        # Counted from the decision on, so that those being made at one moment can't pass the limit together.
+        if len(self.topics) >= self._max_topics:
+            raise TooManyTopics(self._max_topics)
         topic = Topic(self.next_topic_id, name, config, wall)
         topic.add_group(DEFAULT_GROUP)
         self.next_topic_id += 1
@@ -179,6 +194,7 @@ class QueueCore:
         del topic.groups[group.name]
         del topic.group_by_id[group.id]
         topic.slowest = None
+        topic.dead_letters -= len(group.dead)
         for seq in [seq for seq in topic.seqs() if topic.everybody_done(seq)]:
             self.loose.append(MessageRemoved(topic.id, seq))
             self._remove(topic, seq)
@@ -252,8 +268,10 @@ class QueueCore:
     def _known(self, topic: Topic, mark: bytes, new: Sequence[NewMessage], now: float, wall: float) -> Seen | None:
         if topic.dedup is None:
             return None
+        before = topic.dedup.shortened
         if topic.dedup.trim(now) and self._durable:
             self.loose.append(KeysForgotten(topic.id, wall))
+        self.counts.keys_forgotten += topic.dedup.shortened - before
         known = topic.dedup.get(mark, now)
         if known is not None and known.fingerprint != fingerprint(new):
             raise IdempotencyConflict("this idempotency key was used for another message")
@@ -290,12 +308,17 @@ class QueueCore:
             self._admit(topic, message)
             self.time(topic, message, now, ahead_s)
         topic.visible_to = messages[-1].seq + 1
+        if not topic.groups:
+            for message in messages:
+                self.loose.append(MessageRemoved(topic.id, message.seq))
+                self._remove(topic, message.seq)
+        topic.published.add(len(messages), now)
         for group in topic.groups.values():
             self.effects.deliverable[group] = None
 
     def _admit(self, topic: Topic, message: Message) -> None:
         """Keep a message here, or, beyond the budget, leave its body to the store."""
-        if self._durable and self.memory_used + _cost(message) > self._memory_budget:
+        if self._durable and self.memory_used + _cost(message) > self.memory_budget:
             if message.plain:
                 topic.cold = topic.cold or Runs()
                 topic.cold.append(message.seq, message.seq)
@@ -331,12 +354,13 @@ class QueueCore:
         group.open[seq] = State.DEAD
         group.dead.add(seq, dead)
         topic.dead_letters += 1
-        self._free_room(topic, seq)
         if topic.config.dead_letter_topic is not None:
             self.effects.to_move.append((group, seq))
 
     def watch(self, group: Group) -> None:
-        """See to the deadlines of a group that has been restored."""
+        """See to a group's deadlines and to the room of its dead, when all of its topic's groups have been restored."""
+        for seq in group.dead:
+            self._free_room(group.topic, seq)
         self._deadlines.touch(group.delays)
         self._deadlines.touch(group.dead)
 
@@ -354,6 +378,7 @@ class QueueCore:
         key = LeaseKey(group.topic.id, group.id, seq, self.epoch, self._lease_number)
         lease = Lease(key, attempt, now, owner)
         self.hold(group, lease, group.topic.config.lease_s if lease_s is None else lease_s, now)
+        group.delivered.add(1, now)
         self._note_change(group, seq)
         return lease
 
@@ -398,11 +423,11 @@ class QueueCore:
         self._tell_owner(lease)
 
     def _come_back(self, group: Group, seq: int, attempts: int) -> None:
-        if attempts:
-            group.attempts[seq] = attempts
-        if group.topic.overdue is not None and seq in group.topic.overdue:
+        if group.topic.is_overdue(seq):
             self._let_drop(group, seq)
             return
+        if attempts:
+            group.attempts[seq] = attempts
         group.put_back(seq)
         self._note_change(group, seq)
         self.effects.deliverable[group] = None
@@ -486,6 +511,7 @@ class QueueCore:
         if group.lease_of(seq) is not lease:
             return
         self._end(group, lease)
+        group.settled.add(1, now)
         self._recent.note(lease.key, lease.settling or outcome, now)
         # What this transaction has written is newer than any note of the claim.
         self.changed.pop((group, seq), None)
@@ -500,7 +526,7 @@ class QueueCore:
             self._hide(group, seq, lease.attempt, hidden_s, now)
 
     def _hide(self, group: Group, seq: int, attempt: int, hidden_s: float, now: float) -> None:
-        if not hidden_s:
+        if not hidden_s or group.topic.is_overdue(seq):
             self._come_back(group, seq, attempt)
             return
         group.attempts[seq] = attempt
@@ -539,9 +565,10 @@ class QueueCore:
         message = topic.messages.get(seq)
         if message is not None:
             self.memory_used -= _cost(message)
-        size = topic.remove(seq)
         for group in topic.groups.values():
+            group.exempt -= topic.is_scheduled(seq)
             group.skipped.discard(seq)
+        size = topic.remove(seq)
         if seq in topic.unheld:
             topic.unheld.discard(seq)
             return
@@ -580,7 +607,7 @@ class QueueCore:
         self.remove_if_done(group.topic, seq)
 
     def revive(self, group: Group, seq: int) -> None:
-        """A dead letter is READY again, as if never delivered."""
+        """A dead letter is READY again, as if never delivered; past its time to live it is dropped."""
         topic = group.topic
         group.dead.pop(seq)
         topic.dead_letters -= 1
@@ -591,6 +618,9 @@ class QueueCore:
         message = topic.messages.get(seq)
         del group.open[seq]
         self.changed.pop((group, seq), None)
+        if topic.is_overdue(seq):
+            self._let_drop(group, seq)
+            return
         group.wait_again(seq, None if message is None else message.key)
         self.effects.deliverable[group] = None
 
@@ -635,7 +665,7 @@ class QueueCore:
             yield seq, attempts
         scheduled = topic.scheduled.when if topic.scheduled is not None else {}
         for seq in [seq for seq in scheduled if seq >= group.start and seq not in group.skipped]:
-            group.skipped.add(seq)
+            group.skip(seq)
             yield seq, 0
         fresh = topic.next_from(group.cursor)
         while fresh < topic.visible_to:
@@ -651,7 +681,9 @@ class QueueCore:
         scheduled = group.topic.scheduled.when if group.topic.scheduled is not None else {}
         for seq, attempts in sorted(dropped.items()):
             if seq in scheduled:
-                group.skipped.discard(seq)
+                group.unskip(seq)
+            elif group.topic.is_overdue(seq):
+                self._let_drop(group, seq)
             else:
                 if attempts:
                     group.attempts[seq] = attempts
@@ -672,9 +704,8 @@ class QueueCore:
         elif place is not None or seq < group.start or group.done(seq):
             return False
         else:
-            group.skipped.add(seq)
-            scheduled = group.topic.scheduled is not None and seq in group.topic.scheduled.when
-            group.passed += not scheduled
+            group.skip(seq)
+            group.passed += not group.topic.is_scheduled(seq)
         group.attempts.pop(seq, None)
         self.changed.pop((group, seq), None)
         if group.let_go(seq):
@@ -749,6 +780,7 @@ class QueueCore:
             topic.visible_count += 1
             for group in topic.groups.values():
                 if seq < group.start or seq in group.skipped:
+                    group.exempt -= 1
                     group.passed += 1
                     group.skipped.discard(seq)
                 elif seq < group.cursor:

@@ -20,6 +20,7 @@ def restore(
     jitter: Callable[[], float],
     durable: bool,
     memory_budget: int = 1 << 62,
+    max_topics: int = 1 << 62,
 ) -> QueueCore:
     """Build the core from a snapshot. Bodies stay where they are until they are wanted.
 
@@ -27,7 +28,9 @@ def restore(
     its message is ready. Stored instants are wall-clock ones, so what is left of them is kept within what it was
     at the start: a clock that was set back does not hide a message for years.
     """
-    core = QueueCore(epoch=snapshot.epoch, jitter=jitter, durable=durable, memory_budget=memory_budget)
+    core = QueueCore(
+        epoch=snapshot.epoch, jitter=jitter, durable=durable, memory_budget=memory_budget, max_topics=max_topics
+    )
     core.next_topic_id = snapshot.next_topic_id
     by_id = _restore_topics(core, snapshot)
     for run in snapshot.runs:
@@ -91,6 +94,7 @@ def _restore_positions(
         core.time(topic, message, now, wall - now)
     others = sorted(topic.messages)
     for group in topic.groups.values():
+        group.exempt = topic.scheduled_before(group.start)
         own = histories.get((topic.id, group.id), {})
         _restore_passed(topic, group, others)
         seqs = {*own, *(seq for seq in others if group.start <= seq < group.cursor)}
@@ -99,6 +103,7 @@ def _restore_positions(
         for seq in [*sorted(out), *sorted(seqs - out)]:
             if topic.holds(seq):
                 _restore_place(core, group, own.get(seq), seq, now, wall)
+    for group in topic.groups.values():
         core.watch(group)
 
 
@@ -115,9 +120,9 @@ def _restore_place(
     topic = group.topic
     if seq < group.start:
         return
-    if topic.scheduled is not None and seq in topic.scheduled.when:
+    if topic.is_scheduled(seq):
         if history is not None and history.standing == "gone":
-            group.skipped.add(seq)
+            group.skip(seq)
         return
     message = topic.messages.get(seq)
     key = None if message is None else message.key

@@ -17,6 +17,7 @@ from wakeq_server.core.dedup import Dedup
 from wakeq_server.core.leases import Lease, LeaseQueue
 from wakeq_server.core.lifecycle import State
 from wakeq_server.core.model import GroupInfo, Message, Push, TopicConfig, TopicInfo
+from wakeq_server.core.rates import Rate
 from wakeq_server.core.runs import Runs
 
 
@@ -121,7 +122,10 @@ class Group:
         "cursor",
         "dead",
         "delays",
+        "delivered",
         "dropping",
+        "exempt",
+        "floor",
         "gone",
         "holders",
         "id",
@@ -131,6 +135,7 @@ class Group:
         "open",
         "passed",
         "returned",
+        "settled",
         "skipped",
         "start",
         "topic",
@@ -159,8 +164,20 @@ class Group:
         self.blocked: dict[str, deque[int]] = {}
         self.skipped: set[int] = set()
         """Fresh ones that were dropped: the cursor passes them by."""
+        self.exempt = topic.scheduled_before(start)
+        """Of the topic's scheduled messages: those that are none of this group's."""
+        self.floor = start
+        """No message below it waits, is hidden or leased here."""
+        self.delivered = Rate()
+        self.settled = Rate()
         self.dropping = False
         self.gone = False
+
+    @property
+    def delayed(self) -> int:
+        """How many messages are DELAYED."""
+        scheduled = self.topic.scheduled
+        return len(self.delays.when) + (0 if scheduled is None else len(scheduled.when) - self.exempt)
 
     @property
     def ready(self) -> int:
@@ -171,7 +188,7 @@ class Group:
         """Take the READY message with the lowest seq that its key lets go; returned ones come before fresh ones."""
         while self.returned:
             seq = heapq.heappop(self.returned)
-            if self.open.get(seq) is State.READY:
+            if self.open.get(seq) is State.READY and not self._is_behind(seq):
                 del self.open[seq]
                 self.waiting -= 1
                 return seq
@@ -182,10 +199,10 @@ class Group:
                 # Holes can be long: after a purge, or where another group made the topic grow.
                 self.cursor = topic.next_from(seq + 1)
                 continue
+            if topic.scheduled is not None and seq in topic.scheduled.when:
+                continue
             if seq in self.skipped:
                 self.skipped.discard(seq)
-                continue
-            if topic.scheduled is not None and seq in topic.scheduled.when:
                 continue
             self.passed += 1
             message = topic.messages.get(seq)
@@ -201,6 +218,11 @@ class Group:
         self.waiting += 1
         self.blocked.setdefault(key, deque()).append(seq)
         return False
+
+    def _is_behind(self, seq: int) -> bool:
+        """Whether another message has its key: its place is one from before, and it gets another in its turn."""
+        message = self.topic.messages.get(seq)
+        return message is not None and message.key is not None and self.holders.get(message.key) != seq
 
     def let_go(self, seq: int) -> bool:
         """A message is settled: its key goes to the next in line. Whether that made one deliverable."""
@@ -219,14 +241,27 @@ class Group:
         del self.holders[key]
         return False
 
+    def skip(self, seq: int) -> None:
+        """A message that was never delivered is dropped here."""
+        self.skipped.add(seq)
+        self.exempt += self.topic.is_scheduled(seq)
+
+    def unskip(self, seq: int) -> None:
+        """It is not, after all; or nobody asks any more."""
+        if seq in self.skipped:
+            self.skipped.discard(seq)
+            self.exempt -= self.topic.is_scheduled(seq)
+
     def put_back(self, seq: int) -> None:
         """Make a message READY again, at its old place."""
+        self.floor = min(self.floor, seq)
         self.open[seq] = State.READY
         self.waiting += 1
         heapq.heappush(self.returned, seq)
 
     def wait_again(self, seq: int, key: str | None) -> None:
         """Make a message READY that had let go of its key: in its old place, or behind it."""
+        self.floor = min(self.floor, seq)
         if key is None or self._hold(key, seq):
             self.put_back(seq)
 
@@ -245,8 +280,7 @@ class Group:
             return place.state if isinstance(place, Lease) else place
         if self.done(seq) or not self.topic.holds(seq):
             return State.GONE
-        scheduled = self.topic.scheduled is not None and seq in self.topic.scheduled.when
-        return State.DELAYED if scheduled else State.READY
+        return State.DELAYED if self.topic.is_scheduled(seq) else State.READY
 
     def lease_of(self, seq: int) -> Lease | None:
         """The lease on a message, being settled or not."""
@@ -260,23 +294,47 @@ class Group:
             queue = self.lease_queues[length_s] = LeaseQueue(self, length_s)
         return queue
 
-    def describe(self, wall: float) -> GroupInfo:
-        """How the group stands; O(messages in flight)."""
-        scheduled = self.topic.scheduled.when if self.topic.scheduled is not None else {}
-        hidden = len(self.delays) + sum(seq >= self.start and seq not in self.skipped for seq in scheduled)
+    def describe(self, now: float, wall: float) -> GroupInfo:
+        """How the group stands."""
         published = self._oldest_published()
         age = None if published is None else max(0.0, wall - published)
-        return GroupInfo(self.name, self.ready, hidden, self.leased, len(self.dead), age)
+        return GroupInfo(
+            self.name,
+            self.ready,
+            self.delayed,
+            self.leased,
+            len(self.dead),
+            age,
+            delivered_per_s=round(self.delivered.at(now), 3),
+            settled_per_s=round(self.settled.at(now), 3),
+        )
 
     def _oldest_published(self) -> float | None:
-        topic = self.topic
-        candidates = [seq for seq, place in self.open.items() if place is not State.DEAD]
-        fresh = topic.next_from(self.cursor)
+        oldest = self._oldest()
+        return None if oldest is None else self.topic.published_at(oldest)
+
+    def _oldest(self) -> int | None:
+        """The lowest seq that this group has still to do with, but for dead letters.
+
+        What is found out on the way is kept, so looking often costs no more than one step a message in all.
+        """
+        self._raise_floor()
+        if self.floor < self.cursor:
+            return self.floor
+        fresh = self.topic.next_from(self.cursor)
+        # Nothing is there that the cursor would stop at.
+        self.cursor = self.floor = fresh
         while fresh in self.skipped:
-            fresh = topic.next_from(fresh + 1)
-        if fresh < topic.visible_to:
-            candidates.append(fresh)
-        return topic.published_at(min(candidates)) if candidates else None
+            fresh = self.topic.next_from(fresh + 1)
+        return fresh if fresh < self.topic.visible_to else None
+
+    def _raise_floor(self) -> None:
+        if len(self.open) < self.cursor - self.floor:
+            waiting = (seq for seq, place in self.open.items() if place is not State.DEAD)
+            self.floor = min(waiting, default=self.cursor)
+            return
+        while self.floor < self.cursor and self.open.get(self.floor, State.DEAD) is State.DEAD:
+            self.floor += 1
 
 
 class Topic:
@@ -306,6 +364,7 @@ class Topic:
         "next_seq",
         "overdue",
         "paused",
+        "published",
         "pushes",
         "scheduled",
         "slowest",
@@ -351,6 +410,7 @@ class Topic:
         self.dead_letters = 0
         self.unheld: set[int] = set()
         """Messages that take no room, since they are dead."""
+        self.published = Rate()
 
     def add_group(self, name: str, group_id: int | None = None, start: int | None = None) -> Group:
         """A group that gets every message from now on (or, when the state is restored, from ``start`` on)."""
@@ -373,6 +433,18 @@ class Topic:
                 return self.visible_to
             seq += 1
         return min(seq, self.visible_to)
+
+    def is_scheduled(self, seq: int) -> bool:
+        """Whether a message was published with a delay that is not over."""
+        return self.scheduled is not None and seq in self.scheduled.when
+
+    def is_overdue(self, seq: int) -> bool:
+        """Whether a message was past its time to live when it could not be dropped."""
+        return self.overdue is not None and seq in self.overdue
+
+    def scheduled_before(self, seq: int) -> int:
+        """How many such messages there are with lower seqs."""
+        return sum(other < seq for other in self.scheduled.when) if self.scheduled is not None else 0
 
     def published_at(self, seq: int) -> float | None:
         """When a message was published; None where only the store knows."""
@@ -416,9 +488,22 @@ class Topic:
             self.overdue.discard(seq)
         return size
 
-    def describe(self, wall: float) -> TopicInfo:
+    def busy(self, now: float) -> float:
+        """How many messages come and go, a second."""
+        per_s = self.published.at(now)
+        for group in self.groups.values():
+            per_s += group.delivered.at(now)
+        return per_s
+
+    def describe(self, now: float, wall: float) -> TopicInfo:
         """How the topic stands."""
-        groups = tuple(group.describe(wall) for group in self.groups.values())
         return TopicInfo(
-            self.name, self.config, self.created_at, self.paused, self.held_messages, self.held_bytes, groups
+            self.name,
+            self.config,
+            self.created_at,
+            self.paused,
+            self.held_messages,
+            self.held_bytes,
+            tuple(group.describe(now, wall) for group in self.groups.values()),
+            round(self.published.at(now), 3),
         )

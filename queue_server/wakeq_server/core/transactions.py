@@ -213,6 +213,8 @@ class PutTopic(Decided):
         self.topic.config = self.config
         self.topic.paused = self.paused
         self.core.touch_all(self.topic)
+        if self.new:
+            self.core.effects.topics_made.append(self.topic)
 
     def abort(self, error: QueueError, now: float) -> None:
         """As before; a new topic goes, and with it whatever came to it meanwhile."""

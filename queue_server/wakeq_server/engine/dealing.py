@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from wakeq_server.core.leases import Lease
-from wakeq_server.core.model import Delivery, LeaseKey
+from wakeq_server.core.model import Consumer, Delivery, LeaseKey
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.engine.base import Attend
 from wakeq_server.engine.bodies import Bodies
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.parking import Parked, Parking
+from wakeq_server.engine.presence import Presence, Presences
 from wakeq_server.engine.stats import Stats
 from wakeq_server.errors import ConsumerGone, Draining, GroupNotFound, QueueError, TopicNotFound
 
@@ -73,7 +74,7 @@ class Dealer:
         away = [seq for seq, message in messages.items() if message is None or message.body is None]
         if away:
             try:
-                messages |= await self._bodies.whole(group.topic.id, away)
+                messages |= await self._bodies.whole(group.topic.id, away, group.topic.size_of(away[0]))
             except BaseException:
                 self._undo(group, [lease.key for lease in leases])
                 raise
@@ -223,16 +224,33 @@ class Dealer:
 class EmbeddedSubscription:
     """See `Subscription`."""
 
-    __slots__ = ("_acknowledge", "ahead", "dealer", "group", "in_flight", "lease_s", "owner", "parked", "prefetch")
+    __slots__ = (
+        "_acknowledge",
+        "_consumer",
+        "_presence",
+        "_presences",
+        "_stream",
+        "ahead",
+        "dealer",
+        "group",
+        "in_flight",
+        "lease_s",
+        "owner",
+        "parked",
+        "prefetch",
+    )
 
     def __init__(
         self,
         dealer: Dealer,
         group: Group,
         acknowledge: Callable[[Group, Sequence[Delivery]], None],
+        presences: Presences,
         *,
         lease_s: float | None,
         prefetch: int | None,
+        consumer: Consumer | None,
+        stream: bool,
         ahead: bool,
     ) -> None:
         self.dealer = dealer
@@ -245,6 +263,10 @@ class EmbeddedSubscription:
         self.in_flight: dict[Lease, None] = {}
         self.parked: Parked | None = None
         self._acknowledge = acknowledge
+        self._presences = presences
+        self._presence: Presence | None = None
+        self._consumer = consumer
+        self._stream = stream
 
     def room(self, limit: int) -> int:
         """How many of ``limit`` more messages the prefetch leaves."""
@@ -264,9 +286,31 @@ class EmbeddedSubscription:
         if self.dealer.draining:
             raise Draining
         leases = self.dealer.claim(self, self.room(limit))
-        if not leases and wait_s > 0:
-            leases = await self.dealer.park(self, limit, wait_s, attend)
+        waits = not leases and wait_s > 0
+        self._show(waits)
+        if waits:
+            try:
+                leases = await self.dealer.park(self, limit, wait_s, attend)
+            finally:
+                self._unpark()
         return await self.dealer.deliver(self.group, leases)
+
+    def _show(self, waits: bool) -> None:
+        """A stream is there from its first take on, a poll while it is parked."""
+        if self._consumer is None:
+            return
+        if self._stream:
+            if self._presence is None:
+                self._presence = self._presences.open_stream(self, self._consumer)
+        elif waits:
+            self._presence = self._presences.park(self.group, self._consumer)
+        else:
+            self._presences.asked(self.group, self._consumer)
+
+    def _unpark(self) -> None:
+        if self._presence is not None and not self._stream:
+            self._presences.unpark(self._presence)
+            self._presence = None
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
         """See `Subscription`."""
@@ -278,5 +322,8 @@ class EmbeddedSubscription:
 
     def close(self, grace_s: float) -> None:
         """See `Subscription`."""
-        if self.in_flight:
+        if self._presence is not None:
+            self._presences.close_stream(self._presence, self, grace_s)
+            self._presence = None
+        if self.in_flight and not self.dealer.draining:
             self.dealer.abandon(self, grace_s)

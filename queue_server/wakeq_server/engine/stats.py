@@ -30,6 +30,12 @@ class Stats:
         self.redelivered = 0
         self.expired = 0
         self.undone = 0
+        self.duplicates = 0
+        """Publishes that enqueued nothing, since their idempotency key was known."""
+        self.dead = 0
+        self.dropped_by_ttl = 0
+        self.keys_forgotten = 0
+        """Idempotency keys that were forgotten before their time."""
         self.settled: Counter[str] = Counter()
         self.refused_publishes: Counter[tuple[str, str]] = Counter()
         """By topic and code; only publishers that don't look at the answer are counted."""
@@ -39,6 +45,9 @@ class Stats:
         self.pushes_suspended = 0
         """How many are, now."""
         self.commits = 0
+        self.memory_bytes = 0
+        """What messages in memory cost now, and what they may."""
+        self.memory_budget_bytes = 0
         self.publish_s = Histogram()
         """From a publish's arrival to its messages being durable and dealt."""
         self.wake_s = Histogram()

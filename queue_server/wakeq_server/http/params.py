@@ -6,13 +6,15 @@ from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from wakeq_server.core.model import DEFAULT_GROUP, Outcome, PushConfig, Schema, Settle, TopicConfig
+from wakeq_server.core.model import DEFAULT_GROUP, Consumer, Outcome, PushConfig, Schema, Settle, TopicConfig
 from wakeq_server.errors import BadRequest, BadValue
 from wakeq_server.http import validation
+from wakeq_server.http.wire import Scope, client_address
 from wakeq_server.settings import (
     CLAIM_MAX,
+    CONSUMER_MAX,
     DEDUP_WINDOW_MAX_S,
     DEDUP_WINDOW_MIN_S,
     DELAY_MAX_S,
@@ -31,6 +33,7 @@ from wakeq_server.settings import (
     PUSH_URL_MAX,
     QUEUE_MESSAGE_MAX_BYTES,
     REASON_MAX,
+    ROOM_MAX,
     TOPIC_NAME_MAX,
     TTL_MAX_S,
     TTL_MIN_S,
@@ -43,7 +46,7 @@ def _between(low: float, high: float) -> AfterValidator:
 
     def check(value: float) -> float:
         if not low <= value <= high:
-            raise ValueError(f"must be from {low:,.10g} to {high:,.10g}")
+            raise ValueError(f"must be from {low:,.16g} to {high:,.16g}")
         return value
 
     return AfterValidator(check)
@@ -70,6 +73,10 @@ def _url(value: str) -> str:
     if "#" in value:
         raise ValueError("must have no fragment")
     return value
+
+
+def _names(value: str) -> frozenset[str]:
+    return frozenset(map(_name, value.split(",")))
 
 
 def _schema(value: Any) -> Schema:
@@ -132,6 +139,22 @@ class GroupQuery(Body):
     model_config = ConfigDict(extra="ignore", strict=False)
 
     group: GroupName = DEFAULT_GROUP
+
+
+class ConsumersQuery(Body):
+    """`GET /topics/{topic}/consumers`; without a group, those of all."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+    group: GroupName | None = None
+
+
+class EventsQuery(Body):
+    """`GET /events`; without topics, all of them."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+    topics: Annotated[frozenset[str] | None, BeforeValidator(_names)] = None
 
 
 class PeekQuery(GroupQuery):
@@ -237,8 +260,8 @@ class TopicBody(Body):
     dead_ttl_s: TtlSeconds = 14 * 86_400.0
     dead_letter_topic: Annotated[str, AfterValidator(_name)] | None = None
     ttl_s: TtlSeconds | None = None
-    max_messages: Annotated[int, Field(ge=1)] | None = None
-    max_bytes: Annotated[int, Field(ge=1)] | None = None
+    max_messages: Annotated[int, _between(1, ROOM_MAX)] | None = None
+    max_bytes: Annotated[int, _between(1, ROOM_MAX)] | None = None
     max_message_bytes: Annotated[int, _between(1, QUEUE_MESSAGE_MAX_BYTES)] | None = None
     dedup_window_s: Annotated[float, _between(DEDUP_WINDOW_MIN_S, DEDUP_WINDOW_MAX_S)] = 120.0
 
@@ -303,6 +326,29 @@ def _preference(value: bytes, wanted: bytes) -> bytes | None:
         if name.strip().lower() == wanted:
             return said.strip().strip(b'"')
     return None
+
+
+def text(name: str, value: bytes) -> str:
+    """The value of the header of that name. Raises BadValue."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise BadValue(name, "must be UTF-8") from None
+
+
+def consumer(scope: Scope, headers: Mapping[bytes, bytes]) -> Consumer:
+    """Who asks for messages: by the id it gives itself, else by its address. Raises BadValue."""
+    address = client_address(scope)
+    given = headers.get(b"wakeq-consumer")
+    return Consumer(address if given is None else _consumer_id(given), address)
+
+
+@lru_cache(maxsize=1024)
+def _consumer_id(value: bytes) -> str:
+    consumer_id = text("Wakeq-Consumer", value)
+    if not (1 <= len(consumer_id) <= CONSUMER_MAX and consumer_id.isprintable()):
+        raise BadValue("Wakeq-Consumer", f"must have 1 to {CONSUMER_MAX} characters, all of them printable")
+    return consumer_id
 
 
 def topic_name(name: str) -> str:

@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from wakeq_server.errors import ConsumerGone, QueueError
+from wakeq_server.http.events import events
 from wakeq_server.http.guard import Guard
+from wakeq_server.http.intake import Intake
 from wakeq_server.http.messages import Messages
 from wakeq_server.http.publishing import is_batch
 from wakeq_server.http.pushes import Pushes
@@ -22,6 +24,7 @@ from wakeq_server.http.wire import (
     Response,
     Scope,
     Send,
+    connection,
     error_response,
     method_not_allowed,
     send_response,
@@ -37,7 +40,14 @@ class App:
     """The whole HTTP side, as an ASGI 3 application."""
 
     def __init__(
-        self, messages: Messages, topics: Topics, pushes: Pushes, service: Service, guard: Guard, access_log: Any
+        self,
+        messages: Messages,
+        topics: Topics,
+        pushes: Pushes,
+        service: Service,
+        guard: Guard,
+        intake: Intake,
+        access_log: Any,
     ) -> None:
         """``access_log`` is a structlog logger, or None."""
         self._messages = messages
@@ -45,7 +55,13 @@ class App:
         self._pushes = pushes
         self._service = service
         self._guard = guard
+        self._intake = intake
         self._access_log = access_log
+
+    @property
+    def has_token(self) -> bool:
+        """Whether requests must show one."""
+        return self._guard.has_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -54,22 +70,41 @@ class App:
         self._service.requests += 1
         if self._access_log is not None:
             send = self._logged(scope, send)
+        peer = connection(scope)
+        if peer is not None and peer.incoming:
+            body = self._intake.body(receive, peer, kept=scope["method"] != "GET")
+            try:
+                await self._answer(scope, body, send)
+            finally:
+                body.close()
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
-            self._guard.admit(headers)
+            self._guard.check_origin(headers)
             if b"origin" in headers:
                 send = _with_headers(send, self._guard.cors(headers[b"origin"]))
                 if _is_preflight(scope, headers):
                     await send_response(send, _preflight(headers))
                     return
+            self._guard.admit(scope["method"], scope["path"], headers)
             await self._dispatch(scope, headers, receive, send)
         except ConsumerGone:
             return
         except QueueError as error:
+            self._service.refused[error.code] += 1
             await send_response(send, error_response(error, legacy=_is_legacy_call(scope, headers)))
 
     async def _dispatch(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
         path: str = scope["path"]
+        if path == "/events":
+            if scope["method"] == "GET":
+                await events(self._messages, scope, receive, send)
+            else:
+                await send_response(send, method_not_allowed(b"GET", legacy=False))
+            return
         if not path.startswith(_MESSAGES):
             await send_response(send, await self._routed(scope, headers, receive))
             return
@@ -93,7 +128,7 @@ class App:
         if method == "GET" and not wants_stream(headers):
             await self._messages.receive(scope, topic, headers, receive, send)
         elif method == "GET":
-            await stream(self._messages, scope, topic, receive, send)
+            await stream(self._messages, scope, topic, headers, receive, send)
         elif method == "POST":
             publish = self._messages.publishing.batch if is_batch(headers) else self._messages.publishing.one
             await send_response(send, await publish(topic, headers, receive))
@@ -148,6 +183,8 @@ class App:
                     "GET": lambda: topics.show_group(topic, group),
                     "DELETE": lambda: topics.delete_group(topic, group),
                 }
+            case [topic, "consumers"]:
+                return {"GET": lambda: topics.consumers(topic, query)}
             case [topic, "push"]:
                 return {"GET": lambda: pushes.list(topic)}
             case [topic, "push", push] if push:

@@ -15,7 +15,6 @@ request has ended, the push was suspended or came up, or another was put in its 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Literal
 
 import anyio
 import structlog
@@ -31,14 +30,6 @@ _log = structlog.get_logger("wakeq.push")
 
 GONE = 410
 
-Change = Literal["put", "resumed", "suspended", "ended"]
-Notice = Callable[[Push, Change], None]
-"""Told when a push goes up (put, resumed) or down (suspended, ended)."""
-
-
-def _nobody(push: Push, change: Change) -> None:
-    """Nobody listens."""
-
 
 class Pusher:
     """Serves every push of an engine. Made by `open_pusher`."""
@@ -51,7 +42,6 @@ class Pusher:
         wall: Callable[[], float],
         *,
         jitter: Callable[[], float] = random.random,
-        notice: Notice = _nobody,
     ) -> None:
         """``jitter`` gives numbers in [0, 1)."""
         self.engine = engine
@@ -59,7 +49,6 @@ class Pusher:
         self.tasks = tasks
         self.wall = wall
         self.jitter = jitter
-        self.notice = notice
         self._served: dict[tuple[str, str], ServedPush] = {}
 
     def push_put(self, push: Push) -> None:
@@ -70,14 +59,18 @@ class Pusher:
         else:
             served = self._served[key] = ServedPush(self, push)
             self.tasks.start_soon(served.serve)
-        self.notice(push, "put")
+        self.tell(push, up=True)
 
     def push_ended(self, push: Push) -> None:
         """See `PushDeliverer`."""
         served = self._served.pop((push.topic, push.name), None)
         if served is not None:
             served.end()
-            self.notice(push, "ended")
+            self.tell(push, up=False)
+
+    def tell(self, push: Push, *, up: bool) -> None:
+        """Tell whoever watches that a push works from now on, or doesn't."""
+        self.engine.push_changed(push.topic, push.config.group, push.name, push.config.shown_url, up=up)
 
     def push_standing(self, push: Push) -> PushStanding:
         """See `PushDeliverer`."""
@@ -229,7 +222,7 @@ class ServedPush:
             self._set_failures(0)
             self._wait.cancel()
             _log.info("push up", **_named(self._push))
-            self._pusher.notice(self._push, "resumed")
+            self._pusher.tell(self._push, up=True)
 
     def _suspend(self, spell: int, problem: str) -> None:
         if not self._back_off(spell):
@@ -237,7 +230,7 @@ class ServedPush:
         self._last_error = problem
         if self._failures == 1:
             _log.warning("push suspended", **_named(self._push), reason=problem)
-            self._pusher.notice(self._push, "suspended")
+            self._pusher.tell(self._push, up=False)
 
     def _back_off(self, spell: int) -> bool:
         """Take no more for a while; not where it is known already that what was asked then can't be reached."""
@@ -267,12 +260,10 @@ def _named(push: Push) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def open_pusher(
-    engine: Engine, poster: Poster, wall: Callable[[], float], notice: Notice = _nobody
-) -> AsyncIterator[Pusher]:
+async def open_pusher(engine: Engine, poster: Poster, wall: Callable[[], float]) -> AsyncIterator[Pusher]:
     """Serve the engine's pushes; on the way out, what has not been answered is undone."""
     async with anyio.create_task_group() as tasks:
-        pusher = Pusher(engine, poster, tasks, wall, notice=notice)
+        pusher = Pusher(engine, poster, tasks, wall)
         engine.deliver_pushes(pusher)
         try:
             yield pusher

@@ -1,0 +1,336 @@
+"""What waits in a queue must not make it slower: rates and costs beside those of an empty or a simple topic.
+
+Each case starts two servers, one with what is to be shown to cost nothing and one without, and measures them in turns.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+
+import orjson
+from rich.console import Console
+
+from wakeq_bench.measure import CpuWindow, cpu_seconds, memory
+from wakeq_bench.report import Figure, Report, Target
+from wakeq_bench.scenarios import wrk
+from wakeq_bench.scenarios.progress import Work
+from wakeq_bench.scenarios.raw import Answer, BrokenAnswer, Connection, call, request
+from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, Server, metric, wakeq_server
+
+BATCH = 5_000
+_LINES = "application/x-ndjson"
+_ENVELOPES = "application/vnd.wakeq.envelopes+x-ndjson"
+_DAY_S = 86_400
+_GROUPS = 100
+_KEYS = 10_000
+_WITHIN = Target(">=", 80)
+_COST = Target("<=", 1.2)
+_PLANNED_S = {"deep": 240.0, "topics": 180.0, "scheduled": 120.0, "groups": 120.0, "keys": 60.0}
+
+
+@dataclass
+class Found:
+    """What a case has found: figures, and samples for the JSON file."""
+
+    figures: list[Figure] = field(default_factory=list)
+    samples: list[dict[str, object]] = field(default_factory=list)
+
+    def rates(self, name: str, full: Sequence[float], plain: Sequence[float]) -> None:
+        """A rate beside the rate without."""
+        self.samples.append({"rate": name, "full_per_s": list(full), "plain_per_s": list(plain)})
+        share = 100 * statistics.median(full) / statistics.median(plain)
+        self.figures.append(Figure(f"{name}, of the rate without", share, "%", _WITHIN))
+
+    def costs(self, name: str, full_s: Sequence[float], plain_s: Sequence[float]) -> None:
+        """Server CPU an operation beside that without."""
+        self.samples.append({"cost": name, "full_s": list(full_s), "plain_s": list(plain_s)})
+        ratio = statistics.median(full_s) / statistics.median(plain_s)
+        self.figures.append(Figure(f"{name}: CPU, over that without", ratio, "times", _COST))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything."""
+
+    messages: int = 1_000_000
+    topics: int = 100_000
+    scheduled: int = 100_000
+    backlog: int = 100_000
+    rounds: int = 5
+    seconds: int = 4
+    idle_s: float = 60.0
+
+
+def run(cases: Sequence[str], sizes: Sizes, console: Console) -> Report:
+    """Measure the cases. Raises WrkFailed, ProcessFailed, BrokenAnswer, OSError."""
+    wrk.find_wrk()
+    report = Report("depth", "What waits costs nothing", {"cases": list(cases), **sizes.__dict__})
+    with Work(console, sum(_PLANNED_S[case] for case in cases)) as work:
+        for case in cases:
+            work.step(case)
+            found = CASES[case](sizes)
+            work.done(_PLANNED_S[case])
+            report.figures += [replace(figure, name=f"{case}: {figure.name}") for figure in found.figures]
+            report.samples += [{"case": case, **sample} for sample in found.samples]
+    return report
+
+
+def deep(sizes: Sizes) -> Found:
+    """A million messages of 1 KB, beside an empty topic; synced to disk."""
+    found = Found()
+    body = b'{"text": "' + b"x" * 1_000 + b'"}'
+    claims = 25_000 * sizes.seconds
+    with _pair("fsync") as (full, plain):
+        _fill(full, "t", [body] * BATCH, sizes.messages)
+        found.figures.append(_rss("resident memory", full, 400))
+        found.rates("publish", *_in_turns(full, plain, sizes, lambda server: _publishing(server, "t", body, sizes)))
+        _empty(plain, "t")
+        _fill(plain, "t", [body] * BATCH, claims)
+        claim = b'{"lease_s": 3600}'
+        found.rates("claim", *_in_turns(full, plain, sizes, lambda server: _claiming(server, "t", claim, sizes)))
+        found.figures.append(_rss("resident memory after the claims", full, 400))
+    return found
+
+
+def topics(sizes: Sizes) -> Found:
+    """A hundred thousand topics with a message each, beside none; written, not synced."""
+    found = Found()
+    with _pair("os") as (full, plain):
+        before = cpu_seconds(full.child.pid)
+        made = wrk.run(full.url, _seconds_for(sizes.topics, 3_000), _each_once("PUT", "/topics/t", b"{}"))
+        found.samples.append({"made": made.requests, "cpu_s": cpu_seconds(full.child.pid) - before})
+        found.figures.append(Figure("topics made", made.per_second, "a second", Target(">=", 3_000)))
+        _make_up_to(full, made.requests, sizes.topics)
+        _publish_to_each(full, sizes.topics)
+        scrapes = [_seconds_of(lambda: call(full.url, "GET", "/metrics")) for _ in range(5)]
+        found.samples.append({"scrape_s": scrapes})
+        found.figures.append(Figure("scrape of /metrics", statistics.median(scrapes), "s", Target("<=", 0.2)))
+        found.figures.append(_rss("resident memory", full, 500))
+        found.figures += _idle(full, plain, sizes)
+    return found
+
+
+def scheduled(sizes: Sizes) -> Found:
+    """A hundred thousand messages due within a day, beside none."""
+    found = Found()
+    chance = random.Random(7)
+    with _pair("fsync") as (full, plain):
+        for _ in range(0, sizes.scheduled, BATCH):
+            lines = [orjson.dumps({"body": {"n": n}, "delay_s": chance.uniform(600, _DAY_S)}) for n in range(BATCH)]
+            _publish_lines(full, "t", lines, _ENVELOPES)
+        found.figures += _idle(full, plain, sizes)
+        for server in (full, plain):
+            _fill(server, "t", [QUEUE_MESSAGE] * BATCH, 25_000 * sizes.seconds)
+        claim = b'{"lease_s": 3600}'
+        found.rates("claim", *_in_turns(full, plain, sizes, lambda server: _claiming(server, "t", claim, sizes)))
+    return found
+
+
+def groups(sizes: Sizes) -> Found:
+    """A hundred groups on a topic with a hundred thousand messages, beside one group."""
+    found = Found()
+    with _pair("fsync") as (full, plain):
+        for server in (full, plain):
+            for number in range(_GROUPS if server is full else 1):
+                call(server.url, "PUT", f"/topics/t/groups/g{number}")
+            call(server.url, "DELETE", "/topics/t/groups/default")
+            _fill(server, "t", [QUEUE_MESSAGE] * BATCH, sizes.backlog)
+        claim = orjson.dumps({"lease_s": 3600, "group": "g0"})
+        for name, measure in (
+            ("claim", lambda server: _claim_cost(server, "t", claim, 2_000)),
+            ("claim and ack", lambda server: _cycle_cost(server, "t", claim, 1_000)),
+            ("publish", lambda server: _publish_cost(server, "t", 2_000)),
+        ):
+            found.costs(name, *_in_turns(full, plain, sizes, measure))
+    return found
+
+
+def keys(sizes: Sizes) -> Found:
+    """Ten thousand ordering keys on a topic, beside none."""
+    found = Found()
+    with _pair("fsync") as (full, plain):
+        for server in (full, plain):
+            for first in range(0, sizes.backlog, BATCH):
+                numbers = range(first, first + BATCH)
+                lines = [
+                    orjson.dumps({"body": n, "key": f"k{n % _KEYS}"} if server is full else {"body": n})
+                    for n in numbers
+                ]
+                _publish_lines(server, "t", lines, _ENVELOPES)
+        cycles = _in_turns(full, plain, sizes, lambda server: _cycle_cost(server, "t", b"{}", 1_000))
+        found.costs("claim and ack", *cycles)
+    return found
+
+
+CASES: dict[str, Callable[[Sizes], Found]] = {
+    "deep": deep,
+    "topics": topics,
+    "scheduled": scheduled,
+    "groups": groups,
+    "keys": keys,
+}
+
+
+# Two servers
+
+
+class _Servers(AbstractContextManager[tuple[Server, Server]]):
+    """Two servers with an empty topic `t` each."""
+
+    def __init__(self, durability: str) -> None:
+        self._durability = durability
+        self._stack = ExitStack()
+
+    def __enter__(self) -> tuple[Server, Server]:
+        with ExitStack() as stack:
+            full = stack.enter_context(wakeq_server(durability=self._durability))
+            plain = stack.enter_context(wakeq_server(durability=self._durability))
+            for server in (full, plain):
+                _made(call(server.url, "PUT", "/topics/t", {"max_deliveries": 0}))
+            self._stack = stack.pop_all()
+        return full, plain
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def _pair(durability: str) -> _Servers:
+    return _Servers(durability)
+
+
+def _in_turns(
+    full: Server, plain: Server, sizes: Sizes, measure: Callable[[Server], float]
+) -> tuple[list[float], list[float]]:
+    ours, theirs = [], []
+    for _ in range(sizes.rounds):
+        ours.append(measure(full))
+        theirs.append(measure(plain))
+    return ours, theirs
+
+
+def _idle(full: Server, plain: Server, sizes: Sizes) -> Iterator[Figure]:
+    window = CpuWindow({"full": full.child.pid, "plain": plain.child.pid})
+    time.sleep(sizes.idle_s)
+    cores = window.cores()
+    # Both are next to nothing, so their difference is what can be told apart.
+    yield Figure("CPU while idle, more than without", 100 * (cores["full"] - cores["plain"]), "%", Target("<=", 0.02))
+
+
+# Loads
+
+
+def _publishing(server: Server, topic: str, body: bytes, sizes: Sizes) -> float:
+    return wrk.run(f"{server.url}/messages/{topic}", sizes.seconds, wrk.repeated(body)).per_second
+
+
+def _claiming(server: Server, topic: str, claim: bytes, sizes: Sizes) -> float:
+    """Messages a second, not answers: an empty one is a 200 too."""
+    before, started = metric(server.url, "wakeq_delivered_messages_total"), time.perf_counter()
+    wrk.run(f"{server.url}/messages/{topic}/claim", sizes.seconds, wrk.repeated(claim))
+    seconds = time.perf_counter() - started
+    return (metric(server.url, "wakeq_delivered_messages_total") - before) / seconds
+
+
+def _claim_cost(server: Server, topic: str, claim: bytes, count: int) -> float:
+    asking = request(server.url, "POST", f"/messages/{topic}/claim", claim)
+    return _cost(server, count, lambda connection: _one_message(connection.exchange(asking)))
+
+
+def _publish_cost(server: Server, topic: str, count: int) -> float:
+    posting = request(server.url, "POST", f"/messages/{topic}", QUEUE_MESSAGE)
+    return _cost(server, count, lambda connection: _made(connection.exchange(posting)))
+
+
+def _cycle_cost(server: Server, topic: str, claim: bytes, count: int) -> float:
+    asking = request(server.url, "POST", f"/messages/{topic}/claim", claim)
+
+    def cycle(connection: Connection) -> None:
+        lease = _one_message(connection.exchange(asking))["lease_id"]
+        ack = orjson.dumps({"ack": [lease]})
+        _made(connection.exchange(request(server.url, "POST", f"/messages/{topic}/settle", ack)))
+
+    return _cost(server, count, cycle)
+
+
+def _cost(server: Server, count: int, once: Callable[[Connection], object]) -> float:
+    with Connection(server.url) as connection:
+        before = cpu_seconds(server.child.pid)
+        for _ in range(count):
+            once(connection)
+        return (cpu_seconds(server.child.pid) - before) / count
+
+
+# Filling
+
+
+def _fill(server: Server, topic: str, bodies: Sequence[bytes], count: int) -> None:
+    for _ in range(0, count, len(bodies)):
+        _publish_lines(server, topic, bodies, _LINES)
+
+
+def _publish_lines(server: Server, topic: str, lines: Sequence[bytes], content_type: str) -> None:
+    posting = request(server.url, "POST", f"/messages/{topic}", b"\n".join(lines), content_type)
+    with Connection(server.url) as connection:
+        _made(connection.exchange(posting))
+
+
+def _empty(server: Server, topic: str) -> None:
+    _made(call(server.url, "POST", f"/topics/{topic}/purge"))
+
+
+def _each_once(method: str, path: str, body: bytes, first: int = 0) -> str:
+    """A script that asks for `path` with one number after the other."""
+    return (
+        f"local n = {first}\n"
+        'local headers = {["Content-Type"] = "application/json"}\n'
+        "request = function()\n"
+        "  n = n + 1\n"
+        f'  return wrk.format("{method}", "{path}" .. n, headers, [[{body.decode()}]])\n'
+        "end\n"
+    )
+
+
+def _make_up_to(server: Server, made: int, count: int) -> None:
+    # wrk throws the first request away, and has made more topics than it says when its time is over.
+    with Connection(server.url) as connection:
+        for number in (1, *range(made, count + 1)):
+            _made(connection.exchange(request(server.url, "PUT", f"/topics/t{number}", b"{}")))
+
+
+def _publish_to_each(server: Server, count: int) -> None:
+    with Connection(server.url) as connection:
+        for number in range(1, count + 1):
+            _made(connection.exchange(request(server.url, "POST", f"/messages/t{number}", QUEUE_MESSAGE)))
+
+
+def _seconds_for(count: int, per_second: int) -> int:
+    return max(1, count // per_second // 2)
+
+
+# Answers
+
+
+def _made(answer: Answer) -> None:
+    if answer.status >= 300:
+        raise BrokenAnswer(f"refused with {answer.status}: {answer.body[:300]!r}")
+
+
+def _one_message(answer: Answer) -> dict[str, object]:
+    _made(answer)
+    found: list[dict[str, object]] = orjson.loads(answer.body)["messages"]
+    if not found:
+        raise BrokenAnswer("there was no message left to claim")
+    return found[0]
+
+
+def _seconds_of(once: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    once()
+    return time.perf_counter() - started
+
+
+def _rss(name: str, server: Server, most: int) -> Figure:
+    return Figure(name, memory(server.child.pid).rss_bytes / 1e6, "MB", Target("<=", most))
