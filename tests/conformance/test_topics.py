@@ -20,7 +20,10 @@ DEFAULTS = {
     "max_message_bytes": None,
     "dedup_window_s": 120.0,
 }
-GROUP = {"ready": 0, "delayed": 0, "leased": 0, "dead": 0, "oldest_age_s": None, "parked": 0}
+GROUP = {"ready": 0, "delayed": 0, "leased": 0, "dead": 0, "oldest_age_s": None, "parked": 0} | {
+    "delivered_per_s": 0.0,
+    "settled_per_s": 0.0,
+}
 
 
 def shown(config: dict[str, Any]) -> dict[str, Any]:
