@@ -15,9 +15,13 @@ from wakeq_server.errors import StartupError
 from wakeq_server.http.guard import Guard
 from wakeq_server.http.intake import Intake
 from wakeq_server.http.messages import Messages
+from wakeq_server.http.pushes import Pushes
 from wakeq_server.http.routes import App
 from wakeq_server.http.service import Service
 from wakeq_server.http.topics import Topics
+from wakeq_server.push.posting import open_poster
+from wakeq_server.push.pusher import open_pusher
+from wakeq_server.push.targets import Allowed
 from wakeq_server.settings import BODIES_MAX_BYTES, Settings, check_token
 from wakeq_server.store.base import Store
 from wakeq_server.store.memory import MemoryStore
@@ -55,7 +59,8 @@ def build_app(engine: Engine, settings: Settings, version: str, token: str | Non
         bound_to=settings.host, allowed_hosts=settings.allowed_hosts, origins=settings.cors_origin, token=token
     )
     access_log = structlog.get_logger("wakeq.access") if settings.access_log else None
-    return App(messages, Topics(engine), service, guard, Intake(BODIES_MAX_BYTES), access_log)
+    pushes = Pushes(engine, Allowed(settings.push_allow).check)
+    return App(messages, Topics(engine), pushes, service, guard, Intake(BODIES_MAX_BYTES), access_log)
 
 
 @asynccontextmanager
@@ -65,7 +70,11 @@ async def open_app(settings: Settings, version: str) -> AsyncIterator[tuple[Engi
     now, turn = asyncio.get_running_loop().time, partial(asyncio.sleep, 0)
     clocks = Clocks(wall=time.time, timer=time.perf_counter, now=now, turn=turn)
     token = read_token(settings)
-    async with open_engine(
-        make_store(settings), clocks, memory_budget=settings.memory_budget, max_topics=settings.max_topics
-    ) as engine:
+    async with (
+        open_engine(
+            make_store(settings), clocks, memory_budget=settings.memory_budget, max_topics=settings.max_topics
+        ) as engine,
+        open_poster(Allowed(settings.push_allow), f"wakeq/{version}") as poster,
+        open_pusher(engine, poster, clocks.wall),
+    ):
         yield engine, build_app(engine, settings, version, token)

@@ -48,6 +48,7 @@ def serve(
     token_file: Annotated[Path | None, _option("token_file")] = None,
     allowed_hosts: Annotated[str | None, _option("allowed_hosts")] = None,
     cors_origin: Annotated[str | None, _option("cors_origin")] = None,
+    push_allow: Annotated[str | None, _option("push_allow")] = None,
     log_format: Annotated[Literal["text", "json"] | None, _option("log_format")] = None,
     access_log: Annotated[bool | None, _option("access_log", "--access-log/--no-access-log")] = None,
     config: Annotated[

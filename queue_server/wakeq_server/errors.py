@@ -12,12 +12,14 @@ table from code to status (`wakeq_server.http.wire`).
     ├── UnsupportedMediaType
     ├── TopicNotFound
     ├── GroupNotFound
+    ├── PushNotFound
     ├── TopicFull
     ├── TooManyTopics
     ├── TooManyParked
     ├── RequestTimeout
     ├── OriginRefused
     ├── Unauthenticated
+    ├── Forbidden               allowed to nobody, as this server is set up
     ├── Draining
     └── StorageError
         ├── StorageFull
@@ -111,6 +113,16 @@ class GroupNotFound(QueueError):
         super().__init__(f"topic {topic} has no group {group}")
 
 
+class PushNotFound(QueueError):
+    """The topic has no push of that name."""
+
+    code = "NOT_FOUND"
+    title = "Push not found"
+
+    def __init__(self, topic: str, push: str) -> None:
+        super().__init__(f"topic {topic} has no push {push}")
+
+
 class TopicFull(QueueError):
     """The topic holds as many messages or bytes as its configuration allows."""
 
@@ -150,6 +162,13 @@ class OriginRefused(QueueError):
 
     code = "ORIGIN_REFUSED"
     title = "Origin refused"
+
+
+class Forbidden(QueueError):
+    """What this server's settings don't allow."""
+
+    code = "FORBIDDEN"
+    title = "Forbidden"
 
 
 class Unauthenticated(QueueError):

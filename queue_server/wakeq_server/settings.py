@@ -4,6 +4,8 @@ A value comes from the command line, else the environment (`WAKEQ_PORT`), else a
 here. The descriptions are what `wakeq serve --help` prints.
 """
 
+import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,9 @@ from pydantic_settings import (
 )
 
 Durability = Literal["fsync", "os", "memory"]
+
+# A name whose last label is a number is an address that was mistyped (WHATWG URL, "ends in a number").
+_HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*(?=[0-9-]*[a-z_])[a-z0-9_-]{1,63}\.?", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -94,14 +99,30 @@ class Settings(BaseSettings):
     cors_origin: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Web origins, comma-separated, whose pages may use this server."
     )
+    push_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.0/8", "::1"),
+        description="Comma-separated networks (CIDR), addresses and host names that messages may be pushed to; a name "
+        "may resolve to any address.",
+    )
     log_format: Literal["text", "json"] = Field("text", description="One line an event, for people or for programs.")
     access_log: bool = Field(False, description="Log requests too, but never empty polls.")
 
-    @field_validator("allowed_hosts", "cors_origin", mode="before")
+    @field_validator("allowed_hosts", "cors_origin", "push_allow", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("push_allow")
+    @classmethod
+    def _targets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for part in value:
+            try:
+                ipaddress.ip_network(part)
+            except ValueError as error:
+                if not _HOST_NAME.fullmatch(part):
+                    raise ValueError(f"{part!r} is no network, address or host name: {error}") from None
         return value
 
     @field_validator("token")
@@ -211,6 +232,22 @@ LIST_MAX = 1_000
 PEEK_MAX = 100
 """Messages in one look: they come with their bodies."""
 PEEK = 20
+PUSH_URL_MAX = 2_048
+PUSH_IN_FLIGHT_MAX = 100
+PUSH_TIMEOUT_MIN_S = 1.0
+PUSH_TIMEOUT_MAX_S = 600.0
+PUSH_CONNECT_S = 5.0
+"""How long finding out a target's address and connecting to it may take; and, on https, the handshake after that."""
+PUSH_LEASE_SPARE_S = 10.0
+"""How much longer than its request may take a pushed message stays leased."""
+PUSH_RETRY_MIN_S = 1.0
+PUSH_RETRY_MAX_S = 60.0
+"""Bounds of how long a push is suspended: doubles with each failed connection, at random below that."""
+PUSH_IDLE_S = 1.0
+"""How long a connection is kept for the next message: less than receivers keep idle ones, so that none is reused while
+it is being closed, which would look like a receiver that died."""
+PUSH_ANSWER_MAX_BYTES = 64 * 1024
+"""How much of an answer's body is read, so that its connection can be used again. Nobody looks at it."""
 BACKLOG = 4_096
 """Connections that may wait to be accepted."""
 KEEP_ALIVE_S = 75

@@ -46,6 +46,7 @@ OPTIONS = {
     "token_file": Option(["--token-file", "/nowhere/t"], "/nowhere/t", "/nowhere/t", Path("/nowhere/t")),
     "allowed_hosts": Option(["--allowed-hosts", "a, b"], "a,b", ["a", "b"], ("a", "b")),
     "cors_origin": Option(["--cors-origin", "http://x"], "http://x,", "http://x", ("http://x",)),
+    "push_allow": Option(["--push-allow", "10.0.0.0/8, a"], "10.0.0.0/8,a", ["10.0.0.0/8", "a"], ("10.0.0.0/8", "a")),
     "log_format": Option(["--log-format", "json"], "json", "json", "json"),
     "access_log": Option(["--access-log"], "1", True, True),
 }
@@ -131,6 +132,27 @@ def refused(result: Result) -> str:
     assert "Traceback" not in said
     assert re.search(r"^hint: .|^Try '.*--help'", said, re.MULTILINE)
     return said
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("10.0.0.1/8", "10.0.0.1/8"),
+        ("::1,127.0.0.256", "127.0.0.256"),
+        ("a,b/c", "b/c"),
+        ("*", "*"),
+        ("http://a", "http://a"),
+    ],
+)
+def test_a_target_that_is_none_is_refused_by_its_name(serve: Callable[..., Any], value: str, named: str) -> None:
+    message, hint = refused(serve("--push-allow", value)).splitlines()
+    assert message.startswith(f"wakeq: push-allow: '{named}' is no network, address or host name: ")
+    assert hint == "hint: see wakeq serve --help"
+
+
+@pytest.mark.parametrize("value", ["a", "A-1.b_c.example.", "xn--bcher-kva.example", "10.0.0.0/8,::1, a"])
+def test_networks_addresses_and_names_are_targets(serve: Callable[..., Any], value: str) -> None:
+    assert serve("--push-allow", value).push_allow == tuple(part.strip() for part in value.split(","))
 
 
 RANGES = [
@@ -295,7 +317,8 @@ def test_help_names_every_option_its_default_and_its_variable(help_text: str, na
     about = about[: about.index("]") + 1]
     assert str(field.description) in about
     assert f"env var: {variable(name)}" in about
-    assert default in ((), None) or f"default: ({default})" in about
+    shown = ", ".join(default) if isinstance(default, tuple) else default
+    assert default in ((), None) or f"default: ({shown})" in about
 
 
 def test_a_server_is_what_its_environment_and_its_file_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

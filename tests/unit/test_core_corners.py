@@ -177,7 +177,11 @@ def test_what_is_past_its_time_is_dropped_when_it_would_be_delayed(bench: Bench)
     lease = bench.claim(group)
     bench.tick(6.0)
     bench.settle(topic, "nack", lease, 10.0)
-    assert (group.describe(bench.now, bench.wall).delayed, topic.messages, bench.core.counts.dropped_by_ttl) == (0, {}, 1)
+    assert (group.describe(bench.now, bench.wall).delayed, topic.messages, bench.core.counts.dropped_by_ttl) == (
+        0,
+        {},
+        1,
+    )
     bench.write()
     assert bench.store.messages == {}
 

@@ -24,6 +24,8 @@ from wakeq_server.core.model import (
     MessageRemoved,
     NewMessage,
     Outcome,
+    Push,
+    PushConfig,
     Record,
     SettleResult,
     SettleStatus,
@@ -33,12 +35,14 @@ from wakeq_server.core.model import Settle as SettleLine
 from wakeq_server.core.topic import Dead, DeadLetters, Delays, Expiries, Group, Scheduled, Topic
 from wakeq_server.core.transactions import (
     DropGroup,
+    DropPush,
     DropTopic,
     Extension,
     MoveDead,
     Publish,
     Purge,
     PutGroup,
+    PutPush,
     PutTopic,
     Redrive,
     Settle,
@@ -64,17 +68,12 @@ class Effects:
     roomier: dict[Topic, None] = field(default_factory=dict)
     to_move: list[tuple[Group, int]] = field(default_factory=list)
     """Dead letters whose topic names another for them."""
+    pushes: list[tuple[Push, bool]] = field(default_factory=list)
+    """Pushes that have come (True), perhaps in place of another of their name, or gone (False), in this order."""
 
     def __bool__(self) -> bool:
-        return bool(
-            self.deliverable
-            or self.ended
-            or self.topics_made
-            or self.topics_gone
-            or self.groups_gone
-            or self.roomier
-            or self.to_move
-        )
+        told = self.topics_made or self.topics_gone or self.groups_gone or self.pushes
+        return bool(self.deliverable or self.ended or told or self.roomier or self.to_move)
 
 
 @dataclass
@@ -179,6 +178,8 @@ class QueueCore:
             self._deadlines.forget(topic.expiries)
         self.memory_used -= sum(map(_cost, topic.messages.values()))
         self.effects.topics_gone.append(topic)
+        for push in list(topic.pushes.values()):
+            self.forget_push(topic, push)
 
     def put_group(self, topic: Topic, name: str) -> PutGroup:
         """Make a group; there must be none of that name."""
@@ -206,6 +207,30 @@ class QueueCore:
             for seq in other.dead:
                 self._free_room(topic, seq)
         self.effects.groups_gone.append(group)
+        for push in [push for push in topic.pushes.values() if push.config.group == group.name]:
+            self.forget_push(topic, push)
+
+    # Pushes
+
+    def put_push(self, group: Group, name: str, config: PushConfig) -> PutPush:
+        """Push the group's messages, in place of the push of that name where there is one."""
+        return PutPush(self, group, name, config)
+
+    def show_push(self, topic: Topic, push: Push) -> None:
+        """A push is there from now on."""
+        topic.pushes[push.name] = push
+        self.effects.pushes.append((push, True))
+
+    def drop_push(self, topic: Topic, push: Push) -> DropPush:
+        """Delete a push; until that is durable, it goes on but is not to be found."""
+        topic.dropping_pushes.add(push.id)
+        return DropPush(self, topic, push)
+
+    def forget_push(self, topic: Topic, push: Push) -> None:
+        """Take a push out, unless another has its name by now."""
+        if topic.pushes.get(push.name) is push:
+            del topic.pushes[push.name]
+            self.effects.pushes.append((push, False))
 
     def _close(self, group: Group) -> None:
         """End every lease of a group that goes, and stop its clocks."""

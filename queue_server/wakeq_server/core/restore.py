@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from wakeq_server.core.dedup import Dedup, Seen
 from wakeq_server.core.leases import Lease
 from wakeq_server.core.lifecycle import State
-from wakeq_server.core.model import HistorySet, LeaseKey, Snapshot
+from wakeq_server.core.model import HistorySet, LeaseKey, Push, PushConfig, Snapshot
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.topic import Dead, Group, Topic
 
@@ -62,6 +62,12 @@ def _restore_topics(core: QueueCore, snapshot: Snapshot) -> dict[int, Topic]:
         # A seq that was given out and failed to be stored isn't known, but a group may begin behind it.
         topic = by_id[group_row.topic_id]
         topic.next_seq = topic.visible_to = max(topic.next_seq, group.start, group.cursor)
+    for push in snapshot.pushes:
+        topic = by_id[push.topic_id]
+        group_name = topic.group_by_id[push.group].name
+        config = PushConfig(push.url, group_name, push.max_in_flight, push.timeout_s)
+        topic.pushes[push.name] = Push(topic.name, push.name, push.push_id, config)
+        topic.next_push_id = max(topic.next_push_id, push.push_id + 1)
     return by_id
 
 

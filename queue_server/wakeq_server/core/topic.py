@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wakeq_server.core.dedup import Dedup
 from wakeq_server.core.leases import Lease, LeaseQueue
 from wakeq_server.core.lifecycle import State
-from wakeq_server.core.model import GroupInfo, Message, TopicConfig, TopicInfo
+from wakeq_server.core.model import GroupInfo, Message, Push, TopicConfig, TopicInfo
 from wakeq_server.core.rates import Rate
 from wakeq_server.core.runs import Runs
 
@@ -394,6 +394,7 @@ class Topic:
         "dead_letters",
         "dedup",
         "dropping",
+        "dropping_pushes",
         "expiries",
         "gaps",
         "gone",
@@ -406,10 +407,12 @@ class Topic:
         "messages",
         "name",
         "next_group_id",
+        "next_push_id",
         "next_seq",
         "overdue",
         "paused",
         "published",
+        "pushes",
         "scheduled",
         "slowest",
         "unheld",
@@ -452,6 +455,10 @@ class Topic:
         self.next_group_id = 0
         self.coming_groups: set[str] = set()
         """Names of groups that are not durable yet."""
+        self.pushes: dict[str, Push] = {}
+        self.next_push_id = 1
+        self.dropping_pushes: set[int] = set()
+        """Ids of pushes whose end is not durable yet."""
         self.slowest: Group | None = None
         """The group that had not done with a message when that was asked last."""
         self.overdue: set[int] | None = None

@@ -19,13 +19,17 @@ from wakeq_server.core.model import (
     MessageAdded,
     Outcome,
     Published,
+    Push,
+    PushConfig,
+    PushDropped,
+    PushPut,
     Record,
     TopicConfig,
     TopicDropped,
     TopicPut,
 )
 from wakeq_server.core.topic import Group, Topic
-from wakeq_server.errors import QueueError, TopicNotFound
+from wakeq_server.errors import GroupNotFound, QueueError, TopicNotFound
 
 if TYPE_CHECKING:
     from wakeq_server.core.queue import QueueCore
@@ -302,6 +306,65 @@ class DropGroup(Decided):
         """It stays."""
         self.error = error
         self.group.dropping = False
+
+
+class PutPush(Decided):
+    """A new push, or another in place of the one of its name."""
+
+    def __init__(self, core: "QueueCore", group: Group, name: str, config: PushConfig) -> None:
+        self.core = core
+        self.group = group
+        self.push = Push(group.topic.name, name, group.topic.next_push_id, config)
+        group.topic.next_push_id += 1
+        self.new = True
+        """Known when it has been committed: whether none was replaced."""
+
+    def records(self) -> Iterable[Record]:
+        """One row."""
+        config = self.push.config
+        yield PushPut(
+            self.group.topic.id,
+            self.push.name,
+            self.push.id,
+            self.group.id,
+            config.url,
+            config.max_in_flight,
+            config.timeout_s,
+        )
+
+    def commit(self, now: float) -> None:
+        """It is there, unless its group has gone meanwhile."""
+        topic = self.group.topic
+        if topic.gone:
+            self.error = TopicNotFound(topic.name)
+        elif self.group.gone:
+            self.error = GroupNotFound(topic.name, self.group.name)
+        else:
+            self.new = self.push.name not in topic.pushes
+            self.core.show_push(topic, self.push)
+
+
+class DropPush(Decided):
+    """A push that is about to go."""
+
+    def __init__(self, core: "QueueCore", topic: Topic, push: Push) -> None:
+        self.core = core
+        self.topic = topic
+        self.push = push
+
+    def records(self) -> Iterable[Record]:
+        """One row; not that of another which takes its name in the same batch."""
+        return [PushDropped(self.topic.id, self.push.name, self.push.id)]
+
+    def commit(self, now: float) -> None:
+        """Gone."""
+        self.topic.dropping_pushes.discard(self.push.id)
+        self.core.forget_push(self.topic, self.push)
+
+    def abort(self, error: QueueError, now: float) -> None:
+        """It stays."""
+        self.error = error
+        self.topic.dropping_pushes.discard(self.push.id)
 
 
 class Purge(Decided):

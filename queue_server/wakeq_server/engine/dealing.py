@@ -44,6 +44,11 @@ class Dealer:
         self._parkings: dict[Group, Parking] = {}
         self._full: dict[Parked, None] = {}
         """Parked, and not in line: their prefetch leaves them no room."""
+        self._ahead: dict[Group, Parking] = {}
+        """Those who are dealt to before the others, up to all they have room for."""
+
+    def _parkings_of(self, subscription: "EmbeddedSubscription") -> dict[Group, Parking]:
+        return self._ahead if subscription.ahead else self._parkings
 
     # Taking
 
@@ -90,9 +95,7 @@ class Dealer:
         parked = Parked(subscription, limit, self._clocks.now() + wait_s)
         subscription.parked = parked
         if parked.room > 0:
-            self._parkings.setdefault(subscription.group, Parking()).join(parked)
-        else:
-            self._full[parked] = None
+            self._parkings_of(subscription).setdefault(subscription.group, Parking()).join(parked)
         hung_up = False
         try:
             with parked.scope:
@@ -115,11 +118,12 @@ class Dealer:
         subscription = parked.subscription
         subscription.parked = None
         self._full.pop(parked, None)
-        parking = self._parkings.get(subscription.group)
+        parkings = self._parkings_of(subscription)
+        parking = parkings.get(subscription.group)
         if parking is not None:
             parking.leave(parked)
             if not parking:
-                del self._parkings[subscription.group]
+                del parkings[subscription.group]
         if undo:
             self._undo(subscription.group, [lease.key for lease in parked.handed])
 
@@ -148,9 +152,13 @@ class Dealer:
 
     def deal(self, group: Group) -> None:
         """k messages wake at most k consumers, longest parked first; they get one each in turn, until out."""
-        parking = self._parkings.get(group)
-        if not parking or self.draining:
+        if self.draining:
             return
+        for parkings in (self._ahead, self._parkings):
+            if parking := parkings.get(group):
+                self._deal_to(parking, group)
+
+    def _deal_to(self, parking: Parking, group: Group) -> None:
         now = self._clocks.now()
         lucky: list[Parked] = []
         while group.ready and len(parking):
@@ -179,18 +187,18 @@ class Dealer:
         parked = subscription.parked
         if parked is not None and not parked.handed and parked.room > 0:
             self._full.pop(parked, None)
-            self._parkings.setdefault(subscription.group, Parking()).join(parked)
+            self._parkings_of(subscription).setdefault(subscription.group, Parking()).join(parked)
             self._core.effects.deliverable[subscription.group] = None
 
     # Everybody
 
     def parked(self) -> int:
         """How many stand in line."""
-        return sum(len(parking) for parking in self._parkings.values())
+        return sum(len(parking) for parkings in (self._ahead, self._parkings) for parking in parkings.values())
 
     def parked_in(self, group: Group) -> int:
         """How many of them wait for this group's messages."""
-        return len(self._parkings.get(group, ()))
+        return len(self._ahead.get(group, ())) + len(self._parkings.get(group, ()))
 
     def tell_gone(self, topic: Topic) -> None:
         """A topic was deleted: wake everybody who is parked there."""
@@ -203,15 +211,16 @@ class Dealer:
         self._tell_all(group, GroupNotFound(group.topic.name, group.name))
 
     def _tell_all(self, group: Group, error: QueueError) -> None:
-        parking = self._parkings.pop(group, None)
-        for parked in parking.everyone() if parking else ():
-            parked.error = error
-            parked.wake()
+        for parkings in (self._ahead, self._parkings):
+            parking = parkings.pop(group, None)
+            for parked in parking.everyone() if parking else ():
+                parked.error = error
+                parked.wake()
 
     def drain(self) -> None:
         """Hand out nothing more: wake everybody, with nothing."""
         self.draining = True
-        for parking in list(self._parkings.values()):
+        for parking in [*self._ahead.values(), *self._parkings.values()]:
             for parked in parking.everyone():
                 parked.wake()
         for parked in self._full:
@@ -227,6 +236,7 @@ class EmbeddedSubscription:
         "_presence",
         "_presences",
         "_stream",
+        "ahead",
         "dealer",
         "group",
         "in_flight",
@@ -247,11 +257,13 @@ class EmbeddedSubscription:
         prefetch: int | None,
         consumer: Consumer | None,
         stream: bool,
+        ahead: bool,
     ) -> None:
         self.dealer = dealer
         self.group = group
         self.lease_s = lease_s
         self.prefetch = prefetch
+        self.ahead = ahead
         # Only a consumer whose leases are counted hears of their ends.
         self.owner = None if prefetch is None else self
         self.in_flight: dict[Lease, None] = {}

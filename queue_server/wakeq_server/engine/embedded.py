@@ -31,13 +31,13 @@ from wakeq_server.core.queue import Effects, QueueCore
 from wakeq_server.core.restore import restore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.core.transactions import Publish, Transaction
-from wakeq_server.engine.administration import Administration
 from wakeq_server.engine.bodies import KEPT_BYTES, Bodies
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
 from wakeq_server.engine.holding import Holding
 from wakeq_server.engine.presence import Presences, Watch
+from wakeq_server.engine.pushes import PushAdministration
 from wakeq_server.engine.stats import Stats
 from wakeq_server.errors import QueueError, StorageError, TopicFull, TopicNotFound
 from wakeq_server.store.base import Store
@@ -45,12 +45,12 @@ from wakeq_server.store.base import Store
 _NEVER = float("inf")
 
 
-class EmbeddedEngine(Administration):
+class EmbeddedEngine(PushAdministration):
     """Everything in this process. Made by `open_engine`."""
 
     name = "embedded"
     capabilities = frozenset(
-        {"fence", "head_return", "delay", "ordering_keys", "idempotency_conflict", "groups", "presence"}
+        {"fence", "head_return", "delay", "ordering_keys", "idempotency_conflict", "groups", "presence", "push"}
     )
 
     def __init__(self, store: Store, core: QueueCore, clocks: Clocks, tasks: TaskGroup) -> None:
@@ -64,6 +64,7 @@ class EmbeddedEngine(Administration):
         self._dealer = Dealer(core, self._stats, clocks, self._bodies, self._act)
         self._holding = Holding()
         self._presences = Presences(clocks, self._tick_by)
+        self._deliverer = None
         self._ticks_at = _NEVER
         self._sooner = anyio.Event()
         self._unleased = anyio.Event()
@@ -177,6 +178,7 @@ class EmbeddedEngine(Administration):
         prefetch: int | None = None,
         consumer: Consumer | None = None,
         stream: bool = False,
+        ahead: bool = False,
     ) -> EmbeddedSubscription:
         """See `Engine`."""
         return EmbeddedSubscription(
@@ -188,6 +190,7 @@ class EmbeddedEngine(Administration):
             prefetch=prefetch,
             consumer=consumer,
             stream=stream,
+            ahead=ahead,
         )
 
     def _acknowledge(self, group: Group, deliveries: Sequence[Delivery]) -> None:
@@ -285,6 +288,8 @@ class EmbeddedEngine(Administration):
             for group in effects.groups_gone:
                 self._dealer.tell_group_gone(group)
                 self._presences.group_gone(group.topic.name, group.name)
+            for push, there in effects.pushes:
+                self._tell_deliverer(push, there)
             for topic in effects.roomier:
                 self._holding.wake(topic)
             for group, seq in effects.to_move:

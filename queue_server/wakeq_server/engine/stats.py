@@ -39,6 +39,11 @@ class Stats:
         self.settled: Counter[str] = Counter()
         self.refused_publishes: Counter[tuple[str, str]] = Counter()
         """By topic and code; only publishers that don't look at the answer are counted."""
+        self.pushes_delivered = 0
+        self.pushes_failed = 0
+        """Answers that were no success, and those that didn't come in time."""
+        self.pushes_suspended = 0
+        """How many are, now."""
         self.commits = 0
         self.memory_bytes = 0
         """What messages in memory cost now, and what they may."""

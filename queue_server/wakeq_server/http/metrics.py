@@ -68,6 +68,17 @@ class QueueCollector(Collector):
         for outcome in ("ack", "nack", "extend", "dead"):
             settled.add_metric([outcome], stats.settled[outcome])
         yield settled
+        yield CounterMetricFamily(
+            "wakeq_pushed_messages", "Messages acked since their push's target took them.", value=stats.pushes_delivered
+        )
+        yield CounterMetricFamily(
+            "wakeq_failed_pushes",
+            "Pushed messages that their target refused or didn't answer.",
+            value=stats.pushes_failed,
+        )
+        yield GaugeMetricFamily(
+            "wakeq_suspended_pushes", "Pushes whose target can't be reached.", value=stats.pushes_suspended
+        )
         yield CounterMetricFamily("wakeq_dead_letters", "Messages that died.", value=stats.dead)
         yield CounterMetricFamily(
             "wakeq_expired_messages", "Messages dropped since their time to live was over.", value=stats.dropped_by_ttl

@@ -13,6 +13,7 @@ from wakeq_server.http.guard import Guard
 from wakeq_server.http.intake import Intake
 from wakeq_server.http.messages import Messages
 from wakeq_server.http.publishing import is_batch
+from wakeq_server.http.pushes import Pushes
 from wakeq_server.http.service import Service
 from wakeq_server.http.stream import stream, wants_stream
 from wakeq_server.http.topics import Topics
@@ -39,11 +40,19 @@ class App:
     """The whole HTTP side, as an ASGI 3 application."""
 
     def __init__(
-        self, messages: Messages, topics: Topics, service: Service, guard: Guard, intake: Intake, access_log: Any
+        self,
+        messages: Messages,
+        topics: Topics,
+        pushes: Pushes,
+        service: Service,
+        guard: Guard,
+        intake: Intake,
+        access_log: Any,
     ) -> None:
         """``access_log`` is a structlog logger, or None."""
         self._messages = messages
         self._topics = topics
+        self._pushes = pushes
         self._service = service
         self._guard = guard
         self._intake = intake
@@ -157,7 +166,7 @@ class App:
     def _topic_calls(
         self, parts: Sequence[str], query: bytes, headers: Mapping[bytes, bytes], receive: Receive
     ) -> Mapping[str, Call]:
-        topics = self._topics
+        topics, pushes = self._topics, self._pushes
         match parts:
             case ["", *_]:
                 return {}
@@ -176,6 +185,14 @@ class App:
                 }
             case [topic, "consumers"]:
                 return {"GET": lambda: topics.consumers(topic, query)}
+            case [topic, "push"]:
+                return {"GET": lambda: pushes.list(topic)}
+            case [topic, "push", push] if push:
+                return {
+                    "PUT": lambda: pushes.put(topic, push, headers, receive),
+                    "GET": lambda: pushes.show(topic, push),
+                    "DELETE": lambda: pushes.delete(topic, push),
+                }
             case [topic, "messages"]:
                 return {"GET": lambda: topics.peek(topic, query)}
             case [topic, "purge"]:

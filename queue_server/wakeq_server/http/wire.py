@@ -14,6 +14,8 @@ from wakeq_server.core.model import (
     Message,
     Peeked,
     PresenceEvent,
+    Push,
+    PushStanding,
     TopicConfig,
     TopicInfo,
 )
@@ -28,6 +30,7 @@ Headers = list[tuple[bytes, bytes]]
 STATUS: dict[str, int] = {
     "BAD_REQUEST": 400,
     "UNAUTHENTICATED": 401,
+    "FORBIDDEN": 403,
     "ORIGIN_REFUSED": 403,
     "TOPIC_NOT_FOUND": 404,
     "GROUP_NOT_FOUND": 404,
@@ -276,6 +279,22 @@ def presence_json(event: PresenceEvent) -> dict[str, object]:
 def group_json(group: GroupInfo) -> dict[str, object]:
     """GroupInfo."""
     return {name: value for name, value in group._asdict().items() if name != "name"}
+
+
+def push_json(push: Push, standing: PushStanding) -> dict[str, object]:
+    """A push, and how it goes; credentials in its URL are not shown."""
+    until = standing.suspended_until
+    return {
+        "name": push.name,
+        **push.config._asdict(),
+        "url": push.config.shown_url,
+        "state": "up" if until is None else "suspended",
+        "suspended_until": None if until is None else instant(until),
+        "in_flight": standing.in_flight,
+        "delivered": standing.delivered,
+        "failed": standing.failed,
+        "last_error": standing.last_error,
+    }
 
 
 def topic_json(info: TopicInfo) -> dict[str, object]:
