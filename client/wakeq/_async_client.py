@@ -31,6 +31,7 @@ class AsyncClient(Administration):
         self,
         base_url: str | None = None,
         *,
+        token: str | None = None,
         timeout_s: float = 10.0,
         consumer: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -40,6 +41,8 @@ class AsyncClient(Administration):
         ``timeout_s`` bounds connecting, and the silence of a server that isn't asked to wait. ``consumer`` is what this
         client is called where consumers are listed: 1 to 255 printable characters, no space at the ends. None:
         the host's name, the process's id and something random. Raises ValueError where it is no such name.
+        ``token`` is what the server asks for (``wakeq serve --token-file``), None: the environment's ``WAKEQ_TOKEN``.
+        ``timeout_s`` bounds connecting, and the silence of a server that isn't asked to wait.
         """
         if consumer is None:
             consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -50,6 +53,9 @@ class AsyncClient(Administration):
         url = base_url or os.environ.get("WAKEQ_URL") or DEFAULT_URL
         # Plain HTTP needs no certificates, and loading them is most of what making a client costs.
         common: dict[str, Any] = {"base_url": url, "transport": transport, "verify": url.startswith("https:")}
+        token = token or os.environ.get("WAKEQ_TOKEN")
+        if token:
+            common["headers"] = {"authorization": f"Bearer {token}"}
         self._http = httpx.AsyncClient(timeout=timeout_s, **common)
         # Streams and parked claims hold a connection each; a settle must never wait for one of them to end.
         self._parked = httpx.AsyncClient(

@@ -82,7 +82,7 @@ class GroupNotFound(WakeqError):
 
 
 class RequestTimeout(WakeqError):
-    """The request came too slowly for the server to wait for the rest."""
+    """The request came too slowly; nothing of it has happened."""
 
     CODE = "REQUEST_TIMEOUT"
 

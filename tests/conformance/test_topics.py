@@ -20,7 +20,10 @@ DEFAULTS = {
     "max_message_bytes": None,
     "dedup_window_s": 120.0,
 }
-GROUP = {"ready": 0, "delayed": 0, "leased": 0, "dead": 0, "oldest_age_s": None, "parked": 0}
+GROUP = {"ready": 0, "delayed": 0, "leased": 0, "dead": 0, "oldest_age_s": None, "parked": 0} | {
+    "delivered_per_s": 0.0,
+    "settled_per_s": 0.0,
+}
 
 
 def shown(config: dict[str, Any]) -> dict[str, Any]:
@@ -322,3 +325,17 @@ def test_looking_at_an_unknown_topic_never_makes_it(queue: Queue, method: str, p
     for _ in range(2):
         answer = queue.http.request(method, path.format(topic))
         assert (answer.status_code, answer.json()["code"]) == (404, "TOPIC_NOT_FOUND")
+
+
+def test_a_topic_shows_how_much_comes_and_goes(queue: Queue) -> None:
+    topic = queue.topic()
+    quiet = queue.info(topic)
+    rates = ("delivered_per_s", "settled_per_s")
+    assert quiet["published_per_s"] == 0
+    assert [quiet["groups"]["default"][name] for name in rates] == [0, 0]
+    queue.publish(topic, *range(100))
+    held = queue.claim(topic, max=50)
+    queue.settle(topic, ack=[delivery["lease_id"] for delivery in held[:25]])
+    busy = queue.info(topic)
+    delivered, settled = (busy["groups"]["default"][name] for name in rates)
+    assert busy["published_per_s"] > delivered > settled > 0

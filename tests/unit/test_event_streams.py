@@ -46,7 +46,7 @@ async def jump(seconds: float) -> None:
 class Client:
     """A client of one stream: an ASGI server's side of a connection whose buffer may be full."""
 
-    gone = read_whole = False
+    gone = read_whole = incoming = False
     kept_alive = True
 
     def __init__(self, path: str) -> None:

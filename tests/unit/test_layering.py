@@ -20,7 +20,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"wakeq_server.core", "wakeq_server.engine", "wakeq_server.store.base", "wakeq_server.errors"},
         {"anyio"},
     ),
-    "wakeq_server.store": ({"wakeq_server.core.model", "wakeq_server.store", "wakeq_server.errors"}, set()),
+    "wakeq_server.store": ({"wakeq_server.core.model", "wakeq_server.store", "wakeq_server.errors"}, {"orjson"}),
     "wakeq_server.http": (
         {
             "wakeq_server.core.model",
@@ -40,6 +40,16 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "structlog",
             "yaml",
         },
+    ),
+    "wakeq_server.push": (
+        {
+            "wakeq_server.core.model",
+            "wakeq_server.engine.base",
+            "wakeq_server.errors",
+            "wakeq_server.push",
+            "wakeq_server.settings",
+        },
+        {"anyio", "httpcore", "structlog"},
     ),
     "wakeq_server": ({"wakeq_server", "wakeq"}, {"anyio", "pydantic", "structlog", "typer", "uvicorn", "uvloop"}),
     "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson"}),

@@ -12,13 +12,13 @@ from openapi_spec_validator import validate
 from tests.support.asgi import ask
 from wakeq_server import settings
 from wakeq_server.app import build_app
-from wakeq_server.core.model import ConsumerInfo, PresenceEvent, TopicConfig
+from wakeq_server.core.model import ConsumerInfo, PresenceEvent, Push, PushConfig, PushStanding, TopicConfig
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import open_engine
 from wakeq_server.http import envelopes, params
 from wakeq_server.http.routes import App
 from wakeq_server.http.service import openapi_document
-from wakeq_server.http.wire import STATUS
+from wakeq_server.http.wire import STATUS, push_json
 from wakeq_server.settings import Settings
 from wakeq_server.store.memory import MemoryStore
 
@@ -52,7 +52,9 @@ def test_document_is_valid() -> None:
 async def test_every_documented_call_exists_and_no_other() -> None:
     async with an_app(draining=True) as app:
         for path in {path for _, path in calls()}:
-            answers = {method: await ask(app, method, path.format(topic="t", group="g")) for method in METHODS}
+            answers = {
+                method: await ask(app, method, path.format(topic="t", group="g", name="n")) for method in METHODS
+            }
             exist = {method for method, answer in answers.items() if answer.status != 405}
             assert exist == {method for method, other in calls() if other == path}, path
 
@@ -80,6 +82,20 @@ def test_limits_are_those_of_the_settings() -> None:
     assert set(schemas["Settle"]["properties"]) == set(params.SettleBody.model_fields)
     assert set(schemas["Envelope"]["properties"]) == set(envelopes.Envelope.model_fields)
     assert set(schemas["Redrive"]["properties"]) == set(params.RedriveBody.model_fields)
+
+
+def test_limits_and_defaults_of_pushes_are_those_of_the_settings() -> None:
+    push, fields = DOCUMENT["components"]["schemas"]["Push"]["properties"], params.PushBody.model_fields
+    assert set(push) == set(fields)
+    assert push["url"]["maxLength"] == settings.PUSH_URL_MAX
+    in_flight, timeout = push["max_in_flight"], push["timeout_s"]
+    assert (in_flight["minimum"], in_flight["maximum"]) == (1, settings.PUSH_IN_FLIGHT_MAX)
+    assert (timeout["minimum"], timeout["maximum"]) == (settings.PUSH_TIMEOUT_MIN_S, settings.PUSH_TIMEOUT_MAX_S)
+    assert {name: field["default"] for name, field in push.items() if name != "url"} == {
+        name: field.default for name, field in fields.items() if name != "url"
+    }
+    shown = push_json(Push("t", "p", 1, PushConfig("http://x")), PushStanding())
+    assert list(DOCUMENT["components"]["schemas"]["PushInfo"]["properties"]) == list(shown)
 
 
 def test_limits_of_publishes_and_looks_are_those_of_the_settings() -> None:
@@ -111,6 +127,15 @@ def test_defaults_of_topics_are_those_of_the_model() -> None:
     for name, field in DOCUMENT["components"]["schemas"]["TopicConfig"]["properties"].items():
         if "default" in field and name != "kind":
             assert field["default"] == getattr(TopicConfig(), name)
+
+
+def test_every_call_says_that_it_may_ask_for_a_token_and_be_too_slow() -> None:
+    for method, path in calls():
+        call = DOCUMENT["paths"][path][method.lower()]
+        is_open = path in ("/healthz", "/readyz")
+        assert ("401" in call["responses"]) is not is_open, (method, path)
+        assert (call.get("security") == []) is is_open, (method, path)
+        assert ("408" in call["responses"]) is ("requestBody" in call), (method, path)
 
 
 def test_every_error_code_is_in_the_protocol() -> None:

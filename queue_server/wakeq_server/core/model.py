@@ -7,6 +7,7 @@ shown; the core's own ``now`` is monotonic and never leaves the process.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 DEFAULT_GROUP = "default"
 
@@ -208,6 +209,10 @@ class GroupInfo(NamedTuple):
     oldest_age_s: float | None
     parked: int = 0
     """Consumers in line; counted by whoever parks them."""
+    delivered_per_s: float = 0.0
+    """Messages leased to a consumer, averaged over the last minute."""
+    settled_per_s: float = 0.0
+    """Leases ended by an ack, a nack or a death, likewise."""
 
 
 class TopicInfo(NamedTuple):
@@ -220,6 +225,25 @@ class TopicInfo(NamedTuple):
     messages: int
     bytes: int
     groups: tuple[GroupInfo, ...]
+    published_per_s: float = 0.0
+    """Averaged over the last minute."""
+
+
+class Overview(NamedTuple):
+    """All topics together, and the busiest by themselves."""
+
+    topics: int
+    messages: int
+    """Held; a message counts once, however many groups have still to do with it."""
+    bytes: int
+    ready: int
+    """By group, as the next three."""
+    delayed: int
+    leased: int
+    dead: int
+    short_of_keys: Mapping[str, int]
+    """By topic: idempotency keys that were forgotten before their time; where they are most."""
+    busiest: tuple[TopicInfo, ...] = ()
 
 
 class PushConfig(NamedTuple):
@@ -232,6 +256,13 @@ class PushConfig(NamedTuple):
     """Requests that may wait for their answer at a time."""
     timeout_s: float = 30.0
     """How long an answer is waited for."""
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without the credentials that it may have."""
+        parts = urlsplit(self.url)
+        _, at, host = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"***@{host}").geturl() if at else self.url
 
 
 class Push(NamedTuple):

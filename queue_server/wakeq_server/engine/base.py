@@ -15,9 +15,13 @@ from wakeq_server.core.model import (
     GroupInfo,
     Moved,
     NewMessage,
+    Overview,
     Peeked,
     PresenceEvent,
     Published,
+    Push,
+    PushConfig,
+    PushStanding,
     Settle,
     SettleResult,
     TopicConfig,
@@ -70,6 +74,19 @@ class Watch(Protocol):
         """Nobody watches any more."""
 
 
+class PushDeliverer(Protocol):
+    """Whoever posts what is to be pushed. It is called between two awaits, and may call `push_changed` meanwhile."""
+
+    def push_put(self, push: Push) -> None:
+        """There is this push, from now on, in place of that of the same name if there was one."""
+
+    def push_ended(self, push: Push) -> None:
+        """It is gone, or its topic or group is. What is being posted may be finished."""
+
+    def push_standing(self, push: Push) -> PushStanding:
+        """How its delivery goes."""
+
+
 class Engine(Protocol):
     """Topics, and what is done with them.
 
@@ -88,10 +105,16 @@ class Engine(Protocol):
         """How the topic is configured."""
 
     async def create_topic(self, topic: str, config: TopicConfig) -> bool:
-        """Make a topic unless there is one; says whether it was made. Never raises TopicNotFound."""
+        """Make a topic unless there is one; says whether it was made.
+
+        Raises TooManyTopics, never TopicNotFound.
+        """
 
     async def put_topic(self, topic: str, config: TopicConfig) -> bool:
-        """Make a topic, or replace its configuration; says whether it was made. Never raises TopicNotFound."""
+        """Make a topic, or replace its configuration; says whether it was made.
+
+        Raises TooManyTopics, never TopicNotFound.
+        """
 
     async def delete_topic(self, topic: str) -> None:
         """Drop a topic with all its messages; whoever is parked there is told."""
@@ -101,6 +124,9 @@ class Engine(Protocol):
 
     async def list_topics(self, after: str, limit: int) -> list[TopicInfo]:
         """Topics by name, from behind ``after``."""
+
+    async def overview(self, limit: int) -> Overview:
+        """All topics together, and up to ``limit`` of the busiest by themselves, the busiest first."""
 
     async def pause_topic(self, topic: str, paused: bool) -> None:
         """Stop delivery, or start it again; publishes and settles go on."""
@@ -113,6 +139,27 @@ class Engine(Protocol):
 
     async def delete_group(self, topic: str, group: str) -> None:
         """Drop a group; whoever is parked there is told. Raises GroupNotFound."""
+
+    async def put_push(self, topic: str, name: str, config: PushConfig) -> bool:
+        """Push a group's messages, in place of the push of that name; says whether there was none.
+
+        Raises GroupNotFound.
+        """
+
+    async def describe_push(self, topic: str, name: str) -> tuple[Push, PushStanding]:
+        """The push of that name, and how its delivery goes. Raises PushNotFound."""
+
+    async def describe_pushes(self, topic: str) -> list[tuple[Push, PushStanding]]:
+        """All pushes of a topic, by name."""
+
+    async def delete_push(self, topic: str, name: str) -> None:
+        """End a push; what is being posted may be finished. Raises PushNotFound."""
+
+    async def end_push(self, push: Push) -> bool:
+        """End this push, unless it has ended or been replaced; says whether it did. Never raises TopicNotFound."""
+
+    def deliver_pushes(self, deliverer: PushDeliverer) -> None:
+        """Tell of all pushes there are, at once, and from then on of each that comes or goes."""
 
     async def purge(self, topic: str, group: str) -> int:
         """Drop what is READY or DELAYED in a group, and say how many. Raises GroupNotFound."""
@@ -148,11 +195,14 @@ class Engine(Protocol):
         prefetch: int | None = None,
         consumer: Consumer | None = None,
         stream: bool = False,
+        ahead: bool = False,
     ) -> Subscription:
         """A consumer. ``lease_s`` None: the topic's. ``prefetch`` bounds its unsettled messages.
 
         ``consumer`` is present while it is parked, or, with ``stream``, from the first `take` to `close`; and for a
-        grace. Raises GroupNotFound.
+        grace. ``ahead``: while parked it is dealt all it has room for before others are dealt anything.
+
+        Raises GroupNotFound.
         """
 
     async def settle(self, topic: str, lines: Sequence[Settle]) -> list[SettleResult]:
@@ -165,13 +215,17 @@ class Engine(Protocol):
         """Watch these topics, which need not be there yet, or, with None, all. Raises Draining, never TopicNotFound."""
 
     def push_changed(self, topic: str, group: str, name: str, url: str, *, up: bool) -> None:
-        """Tell whoever watches that a push works, or has failed."""
+        """Tell whoever watches that a push works, or has failed; ``url`` is without credentials."""
 
     def parked(self) -> int:
         """How many consumers are parked."""
 
     def drain(self) -> None:
         """Hand out nothing more: parked consumers wake with nothing, watches end. Publishes and settles go on."""
+
+    @property
+    def trouble(self) -> str | None:
+        """What the store refuses, and why; None where all is well, as far as the last write tells."""
 
     @property
     def draining(self) -> bool:

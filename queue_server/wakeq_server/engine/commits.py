@@ -17,7 +17,7 @@ from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.transactions import Transaction, WriteHistory
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.offload import Offload
-from wakeq_server.errors import StorageError, StorageFailed
+from wakeq_server.errors import StorageError, StorageFailed, StorageFull
 from wakeq_server.store.base import Store
 
 RIDE_S = 0.05
@@ -49,7 +49,8 @@ class GroupCommit:
         self._writing: Batch | None = None
         self._something = anyio.Event()
         self._urgent = anyio.Event()
-        self._failing = False
+        self.failure: StorageError | None = None
+        """What the store refused last, and has not been seen to take since."""
 
     def submit(self, transaction: Transaction) -> None:
         """Write this with the next commit; nobody waits."""
@@ -101,10 +102,18 @@ class GroupCommit:
             if batch.transactions:
                 errors = await self._offload(partial(self._write, batch.transactions))
         self._tell(batch, errors)
-        was_failing, self._failing = self._failing, any(errors)
+        before, self.failure = self.failure, self._failure(errors)
         self._writing = None
         batch.done.set()
-        self._applied(was_failing and not self._failing)
+        self._applied(before is not None and self.failure is None)
+
+    def _failure(self, errors: list[StorageError | None]) -> StorageError | None:
+        refused = next((error for error in errors if error is not None), None)
+        if refused is not None:
+            return refused
+        # Settles are taken on a full disk; that says nothing of publishes.
+        still_full = self._store.full and isinstance(self.failure, StorageFull)
+        return self.failure if still_full or not errors else None
 
     def _tell(self, batch: Batch, errors: list[StorageError | None]) -> None:
         now = self._clocks.now()

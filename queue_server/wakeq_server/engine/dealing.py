@@ -12,6 +12,7 @@ from wakeq_server.core.leases import Lease
 from wakeq_server.core.model import Consumer, Delivery, LeaseKey
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.topic import Group, Topic
+from wakeq_server.core.transactions import Transaction
 from wakeq_server.engine.base import Attend
 from wakeq_server.engine.bodies import Bodies
 from wakeq_server.engine.clocks import Clocks
@@ -19,6 +20,9 @@ from wakeq_server.engine.parking import Parked, Parking
 from wakeq_server.engine.presence import Presence, Presences
 from wakeq_server.engine.stats import Stats
 from wakeq_server.errors import ConsumerGone, Draining, GroupNotFound, QueueError, TopicNotFound
+
+DAMAGED = "damaged in the store"
+"""Why a message is dead whose body can't be read as it was written."""
 
 
 class Dealer:
@@ -31,8 +35,12 @@ class Dealer:
         clocks: Clocks,
         bodies: Bodies,
         act: Callable[[], None],
+        submit: Callable[[Transaction], None],
     ) -> None:
-        """``act`` deals with the core's effects; it is called after every change made here."""
+        """``act`` deals with the core's effects; it is called after every change made here.
+
+        ``submit`` has a transaction written that nobody waits for.
+        """
         self.draining = False
         self.woken = 0
         """How many consumers have been woken with a message."""
@@ -41,7 +49,19 @@ class Dealer:
         self._clocks = clocks
         self._bodies = bodies
         self._act = act
+        self._submit = submit
         self._parkings: dict[Group, Parking] = {}
+        self._full: dict[Parked, None] = {}
+        """Parked, and not in line: their prefetch leaves them no room."""
+        self._ahead: dict[Group, Parking] = {}
+        """Those who are dealt to before the others, up to all they have room for."""
+
+    def _parkings_of(self, subscription: "EmbeddedSubscription") -> dict[Group, Parking]:
+        return self._ahead if subscription.ahead else self._parkings
+
+    def now(self) -> float:
+        """The engine's clock."""
+        return self._clocks.now()
 
     # Taking
 
@@ -69,17 +89,26 @@ class Dealer:
         away = [seq for seq, message in messages.items() if message is None or message.body is None]
         if away:
             try:
-                messages |= await self._bodies.whole(group.topic.id, away)
+                messages |= await self._bodies.whole(group.topic.id, away, group.topic.size_of(away[0]))
             except BaseException:
                 self._undo(group, [lease.key for lease in leases])
                 raise
-        self._stats.delivered += len(leases)
         ahead_s = self._clocks.wall() - self._clocks.now()
-        return [
+        whole = [
             Delivery(message, lease.key, lease.attempt, lease.deadline + ahead_s)
             for lease in leases
-            if (message := messages[lease.key.seq]) is not None
+            if (message := messages[lease.key.seq]) is not None and message.body is not None
         ]
+        self._stats.delivered += len(whole)
+        if len(whole) < len(leases):
+            intact = {delivery.lease for delivery in whole}
+            self._bury_damaged(group, [lease.key for lease in leases if lease.key not in intact])
+        return whole
+
+    def _bury_damaged(self, group: Group, keys: Sequence[LeaseKey]) -> None:
+        """Their bodies are not what was published; to try them for ever would stop the rest."""
+        self._submit(self._core.condemn(group, keys, DAMAGED, self._clocks.wall()))
+        self._act()
 
     async def park(
         self, subscription: "EmbeddedSubscription", limit: int, wait_s: float, attend: Attend | None
@@ -88,7 +117,9 @@ class Dealer:
         parked = Parked(subscription, limit, self._clocks.now() + wait_s)
         subscription.parked = parked
         if parked.room > 0:
-            self._parkings.setdefault(subscription.group, Parking()).join(parked)
+            self._parkings_of(subscription).setdefault(subscription.group, Parking()).join(parked)
+        else:
+            self._full[parked] = None
         hung_up = False
         try:
             with parked.scope:
@@ -110,11 +141,13 @@ class Dealer:
     def _leave(self, parked: Parked, *, undo: bool) -> None:
         subscription = parked.subscription
         subscription.parked = None
-        parking = self._parkings.get(subscription.group)
+        self._full.pop(parked, None)
+        parkings = self._parkings_of(subscription)
+        parking = parkings.get(subscription.group)
         if parking is not None:
             parking.leave(parked)
             if not parking:
-                del self._parkings[subscription.group]
+                del parkings[subscription.group]
         if undo:
             self._undo(subscription.group, [lease.key for lease in parked.handed])
 
@@ -143,9 +176,13 @@ class Dealer:
 
     def deal(self, group: Group) -> None:
         """k messages wake at most k consumers, longest parked first; they get one each in turn, until out."""
-        parking = self._parkings.get(group)
-        if not parking or self.draining:
+        if self.draining:
             return
+        for parkings in (self._ahead, self._parkings):
+            if parking := parkings.get(group):
+                self._deal_to(parking, group)
+
+    def _deal_to(self, parking: Parking, group: Group) -> None:
         now = self._clocks.now()
         lucky: list[Parked] = []
         while group.ready and len(parking):
@@ -173,18 +210,19 @@ class Dealer:
         """A parked consumer may take more than it could: it stands in line again."""
         parked = subscription.parked
         if parked is not None and not parked.handed and parked.room > 0:
-            self._parkings.setdefault(subscription.group, Parking()).join(parked)
+            self._full.pop(parked, None)
+            self._parkings_of(subscription).setdefault(subscription.group, Parking()).join(parked)
             self._core.effects.deliverable[subscription.group] = None
 
     # Everybody
 
     def parked(self) -> int:
         """How many stand in line."""
-        return sum(len(parking) for parking in self._parkings.values())
+        return sum(len(parking) for parkings in (self._ahead, self._parkings) for parking in parkings.values())
 
     def parked_in(self, group: Group) -> int:
         """How many of them wait for this group's messages."""
-        return len(self._parkings.get(group, ()))
+        return len(self._ahead.get(group, ())) + len(self._parkings.get(group, ()))
 
     def tell_gone(self, topic: Topic) -> None:
         """A topic was deleted: wake everybody who is parked there."""
@@ -197,17 +235,20 @@ class Dealer:
         self._tell_all(group, GroupNotFound(group.topic.name, group.name))
 
     def _tell_all(self, group: Group, error: QueueError) -> None:
-        parking = self._parkings.pop(group, None)
-        for parked in parking.everyone() if parking else ():
-            parked.error = error
-            parked.wake()
+        for parkings in (self._ahead, self._parkings):
+            parking = parkings.pop(group, None)
+            for parked in parking.everyone() if parking else ():
+                parked.error = error
+                parked.wake()
 
     def drain(self) -> None:
         """Hand out nothing more: wake everybody, with nothing."""
         self.draining = True
-        for parking in list(self._parkings.values()):
+        for parking in [*self._ahead.values(), *self._parkings.values()]:
             for parked in parking.everyone():
                 parked.wake()
+        for parked in self._full:
+            parked.wake()
 
 
 class EmbeddedSubscription:
@@ -219,6 +260,7 @@ class EmbeddedSubscription:
         "_presence",
         "_presences",
         "_stream",
+        "ahead",
         "dealer",
         "group",
         "in_flight",
@@ -239,11 +281,13 @@ class EmbeddedSubscription:
         prefetch: int | None,
         consumer: Consumer | None,
         stream: bool,
+        ahead: bool,
     ) -> None:
         self.dealer = dealer
         self.group = group
         self.lease_s = lease_s
         self.prefetch = prefetch
+        self.ahead = ahead
         # Only a consumer whose leases are counted hears of their ends.
         self.owner = None if prefetch is None else self
         self.in_flight: dict[Lease, None] = {}
@@ -265,6 +309,16 @@ class EmbeddedSubscription:
 
     async def take(self, limit: int, wait_s: float, attend: Attend | None = None) -> list[Delivery]:
         """See `Subscription`."""
+        until = self.dealer.now() + wait_s
+        while True:
+            leases = await self._lease(limit, wait_s, attend)
+            deliveries = await self.dealer.deliver(self.group, leases)
+            if deliveries or not leases:
+                return deliveries
+            # All of them were damaged, which is no reason to tell a consumer that there is nothing.
+            wait_s = max(0.0, until - self.dealer.now())
+
+    async def _lease(self, limit: int, wait_s: float, attend: Attend | None) -> list[Lease]:
         if self.group.topic.gone:
             raise TopicNotFound(self.group.topic.name)
         if self.group.gone:
@@ -279,7 +333,7 @@ class EmbeddedSubscription:
                 leases = await self.dealer.park(self, limit, wait_s, attend)
             finally:
                 self._unpark()
-        return await self.dealer.deliver(self.group, leases)
+        return leases
 
     def _show(self, waits: bool) -> None:
         """A stream is there from its first take on, a poll while it is parked."""

@@ -30,14 +30,14 @@ from wakeq_server.core.queue import Effects, QueueCore
 from wakeq_server.core.restore import restore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.core.transactions import Publish, Transaction
-from wakeq_server.engine.administration import Administration
-from wakeq_server.engine.bodies import Bodies
+from wakeq_server.engine.bodies import KEPT_BYTES, Bodies
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
 from wakeq_server.engine.holding import Holding
 from wakeq_server.engine.offload import Offload, OneThread
 from wakeq_server.engine.presence import Presences, Watch
+from wakeq_server.engine.pushes import PushAdministration
 from wakeq_server.engine.stats import Stats
 from wakeq_server.errors import QueueError, StorageError, TopicFull, TopicNotFound
 from wakeq_server.store.base import Store
@@ -45,25 +45,28 @@ from wakeq_server.store.base import Store
 _NEVER = float("inf")
 
 
-class EmbeddedEngine(Administration):
+class EmbeddedEngine(PushAdministration):
     """Everything in this process. Made by `open_engine`."""
 
     name = "embedded"
     capabilities = frozenset(
-        {"fence", "head_return", "delay", "ordering_keys", "idempotency_conflict", "groups", "presence"}
+        {"fence", "head_return", "delay", "ordering_keys", "idempotency_conflict", "groups", "presence", "push"}
     )
 
-    def __init__(self, store: Store, core: QueueCore, clocks: Clocks, offload: Offload, tasks: TaskGroup) -> None:
+    def __init__(
+        self, store: Store, core: QueueCore, clocks: Clocks, tasks: TaskGroup, *, writing: Offload, reading: Offload
+    ) -> None:
         self._stats = Stats()
         self.core = core
         self._clocks = clocks
         self._store = store
         self._tasks = tasks
-        self._commits = GroupCommit(store, core, clocks, offload, self._applied)
-        self._bodies = Bodies(store, offload)
-        self._dealer = Dealer(core, self._stats, clocks, self._bodies, self._act)
+        self._commits = GroupCommit(store, core, clocks, writing, self._applied)
+        self._bodies = Bodies(store, reading, min(KEPT_BYTES, core.memory_budget // 4))
+        self._dealer = Dealer(core, self._stats, clocks, self._bodies, self._act, self._submit)
         self._holding = Holding()
         self._presences = Presences(clocks, self._tick_by)
+        self._deliverer = None
         self._ticks_at = _NEVER
         self._sooner = anyio.Event()
         self._unleased = anyio.Event()
@@ -71,9 +74,12 @@ class EmbeddedEngine(Administration):
     @property
     def stats(self) -> Stats:
         """See `Engine`."""
-        counts = self.core.counts
-        self._stats.redelivered, self._stats.expired = counts.redelivered, counts.expired_leases
-        return self._stats
+        counts, stats = self.core.counts, self._stats
+        stats.redelivered, stats.expired = counts.redelivered, counts.expired_leases
+        stats.duplicates, stats.dead, stats.dropped_by_ttl = counts.duplicates, counts.dead, counts.dropped_by_ttl
+        stats.keys_forgotten = counts.keys_forgotten
+        stats.memory_bytes, stats.memory_budget_bytes = self.core.memory_used, self.core.memory_budget
+        return stats
 
     # Publish
 
@@ -83,25 +89,30 @@ class EmbeddedEngine(Administration):
         """See `Engine`."""
         started = self._clocks.timer()
         queue = self.core.topic(topic)
-        until = self._clocks.now() + hold_s if hold_s else 0.0
-        retried = False
-        while True:
-            try:
-                published = await self._publish(queue, messages, key)
-            except (TopicFull, StorageError):
-                if self._clocks.now() >= until:
-                    raise
-            else:
-                break
-            await self._holding.wait(queue, until, first=retried)
-            retried = True
-        if hold_s:
-            # Room for several may have been made while one was woken.
-            self._holding.wake(queue)
+        try:
+            published = await self._publish_within(queue, messages, key, hold_s)
+        finally:
+            if hold_s:
+                # Room for several may have been made while one was woken, and he may have been cancelled.
+                self._holding.wake(queue)
         if not published.duplicate:
             self._stats.published += len(messages)
         self._stats.publish_s.observe(self._clocks.timer() - started)
         return published
+
+    async def _publish_within(
+        self, topic: Topic, messages: Sequence[NewMessage], key: str | None, hold_s: float
+    ) -> Published:
+        until = self._clocks.now() + hold_s if hold_s else 0.0
+        retried = False
+        while True:
+            try:
+                return await self._publish(topic, messages, key)
+            except (TopicFull, StorageError):
+                if self._clocks.now() >= until:
+                    raise
+            await self._holding.wait(topic, until, first=retried)
+            retried = True
 
     async def _publish(self, topic: Topic, messages: Sequence[NewMessage], key: str | None) -> Published:
         decided = self._decide(topic, messages, key)
@@ -169,6 +180,7 @@ class EmbeddedEngine(Administration):
         prefetch: int | None = None,
         consumer: Consumer | None = None,
         stream: bool = False,
+        ahead: bool = False,
     ) -> EmbeddedSubscription:
         """See `Engine`."""
         return EmbeddedSubscription(
@@ -180,6 +192,7 @@ class EmbeddedEngine(Administration):
             prefetch=prefetch,
             consumer=consumer,
             stream=stream,
+            ahead=ahead,
         )
 
     def _acknowledge(self, group: Group, deliveries: Sequence[Delivery]) -> None:
@@ -222,6 +235,11 @@ class EmbeddedEngine(Administration):
         self._presences.tell("push.up" if up else "push.down", topic, group, name, url)
 
     # Draining
+
+    @property
+    def trouble(self) -> str | None:
+        """See `Engine`."""
+        return None if self._commits.failure is None else self._commits.failure.detail
 
     @property
     def draining(self) -> bool:
@@ -277,6 +295,8 @@ class EmbeddedEngine(Administration):
             for group in effects.groups_gone:
                 self._dealer.tell_group_gone(group)
                 self._presences.group_gone(group.topic.name, group.name)
+            for push, there in effects.pushes:
+                self._tell_deliverer(push, there)
             for topic in effects.roomier:
                 self._holding.wake(topic)
             for group, seq in effects.to_move:
@@ -292,7 +312,8 @@ class EmbeddedEngine(Administration):
         message = group.topic.messages.get(seq)
         try:
             if message is None or message.body is None:
-                message = (await self._bodies.whole(group.topic.id, [seq]))[seq]
+                topic = group.topic
+                message = (await self._bodies.whole(topic.id, [seq], topic.size_of(seq)))[seq]
             move = self.core.move_dead(group, seq, message, self._clocks.now(), self._clocks.wall())
             if move is not None:
                 await self._durably(move)
@@ -340,15 +361,16 @@ async def open_engine(
     jitter: Callable[[], float] = random.random,
     memory_budget: int = 1 << 62,
     offload: Offload | None = None,
+    max_topics: int = 1 << 62,
 ) -> AsyncIterator[EmbeddedEngine]:
     """Load the store and run an engine on it; on the way out everything submitted is written, and the store closed.
 
-    ``memory_budget`` is in bytes; what doesn't fit stays in the store. ``offload`` makes the store's calls; None: in a
-    thread of their own. Raises StartupError.
+    ``memory_budget`` is in bytes; what doesn't fit stays in the store. ``offload`` makes the store's calls; None: those
+    that write in one thread, those that read bodies in another. Raises StartupError.
     """
-    offload = offload or OneThread()
+    writing, reading = (offload, offload) if offload is not None else (OneThread(), OneThread())
     try:
-        snapshot = await offload(store.load)
+        snapshot = await writing(store.load)
         core = restore(
             snapshot,
             now=clocks.now(),
@@ -356,9 +378,10 @@ async def open_engine(
             jitter=jitter,
             durable=store.durable,
             memory_budget=memory_budget,
+            max_topics=max_topics,
         )
         async with anyio.create_task_group() as tasks:
-            engine = EmbeddedEngine(store, core, clocks, offload, tasks)
+            engine = EmbeddedEngine(store, core, clocks, tasks, writing=writing, reading=reading)
             tasks.start_soon(engine.tick)
             tasks.start_soon(engine.write)
             try:
@@ -368,4 +391,4 @@ async def open_engine(
         await engine.flush()
     finally:
         with anyio.CancelScope(shield=True):
-            await offload(store.close)
+            await writing(store.close)

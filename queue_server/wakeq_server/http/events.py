@@ -26,9 +26,12 @@ _OVERFLOW = b"event: overflow\ndata: {}\n\n"
 async def events(messages: Messages, scope: Scope, receive: Receive, send: Send) -> None:
     """`GET /events?topics=`."""
     query = params.parse_query(params.EventsQuery, scope["query_string"])
+    if messages.places.full:
+        raise messages.places.refusal()
     watch = await messages.engine.watch(query.topics)
     try:
-        await _write(watch, EventStream(scope, receive, send, messages.stream_beats))
+        with messages.places:
+            await _write(watch, EventStream(scope, receive, send, messages.stream_beats))
     except (ConsumerGone, Blocked):
         # Returning without a last part makes the server close the connection.
         return

@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from wakeq_server.core.model import DEFAULT_GROUP, Consumer, Outcome, Schema, Settle, TopicConfig
+from wakeq_server.core.model import DEFAULT_GROUP, Consumer, Outcome, PushConfig, Schema, Settle, TopicConfig
 from wakeq_server.errors import BadRequest, BadValue
 from wakeq_server.http import validation
 from wakeq_server.http.wire import Scope, client_address
@@ -27,6 +27,10 @@ from wakeq_server.settings import (
     PEEK,
     PEEK_MAX,
     PREFETCH,
+    PUSH_IN_FLIGHT_MAX,
+    PUSH_TIMEOUT_MAX_S,
+    PUSH_TIMEOUT_MIN_S,
+    PUSH_URL_MAX,
     QUEUE_MESSAGE_MAX_BYTES,
     REASON_MAX,
     ROOM_MAX,
@@ -51,6 +55,23 @@ def _between(low: float, high: float) -> AfterValidator:
 def _name(value: str) -> str:
     if not _is_name(value):
         raise ValueError(_NAME_RULE)
+    return value
+
+
+def _url(value: str) -> str:
+    if not 1 <= len(value) <= PUSH_URL_MAX:
+        raise ValueError(f"must have 1 to {PUSH_URL_MAX:,} characters")
+    if not all("!" <= character <= "~" for character in value):
+        raise ValueError("must be ASCII without spaces: hosts as IDNA has them (xn--…), the rest percent-encoded")
+    try:
+        parts = urlsplit(value)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise ValueError(f"is no URL: {error}") from None
+    if not known:
+        raise ValueError("must begin with http:// or https:// and name a host, and a port from 1 to 65535 if any")
+    if "#" in value:
+        raise ValueError("must have no fragment")
     return value
 
 
@@ -148,6 +169,19 @@ class RedriveBody(Body):
     """`POST /topics/{topic}/redrive`."""
 
     max: Annotated[int, Field(ge=1)] | None = None
+
+
+class PushBody(Body):
+    """`PUT /topics/{topic}/push/{name}`: a whole push; what isn't named has its default."""
+
+    url: Annotated[str, AfterValidator(_url)]
+    group: GroupName = DEFAULT_GROUP
+    max_in_flight: Annotated[int, _between(1, PUSH_IN_FLIGHT_MAX)] = 1
+    timeout_s: Annotated[float, _between(PUSH_TIMEOUT_MIN_S, PUSH_TIMEOUT_MAX_S)] = 30.0
+
+    def config(self) -> PushConfig:
+        """As the core knows it."""
+        return PushConfig(self.url, self.group, self.max_in_flight, self.timeout_s)
 
 
 class ClaimBody(Body):
@@ -328,6 +362,13 @@ def group_name(name: str) -> str:
     """A name that a group may have. Raises BadValue."""
     if not _is_name(name):
         raise BadValue("group", _NAME_RULE)
+    return name
+
+
+def push_name(name: str) -> str:
+    """A name that a push may have. Raises BadValue."""
+    if not _is_name(name):
+        raise BadValue("name", _NAME_RULE)
     return name
 
 

@@ -44,8 +44,11 @@ async def stream(
     )
     if messages.engine.draining:
         raise Draining
-    events = EventStream(scope, receive, send, messages.stream_beats)
-    await Stream(subscription, events, query.prefetch, leased=leased).run(query.grace)
+    if messages.places.full:
+        raise messages.places.refusal()
+    with messages.places:
+        events = EventStream(scope, receive, send, messages.stream_beats)
+        await Stream(subscription, events, query.prefetch, leased=leased).run(query.grace)
 
 
 class Stream:

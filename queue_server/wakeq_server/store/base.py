@@ -1,6 +1,7 @@
 """What the embedded engine asks of a store. A store decides nothing: it keeps rows, whole transactions of them.
 
-All calls block, and are made one at a time, from a thread of the engine's choice.
+All calls block. Those that write are made one at a time, from a thread of the engine's choice;
+`read_bodies` may run beside them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,8 @@ class Store(Protocol):
 
     durable: bool
     """Whether anything is there after a restart; where not, the engine spares itself the writing."""
+    full: bool
+    """Whether what takes room is refused, and only what makes room is taken."""
 
     def load(self) -> Snapshot:
         """Open, and return all that is kept, with an epoch higher than at any load before.
@@ -28,7 +31,9 @@ class Store(Protocol):
         """
 
     def read_bodies(self, topic_id: int, first: int, last: int) -> list[Message]:
-        """The topic's messages with ``first <= seq <= last``, in order, bodies and all.
+        """The topic's messages with ``first <= seq <= last``, in order, bodies and all; no body where it is damaged.
+
+        May be called from another thread than `commit`, while that runs.
 
         Raises StorageFailed.
         """

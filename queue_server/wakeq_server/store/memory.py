@@ -9,6 +9,7 @@ class MemoryStore:
     """A store for ``--durability memory``."""
 
     durable = False
+    full = False
 
     def __init__(self, epoch: int) -> None:
         """``epoch`` must differ from that of every earlier start: the wall clock in nanoseconds, say."""
