@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from wakeq_bench.processes import Server
 from wakeq_bench.report import Figure, Overview, Report, Target
 from wakeq_bench.scenarios import wrk
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import call
-from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, Server, bare_server, wakeq_server
+from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, bare_server, wakeq_server
 
 _TOPIC = "requests"
 _STARTING_PLANNED_S = 1.5

@@ -4,31 +4,16 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from wakeq_bench.peers import llama_deploy
-from wakeq_bench.processes import Child, free_ports, json_record
+from wakeq_bench.processes import HOST, Child, Server, free_ports, json_record
 from wakeq_bench.scenarios.raw import call
 
 ORIGINAL_VERSION = "0.8.1"
-HOST = "127.0.0.1"
 
 QUEUE_MESSAGE = b'{"type": "default", "publisher_id": "bench", "data": {"text": "' + b"x" * 120 + b'"}}'
 """What scenarios publish: about 190 bytes, valid for the original queue too."""
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server that accepts connections at `url`."""
-
-    url: str
-    child: Child
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self.url.rpartition(":")[2])
 
 
 @contextmanager
