@@ -43,6 +43,10 @@ class Recipe:
     modules: str
     """What is imported once, as in `import MODULES`."""
 
+    def pins(self) -> list[str]:
+        """What is held, as `name==version`."""
+        return self.constraints.read_text(encoding="utf-8").split()
+
 
 def script(name: str) -> Path:
     """A script that the python of an environment runs."""
