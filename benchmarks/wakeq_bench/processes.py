@@ -94,6 +94,11 @@ class Child:
             with self._changed:
                 self._fail("ended")
 
+    def kill(self) -> None:
+        """End it by SIGKILL, as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         """End it: asked by SIGTERM, and its whole group forced when that takes longer than STOP_MAX_S."""
         try:

@@ -17,10 +17,11 @@ QUEUE_MESSAGE = b'{"type": "default", "publisher_id": "bench", "data": {"text": 
 
 
 @contextmanager
-def wakeq_server(*options: str, durability: str = "memory") -> Iterator[Server]:
-    """wakeq's own server, which keeps nothing on disk unless it is told to."""
-    with tempfile.TemporaryDirectory(prefix="wakeq-bench-") as data:
-        command = [sys.executable, "-m", "wakeq", "serve", "--port", "0", "--data", str(Path(data) / "data")]
+def wakeq_server(*options: str, durability: str = "memory", data: Path | None = None) -> Iterator[Server]:
+    """wakeq's own server, which keeps nothing on disk unless it is told to; `data` outlives it."""
+    with tempfile.TemporaryDirectory(prefix="wakeq-bench-") as directory:
+        command = [sys.executable, "-m", "wakeq", "serve", "--port", "0"]
+        command += ["--data", str(data or Path(directory) / "data")]
         # Without a drain: a benchmark leaves leases behind that nobody will settle.
         command += ["--durability", durability, "--log-format", "json", "--drain", "0", *options]
         with Child("wakeq serve", command) as child:

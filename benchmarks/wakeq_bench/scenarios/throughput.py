@@ -83,7 +83,7 @@ def run(modes: Sequence[str], keys: Sequence[str], sizes: Sizes, console: Consol
                     work.done(planned_s)
     report.samples = [asdict(one) for one in found]
     report.overview = Overview(
-        ["medians", "", "a second", "client CPU each", "server CPU each", "lost", "doubled"],
+        ["medians", "by", "a second", "client CPU", "server CPU", "lost", "doubled"],
         [_row(load, broker, found) for load in loads for broker in pythons],
     )
     report.figures = [figure for load in loads for figure in figures(load, found)]
@@ -171,7 +171,7 @@ def _row(load: Load, broker: Broker, found: Sequence[Found]) -> list[str]:
     runs = [one for one in found if one.load == load.name and one.contestant == broker.key]
     return [
         load.name,
-        broker.title,
+        broker.key,
         f"{statistics.median(one.per_second for one in runs):,.0f}",
         f"{readable(1e6 * statistics.median(one.client_cpu_s for one in runs))} µs",
         f"{readable(1e6 * statistics.median(one.server_cpu_s for one in runs))} µs",
@@ -182,6 +182,7 @@ def _row(load: Load, broker: Broker, found: Sequence[Found]) -> list[str]:
 
 def _notes(found: Sequence[Found]) -> list[str]:
     notes = [
+        "CPU is that of one message. Servers have their default settings, but for what the contestants' names say.",
         "Only wakeq-fsync, redis-always and nats-always have a message on disk when its publish is confirmed. Of acks, "
         "JetStream syncs none; Redis and wakeq-fsync do.",
         "Redis keeps what is acked, since nothing trims it here; wakeq and JetStream (work-queue retention) delete it.",

@@ -2,7 +2,7 @@
 
 Every message has a number, so that none can be lost or come twice unseen. Prints a record when a window opens, one with
 what was acked in it when it closes, and one in the end, when everything that was published has been acked or nothing
-comes any more.
+comes any more. Ends on SIGTERM.
 
 Run by the python of a peer's environment: the standard library only.
 """
@@ -180,16 +180,16 @@ async def load(queue: Queue, options: argparse.Namespace) -> None:
         publishers = [publish_batches(queue, numbers, batch) for _ in range(options.in_flight)]
         consumers = [consume_batches(queue, numbers, batch) for _ in range(options.in_flight)]
     async with asyncio.TaskGroup() as tasks:
-        consuming = [tasks.create_task(consumer) for consumer in consumers]
+        for consumer in consumers:
+            tasks.create_task(consumer)
         publishing = [tasks.create_task(publisher) for publisher in publishers]
         await asyncio.sleep(options.warm_up)
         await _window(numbers, options.seconds)
         numbers.close()
         await asyncio.wait(publishing)
         await numbers.all_acked()
-        for task in consuming:
-            task.cancel()
-    say_json({"finished": True, **numbers.judge()})
+        # Consumers go on until the process is terminated: not every client lets itself be cancelled.
+        say_json({"finished": True, **numbers.judge()})
 
 
 async def _window(numbers: Numbers, seconds: float) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import nats
 from _load import Consumer, Queue, Taken, main
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import ServiceUnavailableError
 
 STREAM, SUBJECT, GROUP = "load", "load", "consumers"
 # A fetch that finds fewer messages than it asked for waits so long for the rest.
@@ -27,7 +28,8 @@ class Pull(Consumer):
         """One fetch."""
         try:
             messages = await self._subscription.fetch(most, timeout=FETCH_S)
-        except TimeoutError:
+        except (TimeoutError, ServiceUnavailableError):
+            # Unavailable is a consumer that the server has confirmed, but not yet set up.
             return []
         return [(message, message.data) for message in messages]
 
