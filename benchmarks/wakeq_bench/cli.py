@@ -14,10 +14,13 @@ from wakeq_bench.processes import ProcessFailed, ending_on_signals
 from wakeq_bench.report import Report, show, write_json
 from wakeq_bench.scenarios import depth as depth_scenario
 from wakeq_bench.scenarios import idle as idle_scenario
+from wakeq_bench.scenarios import latency as latency_scenario
 from wakeq_bench.scenarios import parked as parked_scenario
+from wakeq_bench.scenarios import recovery as recovery_scenario
 from wakeq_bench.scenarios import requests as requests_scenario
 from wakeq_bench.scenarios import throughput as throughput_scenario
 from wakeq_bench.scenarios import wake as wake_scenario
+from wakeq_bench.scenarios import writer as writer_scenario
 from wakeq_bench.scenarios.brokers import BROKERS
 from wakeq_bench.scenarios.contestants import CONTESTANTS
 from wakeq_bench.scenarios.parker import connections_possible
@@ -161,6 +164,41 @@ def throughput(
     sizes = throughput_scenario.Sizes(batches, in_flight, calls, size, seconds, rounds)
     modes, keys = mode or list(throughput_scenario.MODES), contestant or _BROKERS
     _run(lambda console: throughput_scenario.run(modes, keys, sizes, console), json)
+
+
+@app.command()
+def latency(
+    way: Annotated[list[str] | None, _repeatable(latency_scenario.WAYS)] = None,
+    rates: Annotated[
+        str, typer.Option(callback=_counts, help="Messages a second, one measurement each.")
+    ] = "10,100,1000",
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each window.")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured, in turns.")] = 3,
+    json: Json = None,
+) -> None:
+    """From when a message was due to its consumer, in an open loop."""
+    ways = [one for one in latency_scenario.WAYS if one in (way or latency_scenario.WAYS)]
+    _run(lambda console: latency_scenario.run(ways, _numbers(rates), seconds, rounds, console), json)
+
+
+@app.command()
+def recovery(
+    messages: Annotated[int, typer.Option(min=1, help="How many of 1 KB are stored.")] = 1_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often the server is killed and started.")] = 3,
+    json: Json = None,
+) -> None:
+    """From kill -9 to ready."""
+    _run(lambda console: recovery_scenario.run(messages, rounds, console), json)
+
+
+@app.command()
+def writer(
+    seconds: Annotated[int, typer.Option(min=2, help="Length of each window.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured, in turns.")] = 3,
+    json: Json = None,
+) -> None:
+    """Commits beside a saturated event loop."""
+    _run(lambda console: writer_scenario.run(seconds, rounds, console), json)
 
 
 @app.command()

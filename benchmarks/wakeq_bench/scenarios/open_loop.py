@@ -24,6 +24,8 @@ _RECEIVE_BYTES = 262_144
 _SPIN_S = 0.0002
 _LATEST_S = 30.0
 _AT_ONCE = 1_000
+# What select(2) takes is little more.
+_CONNECTIONS_MAX = 900
 _LEASE_S = 60
 _PADDING = "x" * 80
 _DATA = b"data:"
@@ -111,7 +113,9 @@ class OpenLoop:
         connection.sendall(request(self._url, "POST", self._path, body))
 
     def _publisher(self) -> socket.socket:
-        """One more connection: all others wait for their answers."""
+        """One more connection: all others wait for their answers. Raises BrokenAnswer."""
+        if len(self._handlers) >= _CONNECTIONS_MAX:
+            raise BrokenAnswer(f"the server can't keep up: {_CONNECTIONS_MAX} publishes wait for their answers")
         connection = self._connect(self._answers(lambda _: self._free.append(connection)))
         return connection
 
