@@ -18,8 +18,8 @@ def found(contestant: str, per_second: float, lost: int = 0, doubled: int = 0) -
 
 def test_loads() -> None:
     assert [load.name for load in loads_of(["batches"], SIZES)] == [
-        "batches of 1, 4 at a time",
-        "batches of 100, 4 at a time",
+        "batches of 1",
+        "batches of 100",
     ]
     assert CONCURRENT.options == ("--singly", "--in-flight", "100")
 
@@ -64,7 +64,7 @@ def test_a_missing_contestant_is_named_and_stops_nobody(monkeypatch: pytest.Monk
     (missing,) = [note for note in report.notes if note.startswith("Not measured: ")]
     assert "appendfsync always" in missing
     assert "redis-server is not installed" in missing
-    assert "at its limit with wakeq-fsync (batches of 1, 4 at a time)" in report.notes[-1]
+    assert "at its limit with wakeq-fsync (batches of 1)" in report.notes[-1]
 
 
 def test_redis_is_looked_for_before_anything_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

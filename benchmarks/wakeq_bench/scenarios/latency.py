@@ -83,7 +83,7 @@ def _figure(case: _Case, commit_s: float) -> Figure:
 def _row(case: _Case, durability: str) -> list[str]:
     received_s = case.received_s(durability)
     found = [f"{1000 * percentile(received_s, percent):.2f} ms" for percent in _PERCENTS]
-    return [f"{case.way}, {case.rate:,} a second", durability, *found]
+    return [f"{case.way}, {case.rate:,}/s", durability, *found]
 
 
 def _sample(case: _Case) -> dict[str, object]:

@@ -87,7 +87,7 @@ def run(modes: Sequence[str], keys: Sequence[str], sizes: Sizes, console: Consol
         [_row(load, broker, found) for load in loads for broker in pythons],
     )
     report.figures = [figure for load in loads for figure in figures(load, found)]
-    report.notes += _notes(found)
+    report.notes += _notes(found, sizes)
     return report
 
 
@@ -99,7 +99,7 @@ def loads_of(modes: Sequence[str], sizes: Sizes) -> list[Load]:
     if "concurrent" in modes:
         bounds = (("nats-default", Target(">=", 1.5)), ("redis-everysec", Target(">=", 1.2)))
         options = ("--singly", "--in-flight", str(sizes.calls))
-        loads.append(Load(f"{sizes.calls} single calls at a time", options, bounds if sizes.calls == 100 else ()))
+        loads.append(Load(f"{sizes.calls} single calls", options, bounds if sizes.calls == 100 else ()))
     return loads
 
 
@@ -120,7 +120,7 @@ def figures(load: Load, found: Sequence[Found]) -> list[Figure]:
 def _batches(batch: int, in_flight: int) -> Load:
     bounds = (("redis-always", Target(">=", 1.5)), ("nats-always", Target(">=", 10)))
     options = ("--batch", str(batch), "--in-flight", str(in_flight))
-    return Load(f"batches of {batch}, {in_flight} at a time", options, bounds if batch == 100 else ())
+    return Load(f"batches of {batch}", options, bounds if batch == 100 else ())
 
 
 def _prepared(brokers: Sequence[Broker], report: Report, console: Console) -> dict[Broker, Path]:
@@ -180,9 +180,10 @@ def _row(load: Load, broker: Broker, found: Sequence[Found]) -> list[str]:
     ]
 
 
-def _notes(found: Sequence[Found]) -> list[str]:
+def _notes(found: Sequence[Found], sizes: Sizes) -> list[str]:
     notes = [
-        "CPU is that of one message. Servers have their default settings, but for what the contestants' names say.",
+        f"{sizes.in_flight} batches, or {sizes.calls} single calls, are in flight at a time. CPU is that of one "
+        "message. Servers have their default settings, but for what the contestants' names say.",
         "Only wakeq-fsync, redis-always and nats-always have a message on disk when its publish is confirmed. Of acks, "
         "JetStream syncs none; Redis and wakeq-fsync do.",
         "Redis keeps what is acked, since nothing trims it here; wakeq and JetStream (work-queue retention) delete it.",
