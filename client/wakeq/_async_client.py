@@ -2,44 +2,68 @@
 
 import os
 import random
+import secrets
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 import httpx
 import orjson
 
+from wakeq._administration import Administration, path_segment
+from wakeq._attributes import publish_headers
 from wakeq._consumer import Consumer
-from wakeq._errors import LeaseLost, ServerUnavailable, raise_for_answer
+from wakeq._errors import LeaseLost, ServerUnavailable, raise_for_answer, read_answer
 from wakeq._model import Delivery, Nack, Published, SettleResult
 
 DEFAULT_URL = "http://127.0.0.1:8001"
 _STREAMS_MAX = 10_000
+_CONSUMER_MAX = 255
 # An answer that was parked may come this much after its time.
 _SLACK_S = 10.0
 
 
-class AsyncClient:
+class AsyncClient(Administration):
     """A connection to one queue server; use it as an async context manager, or `aclose` it."""
 
     def __init__(
         self,
         base_url: str | None = None,
         *,
+        token: str | None = None,
         timeout_s: float = 10.0,
+        consumer: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """``base_url`` None: the environment's ``WAKEQ_URL``, else the local server.
 
+        ``timeout_s`` bounds connecting, and the silence of a server that isn't asked to wait. ``consumer`` is what this
+        client is called where consumers are listed: 1 to 255 printable characters, no space at the ends. None:
+        the host's name, the process's id and something random. Raises ValueError where it is no such name.
+        ``token`` is what the server asks for (``wakeq serve --token-file``), None: the environment's ``WAKEQ_TOKEN``.
         ``timeout_s`` bounds connecting, and the silence of a server that isn't asked to wait.
         """
+        if consumer is None:
+            consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        elif not (1 <= len(consumer) <= _CONSUMER_MAX and consumer.isprintable() and consumer == consumer.strip()):
+            raise ValueError(
+                f"consumer: must have 1 to {_CONSUMER_MAX} characters, all of them printable, and no space at its ends"
+            )
         url = base_url or os.environ.get("WAKEQ_URL") or DEFAULT_URL
         # Plain HTTP needs no certificates, and loading them is most of what making a client costs.
         common: dict[str, Any] = {"base_url": url, "transport": transport, "verify": url.startswith("https:")}
+        token = token or os.environ.get("WAKEQ_TOKEN")
+        if token:
+            common["headers"] = {"authorization": f"Bearer {token}"}
         self._http = httpx.AsyncClient(timeout=timeout_s, **common)
         # Streams and parked claims hold a connection each; a settle must never wait for one of them to end.
-        self._parked = httpx.AsyncClient(timeout=timeout_s, limits=httpx.Limits(max_connections=_STREAMS_MAX), **common)
+        self._parked = httpx.AsyncClient(
+            timeout=timeout_s,
+            limits=httpx.Limits(max_connections=_STREAMS_MAX),
+            headers={b"wakeq-consumer": consumer.encode()},
+            **common,
+        )
         self._timeout_s = timeout_s
 
     async def __aenter__(self) -> Self:
@@ -55,32 +79,40 @@ class AsyncClient:
         await self._parked.aclose()
         await self._http.aclose()
 
-    async def create_topic(self, topic: str, **config: Any) -> None:
-        """Make a topic, or replace its configuration: ``schema``, ``lease_s``, … as in docs/protocol.md.
-
-        Raises BadRequest naming the field.
-        """
-        await self._ask("PUT", f"/topics/{quote(topic, safe='')}", json=config)
-
-    async def publish(self, topic: str, body: Any) -> Published:
+    async def publish(
+        self,
+        topic: str,
+        body: Any,
+        *,
+        delay_s: float | None = None,
+        ttl_s: float | None = None,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Published:
         """Publish a JSON value, or bytes (as ``application/octet-stream``, on a topic whose schema is ``any``).
 
-        Returns when the message is as durable as the server makes it. Raises TopicNotFound, InvalidMessage,
-        MessageTooLarge, TopicFull, StorageFull, StorageFailed, ServerUnavailable.
+        It isn't delivered in the first ``delay_s`` seconds, and dropped if it still isn't after ``ttl_s``. Of the
+        messages with one ordering ``key``, one is out at a time. ``headers`` are handed over with it, their names in
+        lower case. A publish that comes again with its ``idempotency_key`` enqueues nothing and returns the same.
+
+        Returns when the message is as durable as the server makes it. Raises TopicNotFound, BadRequest,
+        InvalidMessage, IdempotencyConflict, MessageTooLarge, UnsupportedMediaType, TopicFull, StorageFull,
+        StorageFailed, ServerUnavailable.
         """
         kind, content = ("octet-stream", body) if isinstance(body, bytes) else ("json", orjson.dumps(body))
-        answer = await self._ask(
-            "POST", self._path(topic), content=content, headers={"content-type": f"application/{kind}"}
-        )
-        seq = int(answer.headers["wakeq-seq"])
+        said = [(b"content-type", f"application/{kind}".encode())]
+        said += publish_headers(delay_s, ttl_s, key, headers or {}, idempotency_key)
+        answer = await self._ask("POST", self._path(topic), content=content, headers=said)
+        seq = read_answer(answer, lambda _: int(answer.headers["wakeq-seq"]))
         return Published(seq, seq)
 
     async def publish_many(self, topic: str, bodies: Iterable[Any]) -> Published:
         """Publish JSON values in one request: all of them or none. Raises what `publish` raises."""
         lines = b"\n".join(map(orjson.dumps, bodies))
         headers = {"content-type": "application/x-ndjson"}
-        answer = orjson.loads((await self._ask("POST", self._path(topic), content=lines, headers=headers)).content)
-        return Published(answer["first_seq"], answer["last_seq"])
+        answer = await self._ask("POST", self._path(topic), content=lines, headers=headers)
+        return read_answer(answer, lambda said: Published(said["first_seq"], said["last_seq"]))
 
     async def claim(
         self,
@@ -103,7 +135,7 @@ class AsyncClient:
             json={name: value for name, value in ask.items() if value is not None},
             timeout=httpx.Timeout(self._timeout_s, read=wait_s + _SLACK_S),
         )
-        return [Delivery.from_wire(self, topic, wire) for wire in orjson.loads(answer.content)["messages"]]
+        return read_answer(answer, lambda said: [Delivery.from_wire(self, topic, wire) for wire in said["messages"]])
 
     def consume(self, topic: str, *, group: str | None = None, prefetch: int = 32, lease_s: float = 30.0) -> Consumer:
         """Deliveries as they come, over one stream that reconnects by itself.
@@ -130,7 +162,7 @@ class AsyncClient:
             "extend": [_without_none(lease_id=lease_id, lease_s=lease_s) for lease_id, lease_s in extend],
         }
         answer = await self._ask("POST", f"{self._path(topic)}/settle", json=ask)
-        return [SettleResult(**result) for result in orjson.loads(answer.content)["results"]]
+        return read_answer(answer, lambda said: [SettleResult(**result) for result in said["results"]])
 
     async def settle_one(
         self,
@@ -154,7 +186,7 @@ class AsyncClient:
         return self._parked.stream("GET", self._path(topic), params=params, headers=headers, timeout=timeout)
 
     def _path(self, topic: str) -> str:
-        return f"/messages/{quote(topic, safe='')}"
+        return f"/messages/{path_segment(topic)}"
 
     async def _ask(
         self, method: str, path: str, *, client: httpx.AsyncClient | None = None, **more: Any

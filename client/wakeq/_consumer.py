@@ -16,7 +16,7 @@ import httpx
 import orjson
 
 from wakeq._backoff import Backoff
-from wakeq._errors import Draining, ServerUnavailable, StorageFailed, raise_for_answer
+from wakeq._errors import Draining, ServerUnavailable, StorageFailed, TooManyParked, raise_for_answer
 from wakeq._model import Delivery
 from wakeq._sse import SSEParser
 
@@ -28,7 +28,7 @@ FIRST_BYTE_S = 5.0
 SILENCE_S = 37.5
 """Two and a half heartbeats of 15 s: a stream that silent is dead."""
 POLL_WAIT_S = 50.0
-_TRY_AGAIN = (ServerUnavailable, Draining, StorageFailed)
+_TRY_AGAIN = (ServerUnavailable, Draining, TooManyParked, StorageFailed)
 
 
 class _HeldBack(Exception):

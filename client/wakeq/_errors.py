@@ -4,16 +4,20 @@
     ├── ServerUnavailable       no answer: refused, reset, timed out
     ├── LeaseLost               the message is no longer this consumer's
     └── one for each code of the server:
-        BadRequest, OriginRefused, TopicNotFound, GroupNotFound, MessageTooLarge, InvalidMessage,
-        TopicFull, Draining, StorageFull, StorageFailed
+        BadRequest, Unauthenticated, Forbidden, OriginRefused, TopicNotFound, GroupNotFound, RequestTimeout,
+        MessageTooLarge, UnsupportedMediaType, InvalidMessage, IdempotencyConflict, TopicFull, TooManyTopics,
+        TooManyParked, Draining, StorageFull, StorageFailed
 
 A code that this version doesn't know comes as a plain WakeqError.
 """
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 import httpx
 import orjson
+
+_T = TypeVar("_T")
 
 
 class WakeqError(Exception):
@@ -47,6 +51,18 @@ class BadRequest(WakeqError):
     CODE = "BAD_REQUEST"
 
 
+class Unauthenticated(WakeqError):
+    """The server asks for a token, and was shown none, or another."""
+
+    CODE = "UNAUTHENTICATED"
+
+
+class Forbidden(WakeqError):
+    """The server's settings allow this to nobody."""
+
+    CODE = "FORBIDDEN"
+
+
 class OriginRefused(WakeqError):
     """The server doesn't answer to the host name in the URL."""
 
@@ -65,10 +81,22 @@ class GroupNotFound(WakeqError):
     CODE = "GROUP_NOT_FOUND"
 
 
+class RequestTimeout(WakeqError):
+    """The request came too slowly; nothing of it has happened."""
+
+    CODE = "REQUEST_TIMEOUT"
+
+
 class MessageTooLarge(WakeqError):
     """A message or a batch is larger than the topic takes."""
 
     CODE = "MESSAGE_TOO_LARGE"
+
+
+class UnsupportedMediaType(WakeqError):
+    """The topic's schema doesn't take messages of that content type."""
+
+    CODE = "UNSUPPORTED_MEDIA_TYPE"
 
 
 class InvalidMessage(WakeqError):
@@ -77,10 +105,28 @@ class InvalidMessage(WakeqError):
     CODE = "INVALID_MESSAGE"
 
 
+class IdempotencyConflict(WakeqError):
+    """The idempotency key was used for another message."""
+
+    CODE = "IDEMPOTENCY_CONFLICT"
+
+
 class TopicFull(WakeqError):
     """The topic takes no more until some of its messages are settled."""
 
     CODE = "TOPIC_FULL"
+
+
+class TooManyTopics(WakeqError):
+    """The server has as many topics as it may have."""
+
+    CODE = "TOO_MANY_TOPICS"
+
+
+class TooManyParked(WakeqError):
+    """As many consumers wait on the server as may."""
+
+    CODE = "TOO_MANY_PARKED"
 
 
 class Draining(WakeqError):
@@ -115,10 +161,28 @@ def raise_for_answer(response: httpx.Response) -> None:
         code, detail = str(problem["code"]), problem["detail"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         code, detail = "", f"{response.request.url} answered {response.status_code} {response.reason_phrase}"
-    text = detail if isinstance(detail, str) else orjson.dumps(detail).decode()
+    text = detail if isinstance(detail, str) else _sentence(detail)
     unknown = ServerUnavailable if response.status_code in _GATEWAY and not code else WakeqError
     error = _BY_CODE.get(code, unknown)(text, code=code, status=response.status_code)
     retry_after = response.headers.get("retry-after", "")
     if retry_after.isdigit():
         error.retry_after_s = float(retry_after)
     raise error
+
+
+def _sentence(errors: Any) -> str:
+    """Of llama_deploy's list of what is wrong."""
+    try:
+        return "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors)
+    except (LookupError, TypeError):
+        return orjson.dumps(errors).decode()
+
+
+def read_answer(response: httpx.Response, read: Callable[[Any], _T]) -> _T:
+    """What ``read`` makes of an answer's JSON. Raises WakeqError where that is none of this protocol's answers."""
+    try:
+        return read(orjson.loads(response.content))
+    except (orjson.JSONDecodeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise WakeqError(
+            f"{response.request.url} did not answer as a wakeq server does", status=response.status_code
+        ) from error

@@ -11,12 +11,18 @@ import structlog
 from wakeq_server.engine.base import Engine
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import open_engine
+from wakeq_server.errors import StartupError
 from wakeq_server.http.guard import Guard
+from wakeq_server.http.intake import Intake
 from wakeq_server.http.messages import Messages
+from wakeq_server.http.pushes import Pushes
 from wakeq_server.http.routes import App
 from wakeq_server.http.service import Service
 from wakeq_server.http.topics import Topics
-from wakeq_server.settings import Settings
+from wakeq_server.push.posting import open_poster
+from wakeq_server.push.pusher import open_pusher
+from wakeq_server.push.targets import Allowed
+from wakeq_server.settings import BODIES_MAX_BYTES, Settings, check_token
 from wakeq_server.store.base import Store
 from wakeq_server.store.memory import MemoryStore
 from wakeq_server.store.sqlite import SqliteStore
@@ -29,15 +35,32 @@ def make_store(settings: Settings) -> Store:
     return SqliteStore(settings.data, settings.durability)
 
 
-def build_app(engine: Engine, settings: Settings, version: str) -> App:
-    """The ASGI application on an engine."""
+def read_token(settings: Settings) -> str | None:
+    """The token that requests must show; None where they needn't. Raises StartupError."""
+    if settings.token_file is None:
+        return None if settings.token is None else settings.token.get_secret_value()
+    try:
+        token = settings.token_file.read_text(encoding="utf-8").strip()
+        check_token(token)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        hint = "--token-file names a file that holds the token, and nothing else"
+        raise StartupError(f"the token can't be read from {settings.token_file}: {reason}", hint) from None
+    return token
+
+
+def build_app(engine: Engine, settings: Settings, version: str, token: str | None = None) -> App:
+    """The ASGI application on an engine; ``token`` is what its requests must show."""
     # A restart without a store forgets topics that clients make only once, when they start.
     auto_create = settings.auto_create_topics or settings.durability == "memory"
     messages = Messages(engine, settings, auto_create=auto_create)
-    service = Service(engine, messages.polls, settings, version)
-    guard = Guard(bound_to=settings.host, allowed_hosts=settings.allowed_hosts, origins=settings.cors_origin)
+    service = Service(engine, messages.polls, settings, version, auto_create=auto_create, token=token is not None)
+    guard = Guard(
+        bound_to=settings.host, allowed_hosts=settings.allowed_hosts, origins=settings.cors_origin, token=token
+    )
     access_log = structlog.get_logger("wakeq.access") if settings.access_log else None
-    return App(messages, Topics(engine), service, guard, access_log)
+    pushes = Pushes(engine, Allowed(settings.push_allow).check)
+    return App(messages, Topics(engine), pushes, service, guard, Intake(BODIES_MAX_BYTES), access_log)
 
 
 @asynccontextmanager
@@ -46,5 +69,12 @@ async def open_app(settings: Settings, version: str) -> AsyncIterator[tuple[Engi
     # uvicorn runs on asyncio, whose loop keeps the clock of anyio's deadlines.
     now, turn = asyncio.get_running_loop().time, partial(asyncio.sleep, 0)
     clocks = Clocks(wall=time.time, timer=time.perf_counter, now=now, turn=turn)
-    async with open_engine(make_store(settings), clocks) as engine:
-        yield engine, build_app(engine, settings, version)
+    token = read_token(settings)
+    async with (
+        open_engine(
+            make_store(settings), clocks, memory_budget=settings.memory_budget, max_topics=settings.max_topics
+        ) as engine,
+        open_poster(Allowed(settings.push_allow), f"wakeq/{version}") as poster,
+        open_pusher(engine, poster, clocks.wall),
+    ):
+        yield engine, build_app(engine, settings, version, token)

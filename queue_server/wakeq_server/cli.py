@@ -19,7 +19,7 @@ def _option(name: str, flag: str | None = None) -> Any:
     """A command-line option of a setting: one description and one default, those of `Settings`."""
     field = Settings.model_fields[name]
     default = field.get_default(call_default_factory=True)
-    shown = ", ".join(default) if isinstance(default, tuple) else str(default)
+    shown = ", ".join(default) if isinstance(default, tuple) else "" if default is None else str(default)
     return typer.Option(
         flag or f"--{name.replace('_', '-')}",
         help=field.description,
@@ -39,8 +39,16 @@ def serve(
         bool | None, _option("auto_create_topics", "--auto-create-topics/--no-auto-create-topics")
     ] = None,
     drain: Annotated[float | None, _option("drain")] = None,
+    memory_budget: Annotated[str | None, _option("memory_budget")] = None,
+    max_topics: Annotated[int | None, _option("max_topics")] = None,
+    max_parked: Annotated[int | None, _option("max_parked")] = None,
+    head_timeout: Annotated[float | None, _option("head_timeout")] = None,
+    body_timeout: Annotated[float | None, _option("body_timeout")] = None,
+    token: Annotated[str | None, _option("token")] = None,
+    token_file: Annotated[Path | None, _option("token_file")] = None,
     allowed_hosts: Annotated[str | None, _option("allowed_hosts")] = None,
     cors_origin: Annotated[str | None, _option("cors_origin")] = None,
+    push_allow: Annotated[str | None, _option("push_allow")] = None,
     log_format: Annotated[Literal["text", "json"] | None, _option("log_format")] = None,
     access_log: Annotated[bool | None, _option("access_log", "--access-log/--no-access-log")] = None,
     config: Annotated[
@@ -77,9 +85,11 @@ def _problem(name: str, error: Mapping[str, Any]) -> str:
         return "there is no such setting"
     limits = Settings.model_fields[name].metadata if name in Settings.model_fields else ()
     low, high = (next((getattr(x, end) for x in limits if hasattr(x, end)), None) for end in ("ge", "le"))
+    if error["type"] in ("byte_size", "byte_size_unit"):
+        return "must be a number of bytes, or one with a unit: 128MB, 1GiB"
     if low is not None and high is not None:
         return f"must be from {low} to {high}"
-    problem: str = error["msg"]
+    problem: str = error["msg"].removeprefix("Value error, ")
     return problem[0].lower() + problem[1:]
 
 

@@ -12,13 +12,20 @@ table from code to status (`wakeq_server.http.wire`).
     ├── UnsupportedMediaType
     ├── TopicNotFound
     ├── GroupNotFound
+    ├── PushNotFound
     ├── TopicFull
+    ├── TooManyTopics
+    ├── TooManyParked
+    ├── RequestTimeout
     ├── OriginRefused
+    ├── Unauthenticated
+    ├── Forbidden               allowed to nobody, as this server is set up
     ├── Draining
     └── StorageError
         ├── StorageFull
         └── StorageFailed
     ConsumerGone                not an error: the consumer hung up while it was parked
+    BacklogOverflow             a watcher of events takes them too slowly
     StartupError                the server can't start; one sentence and what to do
 """
 
@@ -106,6 +113,16 @@ class GroupNotFound(QueueError):
         super().__init__(f"topic {topic} has no group {group}")
 
 
+class PushNotFound(QueueError):
+    """The topic has no push of that name."""
+
+    code = "NOT_FOUND"
+    title = "Push not found"
+
+    def __init__(self, topic: str, push: str) -> None:
+        super().__init__(f"topic {topic} has no push {push}")
+
+
 class TopicFull(QueueError):
     """The topic holds as many messages or bytes as its configuration allows."""
 
@@ -113,11 +130,55 @@ class TopicFull(QueueError):
     title = "Topic full"
 
 
+class TooManyTopics(QueueError):
+    """The server has as many topics as it may have."""
+
+    code = "TOO_MANY_TOPICS"
+    title = "Too many topics"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the server has its {limit} topics; delete some, or raise --max-topics")
+
+
+class TooManyParked(QueueError):
+    """As many requests are parked as may be."""
+
+    code = "TOO_MANY_PARKED"
+    title = "Too many parked requests"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the server has {limit} requests parked, which are all it takes", retry_after_s=5)
+
+
+class RequestTimeout(QueueError):
+    """A request came too slowly to be waited for any longer."""
+
+    code = "REQUEST_TIMEOUT"
+    title = "Request timeout"
+
+
 class OriginRefused(QueueError):
     """A request from a web page, or under a host name, that isn't ours."""
 
     code = "ORIGIN_REFUSED"
     title = "Origin refused"
+
+
+class Forbidden(QueueError):
+    """What this server's settings don't allow."""
+
+    code = "FORBIDDEN"
+    title = "Forbidden"
+
+
+class Unauthenticated(QueueError):
+    """The request has not shown the server's token."""
+
+    code = "UNAUTHENTICATED"
+    title = "Unauthenticated"
+
+    def __init__(self) -> None:
+        super().__init__("this server asks for its token: Authorization: Bearer TOKEN")
 
 
 class Draining(QueueError):
@@ -150,6 +211,10 @@ class StorageFailed(StorageError):
 
 class ConsumerGone(Exception):
     """The consumer hung up while it was parked; whatever had been handed to it has been undone."""
+
+
+class BacklogOverflow(Exception):
+    """More has happened than is kept for a watcher that doesn't take it; what was kept is dropped."""
 
 
 class StartupError(Exception):

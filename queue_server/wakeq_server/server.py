@@ -153,20 +153,29 @@ async def serve(settings: Settings, version: str) -> None:
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener):
         async with open_app(settings, version) as (engine, app):
+            connect: Any = partial(Connection, settings=settings)
             config = uvicorn.Config(
-                app, http=Connection, ws="none", lifespan="off", access_log=False, log_config=None,
+                app, http=connect, ws="none", lifespan="off", access_log=False, log_config=None,
                 server_header=False, proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=5,
             )  # fmt: skip
-            announce = partial(_announce, settings, listener, tune_process())
+            announce = partial(_announce, settings, listener, tune_process(), has_token=app.has_token)
             await _Server(config, engine, settings.drain, announce).serve(sockets=[listener])
     _log.info("stopped")
 
 
-def _announce(settings: Settings, listener: socket.socket, files: int) -> None:
+def _announce(settings: Settings, listener: socket.socket, files: int, *, has_token: bool) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     kept = "nothing is kept" if settings.durability == "memory" else str(settings.data)
     _log.info("listening", url=f"http://{shown}:{port}", durability=settings.durability, data=kept, open_files=files)
-    if not is_loopback(host):
-        _log.warning("listening beyond this machine", address=host, meaning="anyone who reaches it can use it")
+    if is_loopback(host):
+        return
+    if has_token:
+        meaning = "whoever has the token can use it, and whoever is on the way can read it: nothing is encrypted"
+        _log.info("listening beyond this machine", address=host, meaning=meaning)
+    else:
+        meaning = "anyone who reaches it can use it: it asks for no token"
+        _log.warning(
+            "listening beyond this machine", address=host, meaning=meaning, remedy="--token-file FILE, or WAKEQ_TOKEN"
+        )

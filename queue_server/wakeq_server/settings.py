@@ -4,13 +4,15 @@ A value comes from the command line, else the environment (`WAKEQ_PORT`), else a
 here. The descriptions are what `wakeq serve --help` prints.
 """
 
+import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import Field, field_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -20,6 +22,9 @@ from pydantic_settings import (
 )
 
 Durability = Literal["fsync", "os", "memory"]
+
+# A name whose last label is a number is an address that was mistyped (WHATWG URL, "ends in a number").
+_HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*(?=[0-9-]*[a-z_])[a-z0-9_-]{1,63}\.?", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -57,20 +62,81 @@ class Settings(BaseSettings):
     drain: float = Field(
         5.0, ge=0, le=600, description="Seconds after SIGTERM during which leased messages can still be settled."
     )
+    memory_budget: ByteSize = Field(
+        ByteSize(128_000_000),
+        ge=1_000_000,
+        le=1_000_000_000_000,
+        description="Bytes that messages may take in memory, as a number or with a unit: 128MB, 1GiB. What doesn't fit "
+        "is read from the database when it is delivered, a quarter as much ahead. With --durability memory there is "
+        "no database, and so no bound.",
+    )
+    max_topics: int = Field(1_000_000, ge=1, le=100_000_000, description="Topics that can be made.")
+    max_parked: int = Field(
+        100_000,
+        ge=0,
+        le=10_000_000,
+        description="Requests parked at a time before claims, streams and GETs with ?wait= are refused; "
+        "GETs on llama_deploy topics never are.",
+    )
+    head_timeout: float = Field(
+        10.0, ge=0.1, le=600, description="Seconds from the first byte of a request's head to its last."
+    )
+    body_timeout: float = Field(
+        30.0,
+        ge=0.1,
+        le=600,
+        description="Seconds that a request's body may make no progress; in as many, 1 KiB a second must come.",
+    )
+    token: SecretStr | None = Field(
+        None,
+        description="What requests must show as Authorization: Bearer TOKEN. On a command line others can read it: "
+        "better in the environment, or in a file.",
+    )
+    token_file: Path | None = Field(None, description="File that holds the token, and nothing else.")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Further host names, comma-separated, that requests may name while bound to loopback."
     )
     cors_origin: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Web origins, comma-separated, whose pages may use this server."
     )
+    push_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.0/8", "::1"),
+        description="Comma-separated networks (CIDR), addresses and host names that messages may be pushed to; a name "
+        "may resolve to any address.",
+    )
     log_format: Literal["text", "json"] = Field("text", description="One line an event, for people or for programs.")
     access_log: bool = Field(False, description="Log requests too, but never empty polls.")
 
-    @field_validator("allowed_hosts", "cors_origin", mode="before")
+    @field_validator("allowed_hosts", "cors_origin", "push_allow", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("push_allow")
+    @classmethod
+    def _targets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for part in value:
+            try:
+                ipaddress.ip_network(part)
+            except ValueError as error:
+                if not _HOST_NAME.fullmatch(part):
+                    raise ValueError(f"{part!r} is no network, address or host name: {error}") from None
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_token(value.get_secret_value())
+        return value
+
+    @field_validator("token_file")
+    @classmethod
+    def _only_one(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("token") is not None:
+            raise ValueError("there is a token already, given by --token or WAKEQ_TOKEN")
         return value
 
     @classmethod
@@ -99,6 +165,12 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
+def check_token(token: str) -> None:
+    """Raises ValueError unless a header can carry it (RFC 6750, 2.1)."""
+    if not 1 <= len(token) <= TOKEN_MAX or not all("!" <= character <= "~" for character in token):
+        raise ValueError(f"must have 1 to {TOKEN_MAX} characters, printable ASCII without spaces")
+
+
 LEASE_MIN_S = 1.0
 LEASE_MAX_S = 43_200.0
 WAIT_MAX_S = 60.0
@@ -114,10 +186,16 @@ TTL_MIN_S = 1.0
 TTL_MAX_S = 365 * 86_400.0
 """Bounds of how long messages, and dead letters, are kept."""
 DELIVERIES_MAX = 1_000
+ROOM_MAX = 2**53 - 1
+"""Most messages or bytes that a topic's limit may name: the largest integer that all readers of JSON agree on."""
 DEDUP_WINDOW_MIN_S = 1.0
 DEDUP_WINDOW_MAX_S = 86_400.0
 STREAM_HEARTBEAT_S = 15.0
 STREAM_RETRY_MS = 1_000
+EVENTS_PART = 128
+"""Events of `/events` that are written at once."""
+CONSUMER_MAX = 255
+"""Characters of a consumer's id."""
 STREAM_BLOCKED_S = 30.0
 """A stream whose client takes nothing for so long is closed."""
 SILENT_ANSWER_S = 4.0
@@ -136,12 +214,17 @@ BATCH_MAX_MESSAGES = 10_000
 REQUEST_MAX_BYTES = 1024 * 1024
 """Largest body of a claim, a settle or a topic's configuration."""
 TOPIC_NAME_MAX = 255
+TOKEN_MAX = 4_096
 KEY_MAX = 255
 """Characters of an idempotency key, and of an ordering key."""
 HEADERS_MAX_BYTES = 16 * 1024
 """Names and values of a message's headers together: they are kept in memory, and no topic counts them."""
 REASON_MAX = 1_000
 """Characters kept of why a message was nacked; more are cut off, since refusing would lose the nack."""
+BODY_MIN_BYTES_PER_S = 1_024
+"""A body that takes longer than `body_timeout` must come at least so fast, averaged over each such span."""
+BODIES_MAX_BYTES = 256 * 1024 * 1024
+"""Bodies in progress, over all connections; beyond it only the one that began first is read on."""
 SCHEMA_ERRORS_MAX = 20
 SCHEMA_ERROR_MAX = 500
 """Characters of one of these: it quotes what is wrong."""
@@ -149,6 +232,22 @@ LIST_MAX = 1_000
 PEEK_MAX = 100
 """Messages in one look: they come with their bodies."""
 PEEK = 20
+PUSH_URL_MAX = 2_048
+PUSH_IN_FLIGHT_MAX = 100
+PUSH_TIMEOUT_MIN_S = 1.0
+PUSH_TIMEOUT_MAX_S = 600.0
+PUSH_CONNECT_S = 5.0
+"""How long finding out a target's address and connecting to it may take; and, on https, the handshake after that."""
+PUSH_LEASE_SPARE_S = 10.0
+"""How much longer than its request may take a pushed message stays leased."""
+PUSH_RETRY_MIN_S = 1.0
+PUSH_RETRY_MAX_S = 60.0
+"""Bounds of how long a push is suspended: doubles with each failed connection, at random below that."""
+PUSH_IDLE_S = 1.0
+"""How long a connection is kept for the next message: less than receivers keep idle ones, so that none is reused while
+it is being closed, which would look like a receiver that died."""
+PUSH_ANSWER_MAX_BYTES = 64 * 1024
+"""How much of an answer's body is read, so that its connection can be used again. Nobody looks at it."""
 BACKLOG = 4_096
 """Connections that may wait to be accepted."""
 KEEP_ALIVE_S = 75

@@ -133,28 +133,60 @@ class Queue:
         info: Json = answer.json()
         return info
 
-    def standing(self, topic: str) -> Json:
-        """How the group `default` stands, without what changes by itself."""
-        group: Json = self.info(topic)["groups"]["default"]
-        return {name: group[name] for name in ("ready", "delayed", "leased", "parked")}
+    def group(self, topic: str, name: str = "default") -> Json:
+        """GroupInfo."""
+        group: Json = self.info(topic)["groups"][name]
+        return group
 
-    def wait_until(self, topic: str, **standing: int | range) -> None:
-        """Ask until the topic stands so: a server tells nobody that it has parked somebody."""
+    def standing(self, topic: str, group: str = "default") -> Json:
+        """How a group stands, without its dead letters and what changes by itself."""
+        info = self.group(topic, group)
+        return {name: info[name] for name in ("ready", "delayed", "leased", "parked")}
+
+    def wait_until(self, topic: str, group: str = "default", **standing: int | range) -> None:
+        """Ask until a group stands so: a server tells nobody that it has parked somebody."""
         wanted = {name: value if isinstance(value, range) else [value] for name, value in standing.items()}
         until = time.monotonic() + PATIENCE_S
-        while not all((now := self.standing(topic))[name] in values for name, values in wanted.items()):
+        while not all((now := self.group(topic, group))[name] in values for name, values in wanted.items()):
             assert time.monotonic() < until, f"{now} never became {standing}"
+
+    def add_group(self, topic: str, *names: str) -> None:
+        """New groups."""
+        for name in names:
+            assert self.http.put(f"/topics/{topic}/groups/{name}").status_code == 201
 
     # Messages
 
-    def post(self, topic: str, content: bytes, content_type: str | None = "application/json") -> httpx.Response:
+    def post(
+        self,
+        topic: str,
+        content: bytes,
+        content_type: str | None = "application/json",
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> httpx.Response:
         """Publish one body."""
-        headers = {} if content_type is None else {"content-type": content_type}
-        return self.http.post(f"/messages/{topic}", content=content, headers=headers)
+        fields: dict[str, str | bytes] = {} if content_type is None else {"content-type": content_type}
+        content_and_headers: Any = {"content": content, "headers": fields | dict(headers or {})}
+        return self.http.post(f"/messages/{topic}", **content_and_headers)
 
-    def batch(self, topic: str, content: bytes) -> httpx.Response:
+    def batch(self, topic: str, content: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
         """Publish an NDJSON body."""
-        return self.post(topic, content, "application/x-ndjson")
+        return self.post(topic, content, "application/x-ndjson", headers)
+
+    def envelopes(
+        self, topic: str, *lines: Any, lenient: bool = False, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """Publish envelopes; a line that is bytes goes as it is."""
+        body = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
+        prefer = {"prefer": "handling=lenient"} if lenient else {}
+        return self.post(topic, body, "application/vnd.wakeq.envelopes+x-ndjson", {**prefer, **(headers or {})})
+
+    def send(self, topic: str, body: Any = None, **attributes: Any) -> int:
+        """Publish one JSON value with what an envelope may say of it; its seq."""
+        answer = self.envelopes(topic, {"body": body, **attributes})
+        assert answer.status_code == 200, answer.text
+        seq: int = answer.json()["first_seq"]
+        return seq
 
     def publish(self, topic: str, *bodies: Any) -> list[int]:
         """Publish JSON values in one batch; their seqs."""
@@ -182,6 +214,28 @@ class Queue:
         assert answer.status_code == 200, answer.text
         return [result["status"] for result in answer.json()["results"]]
 
+    def die(self, topic: str, *reasons: str | None, **ask: Any) -> list[Json]:
+        """Make the next messages dead letters, for these reasons; their last deliveries."""
+        deliveries = self.claim(topic, max=len(reasons), **ask)
+        lines = [
+            {"lease_id": lease, "reason": reason} for lease, reason in zip(leases(deliveries), reasons, strict=True)
+        ]
+        assert self.settle(topic, dead=lines) == ["ok"] * len(lines)
+        return deliveries
+
+    def peek(self, topic: str, **query: Any) -> list[Json]:
+        """Look at messages."""
+        answer = self.http.get(f"/topics/{topic}/messages", params=query)
+        assert answer.status_code == 200, answer.text
+        messages: list[Json] = answer.json()["messages"]
+        return messages
+
+    def do(self, topic: str, action: str, body: Any = None, **query: Any) -> Any:
+        """Purge, redrive, pause or resume; the answer."""
+        answer = self.http.post(f"/topics/{topic}/{action}", json=body, params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
     # What waits
 
     def start(
@@ -194,16 +248,23 @@ class Queue:
 
     def park(self, topic: str, **ask: Any) -> Request:
         """A claim that is parked when this returns."""
-        waiting = self.standing(topic)["parked"]
+        group = ask.get("group", "default")
+        waiting = self.group(topic, group)["parked"]
         body = json.dumps({"wait_s": 50, **ask}).encode()
         request = self.start("POST", f"/messages/{topic}/claim", body)
-        self.wait_until(topic, parked=waiting + 1)
+        self.wait_until(topic, group, parked=waiting + 1)
         return request
 
     def stream(self, topic: str, headers: Mapping[str, str] | None = None, **query: Any) -> EventStream:
         """A stream whose head has come."""
         rest = f"?{urlencode(query)}" if query else ""
         stream = EventStream(self.url, f"/messages/{topic}{rest}", headers or {})
+        self._open.callback(stream.close)
+        return stream
+
+    def events(self, *topics: str) -> EventStream:
+        """An open `GET /events` of these topics; of all where none is named."""
+        stream = EventStream(self.url, f"/events?topics={','.join(topics)}" if topics else "/events", {})
         self._open.callback(stream.close)
         return stream
 

@@ -46,7 +46,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             probe = http.post(f"/messages/{uuid4().hex}/claim", json={})
             yield Server(request.param, probe.status_code == 200, http.get("/v1").json())
         return
-    heartbeat = ("--legacy-heartbeat", "0.2")
+    heartbeat = ("--legacy-heartbeat", "0.05")
     with start_server(tmp_path_factory.mktemp("data"), *heartbeat, durability=request.param) as process:
         about = httpx.get(f"{process.url}/v1").json()
         yield Server(process.url, request.param == "memory", about)

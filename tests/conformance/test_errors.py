@@ -31,6 +31,16 @@ V1_CALLS: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/topics/{missing}", None, 404, "TOPIC_NOT_FOUND"),
     ("DELETE", "/topics/{missing}", None, 404, "TOPIC_NOT_FOUND"),
     ("GET", "/topics?limit=0", None, 400, "BAD_REQUEST"),
+    ("PUT", "/topics/%01", {}, 400, "BAD_REQUEST"),
+    ("GET", "/topics/{topic}/messages?state=x", None, 400, "BAD_REQUEST"),
+    ("POST", "/topics/{topic}/redrive", {"max": 0}, 400, "BAD_REQUEST"),
+    ("POST", "/topics/{topic}/purge?group=x", None, 404, "GROUP_NOT_FOUND"),
+    ("GET", "/topics/{topic}/groups/x", None, 404, "GROUP_NOT_FOUND"),
+    ("PUT", "/topics/{missing}/groups/x", None, 404, "TOPIC_NOT_FOUND"),
+    ("POST", "/topics/{missing}/pause", None, 404, "TOPIC_NOT_FOUND"),
+    ("DELETE", "/topics/{topic}/messages", None, 405, "METHOD_NOT_ALLOWED"),
+    ("GET", "/topics/{topic}/purge", None, 405, "METHOD_NOT_ALLOWED"),
+    ("POST", "/topics/{topic}/groups/x", None, 405, "METHOD_NOT_ALLOWED"),
     ("GET", "/messages/{topic}/claim", None, 405, "METHOD_NOT_ALLOWED"),
     ("DELETE", "/messages/{topic}/settle", None, 405, "METHOD_NOT_ALLOWED"),
     ("POST", "/topics", {}, 405, "METHOD_NOT_ALLOWED"),
@@ -105,6 +115,29 @@ def test_refusals_of_publishes(queue: Queue) -> None:
     assert queue.info(topic)["messages"] == 1
 
 
+TOO_LARGE = [("POST", "/messages/{}/claim"), ("POST", "/messages/{}/settle"), ("PUT", "/topics/{}"),
+             ("POST", "/topics/{}/redrive")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), TOO_LARGE)
+def test_a_request_that_is_too_large_is_refused(queue: Queue, method: str, path: str) -> None:
+    topic = queue.topic()
+    before = queue.info(topic)
+    answer = queue.http.request(method, path.format(topic), content=b" " * (1 << 20) + b"{}")
+    assert_problem(answer, 413, "MESSAGE_TOO_LARGE", PROBLEM)
+    assert queue.info(topic) == before
+
+
+@pytest.mark.capability("idempotency_conflict")
+def test_a_conflict_is_told_in_either_form(queue: Queue) -> None:
+    topic = queue.topic()
+    key = {"idempotency-key": "k"}
+    queue.post(topic, b"1", headers=key)
+    assert_problem(queue.post(topic, b"2", headers=key), 422, "IDEMPOTENCY_CONFLICT", LEGACY)
+    assert_problem(queue.batch(topic, b"2", headers=key), 422, "IDEMPOTENCY_CONFLICT", PROBLEM)
+    assert_problem(queue.envelopes(topic, {"body": 2}, headers=key), 422, "IDEMPOTENCY_CONFLICT", PROBLEM)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
@@ -112,6 +145,11 @@ def test_refusals_of_publishes(queue: Queue) -> None:
         ("GET", "/messages/{topic}/claim", {"POST"}),
         ("GET", "/messages/{topic}/settle", {"POST"}),
         ("PATCH", "/topics/{topic}", {"POST", "PUT", "GET", "DELETE"}),
+        ("PATCH", "/topics/{topic}/groups/g", {"PUT", "GET", "DELETE"}),
+        ("PUT", "/topics/{topic}/messages", {"GET"}),
+        ("PUT", "/topics/{topic}/redrive", {"POST"}),
+        ("PUT", "/topics/{topic}/pause", {"POST"}),
+        ("POST", "/topics", {"GET"}),
         ("POST", "/healthz", {"GET"}),
         ("OPTIONS", "/topics/{topic}", {"POST", "PUT", "GET", "DELETE"}),
     ],

@@ -102,6 +102,14 @@ def test_a_batch_is_taken_whole_or_not_at_all(queue: Queue, schema: str, content
     assert queue.standing(topic)["ready"] == 0
 
 
+def test_a_line_that_is_not_utf8_is_named(queue: Queue) -> None:
+    topic = queue.topic(schema="queue_message")
+    answer = queue.batch(topic, b'{}\n{"id_": "\xff"}')
+    assert (answer.status_code, answer.json()["code"]) == (400, "BAD_REQUEST")
+    assert "line 2" in answer.json()["detail"]
+    assert queue.standing(topic)["ready"] == 0
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b" \r\n \n"], ids=repr)
 def test_an_empty_batch_is_refused(queue: Queue, content: bytes) -> None:
     answer = queue.batch(queue.topic(), content)

@@ -25,7 +25,14 @@ def test_v1_lists_engine_version_capabilities_and_limits(queue: Queue) -> None:
     assert set(about["capabilities"]) <= known
     limits: dict[str, Any] = about["limits"]
     assert (limits["wait_s"], limits["lease_s"], limits["claim_messages"]) == (60, [1, 43_200], 1_000)
-    assert limits["topic_name_characters"] == 255
+    assert (limits["topic_name_characters"], limits["key_characters"], limits["headers_bytes"]) == (255, 255, 16_384)
+    assert (limits["delay_s"], limits["ttl_s"], limits["peek_messages"]) == (2_592_000, [1, 31_536_000], 100)
+    assert all(limits[name] > 0 for name in ("topics", "parked", "head_timeout_s", "body_timeout_s"))
+
+
+def test_v1_says_whether_topics_are_made_and_a_token_is_asked_for(queue: Queue, about: dict[str, Any]) -> None:
+    assert about["auto_create_topics"] is queue.auto_creates
+    assert about["token"] is False
 
 
 @pytest.mark.parametrize(("path", "status"), [("/healthz", "ok"), ("/readyz", "ready")])
@@ -56,6 +63,32 @@ def test_metrics_count_messages_and_outcomes(queue: Queue) -> None:
     assert metric(queue, "wakeq_settled_messages_total", outcome="ack") == acked + 1
     for state, count in (("ready", 1), ("leased", 1), ("delayed", 0)):
         assert metric(queue, "wakeq_topic_messages", topic=topic, group="default", state=state) == count
+
+
+def test_metrics_count_duplicates_and_dead_letters(queue: Queue) -> None:
+    totals = ["wakeq_duplicate_publishes_total", "wakeq_dead_letters_total"]
+    before = [metric(queue, name) for name in totals]
+    topic = queue.topic()
+    for _ in range(3):
+        headers = {"content-type": "application/json", "idempotency-key": "k"}
+        assert queue.http.post(f"/messages/{topic}", content=b"1", headers=headers).status_code == 200
+    queue.settle(topic, dead=[{"lease_id": queue.claim_one(topic)["lease_id"]}])
+    assert [metric(queue, name) for name in totals] == [before[0] + 2, before[1] + 1]
+
+
+def test_metrics_add_up_all_topics(queue: Queue) -> None:
+    names = ["wakeq_topics", "wakeq_held_messages", "wakeq_held_bytes"]
+    before, ready = [metric(queue, name) for name in names], metric(queue, "wakeq_messages", state="ready")
+    queue.publish(queue.topic(), 1, 22)
+    assert [metric(queue, name) for name in names] == [before[0] + 1, before[1] + 2, before[2] + 3]
+    assert metric(queue, "wakeq_messages", state="ready") == ready + 2
+
+
+def test_metrics_count_refusals_by_code(queue: Queue) -> None:
+    queue.http.get(f"/topics/{queue.new_name()}")
+    before = metric(queue, "wakeq_refused_requests_total", code="TOPIC_NOT_FOUND")
+    queue.http.get(f"/topics/{queue.new_name()}")
+    assert metric(queue, "wakeq_refused_requests_total", code="TOPIC_NOT_FOUND") == before + 1
 
 
 def test_metrics_count_the_parked(queue: Queue) -> None:

@@ -1,5 +1,6 @@
-"""Protocol, section 4.4: ack, nack, extend."""
+"""Protocol, section 4.4: ack, nack, extend, dead."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,9 +22,10 @@ def test_an_acked_message_is_gone(queue: Queue) -> None:
     assert queue.info(topic)["messages"] == 0
 
 
-def test_results_come_in_the_order_ack_nack_extend(queue: Queue) -> None:
-    topic, (a, b, c, d) = claimed(queue, 4)
+def test_results_come_in_the_order_ack_nack_extend_dead(queue: Queue) -> None:
+    topic, (a, b, c, d, e) = claimed(queue, 5)
     lines = {
+        "dead": [{"lease_id": e, "reason": "because"}],
         "extend": [{"lease_id": c, "lease_s": 100}],
         "nack": [{"lease_id": b, "delay_s": 500, "reason": "because"}, {"lease_id": "nonsense"}],
         "ack": [d, a],
@@ -37,20 +39,23 @@ def test_results_come_in_the_order_ack_nack_extend(queue: Queue) -> None:
             {"lease_id": b, "status": "ok"},
             {"lease_id": "nonsense", "status": "unknown"},
             {"lease_id": c, "status": "ok"},
+            {"lease_id": e, "status": "ok"},
         ]
     }
     assert queue.standing(topic) == {"ready": 0, "delayed": 1, "leased": 1, "parked": 0}
 
 
 def test_lines_are_applied_in_that_order(queue: Queue) -> None:
-    topic, (a, b) = claimed(queue, 2)
+    topic, (a, b, c) = claimed(queue, 3)
     lines: dict[str, Any] = {
-        "extend": [{"lease_id": b}],
+        "dead": [{"lease_id": a}, {"lease_id": b}, {"lease_id": c}],
+        "extend": [{"lease_id": b}, {"lease_id": c}],
         "nack": [{"lease_id": a, "delay_s": 0}, {"lease_id": b, "delay_s": 0}],
         "ack": [a],
     }
-    assert queue.settle(topic, **lines) == ["ok", "stale", "ok", "stale"]
+    assert queue.settle(topic, **lines) == ["ok", "stale", "ok", "stale", "ok", "stale", "stale", "ok"]
     assert bodies(queue.claim(topic, max=5)) == [1]
+    assert bodies(queue.peek(topic, state="dead")) == [2]
 
 
 def test_a_settle_of_nothing_answers_nothing(queue: Queue) -> None:
@@ -179,6 +184,19 @@ def test_an_extended_lease_keeps_its_id(queue: Queue) -> None:
     assert queue.settle(topic, ack=[lease]) == ["ok"]
 
 
+def test_an_extension_ends_twelve_hours_after_the_claim_at_most(queue: Queue, about: Json) -> None:
+    topic, (_, longest) = queue.topic(), about["limits"]["lease_s"]
+    queue.publish(topic, 1)
+    (delivery,) = queue.claim(topic, lease_s=longest)
+    extend = [{"lease_id": delivery["lease_id"], "lease_s": longest}]
+    for _ in range(3):
+        assert queue.settle(topic, extend=extend) == ["ok"]
+    (peeked,) = queue.peek(topic, state="leased")
+    ends, ended = map(datetime.fromisoformat, (peeked["due_at"], delivery["lease_expires_at"]))
+    # Of the clocks behind them, each is rounded to milliseconds.
+    assert abs(ends - ended) <= timedelta(milliseconds=2)
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"ack": "x"}, "ack"),
     ({"ack": [1]}, "ack.1"),
@@ -189,6 +207,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"nack": [{"lease_id": "x", "lease_s": 1}]}, "lease_s"),
     ({"extend": [{"lease_id": "x", "lease_s": 0.5}]}, "from 1 to 43200"),
     ({"extend": [{"lease_id": "x", "lease_s": 43_201}]}, "from 1 to 43200"),
+    ({"nack": [{"lease_id": "x", "reason": 1}]}, "reason"),
+    ({"dead": ["x"]}, "dead.0"),
+    ({"dead": [{}]}, "lease_id"),
+    ({"dead": [{"lease_id": "x", "reason": 1}]}, "reason"),
+    ({"dead": [{"lease_id": "x", "delay_s": 1}]}, "delay_s"),
     ({"no_such_outcome": []}, "no_such_outcome"),
 ]
 

@@ -171,6 +171,19 @@ def test_a_batch_is_dealt_to_streams_and_claims_in_turn(queue: Queue) -> None:
     assert parked.answer().bodies() == [1, 3, 4]
 
 
+@pytest.mark.parametrize("query", ["?lease=500", ""])
+def test_a_stream_of_a_paused_topic_waits(queue: Queue, query: str) -> None:
+    topic = queue.topic()
+    queue.publish(topic, "a")
+    queue.do(topic, "pause")
+    stream = queue.stream(topic + query)
+    queue.wait_until(topic, parked=1)
+    assert queue.standing(topic)["ready"] == 1
+    queue.do(topic, "resume")
+    (value,) = stream.take(1)
+    assert (value["body"] if query else value) == "a"
+
+
 def test_last_event_id_is_ignored(queue: Queue) -> None:
     topic = queue.topic()
     seqs = queue.publish(topic, "a", "b")

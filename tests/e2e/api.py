@@ -27,6 +27,12 @@ class Api:
         assert answer.status_code == 200, answer.text
         return int(answer.headers["wakeq-seq"])
 
+    def post_lines(self, topic: str, content: bytes) -> int:
+        headers = {"content-type": "application/x-ndjson"}
+        answer = self.http.post(f"/messages/{topic}", content=content, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return int(answer.json()["count"])
+
     def claim(self, topic: str, **ask: Any) -> list[Json]:
         answer = self.http.post(f"/messages/{topic}/claim", json={"max": 1_000, **ask})
         assert answer.status_code == 200, answer.text

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 import wakeq
@@ -36,8 +37,16 @@ OPTIONS = {
     "legacy_wait": Option(["--legacy-wait", "12.5"], "12.5", 12.5, 12.5),
     "legacy_heartbeat": Option(["--legacy-heartbeat", "0"], "0", 0, 0.0),
     "drain": Option(["--drain", "600"], "600", 600, 600.0),
+    "memory_budget": Option(["--memory-budget", "2MB"], "2000000", "2MB", 2_000_000),
+    "max_topics": Option(["--max-topics", "7"], "7", 7, 7),
+    "max_parked": Option(["--max-parked", "0"], "0", 0, 0),
+    "head_timeout": Option(["--head-timeout", "1.5"], "1.5", 1.5, 1.5),
+    "body_timeout": Option(["--body-timeout", "600"], "600", 600, 600.0),
+    "token": Option(["--token", "s3cret"], "s3cret", "s3cret", SecretStr("s3cret")),
+    "token_file": Option(["--token-file", "/nowhere/t"], "/nowhere/t", "/nowhere/t", Path("/nowhere/t")),
     "allowed_hosts": Option(["--allowed-hosts", "a, b"], "a,b", ["a", "b"], ("a", "b")),
     "cors_origin": Option(["--cors-origin", "http://x"], "http://x,", "http://x", ("http://x",)),
+    "push_allow": Option(["--push-allow", "10.0.0.0/8, a"], "10.0.0.0/8,a", ["10.0.0.0/8", "a"], ("10.0.0.0/8", "a")),
     "log_format": Option(["--log-format", "json"], "json", "json", "json"),
     "access_log": Option(["--access-log"], "1", True, True),
 }
@@ -125,11 +134,37 @@ def refused(result: Result) -> str:
     return said
 
 
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("10.0.0.1/8", "10.0.0.1/8"),
+        ("::1,127.0.0.256", "127.0.0.256"),
+        ("a,b/c", "b/c"),
+        ("*", "*"),
+        ("http://a", "http://a"),
+    ],
+)
+def test_a_target_that_is_none_is_refused_by_its_name(serve: Callable[..., Any], value: str, named: str) -> None:
+    message, hint = refused(serve("--push-allow", value)).splitlines()
+    assert message.startswith(f"wakeq: push-allow: '{named}' is no network, address or host name: ")
+    assert hint == "hint: see wakeq serve --help"
+
+
+@pytest.mark.parametrize("value", ["a", "A-1.b_c.example.", "xn--bcher-kva.example", "10.0.0.0/8,::1, a"])
+def test_networks_addresses_and_names_are_targets(serve: Callable[..., Any], value: str) -> None:
+    assert serve("--push-allow", value).push_allow == tuple(part.strip() for part in value.split(","))
+
+
 RANGES = [
     ("port", ["-1", "65536"], "from 0 to 65535"),
     ("legacy_wait", ["-0.1", "600.5", "nan", "inf"], "from 0 to 600"),
     ("legacy_heartbeat", ["-1", "61", "nan"], "from 0 to 60"),
     ("drain", ["-1", "601", "nan"], "from 0 to 600"),
+    ("memory_budget", ["999999", "1000000000001"], "from 1000000 to 1000000000000"),
+    ("max_topics", ["0", "100000001"], "from 1 to 100000000"),
+    ("max_parked", ["-1", "10000001"], "from 0 to 10000000"),
+    ("head_timeout", ["0", "601", "nan"], "from 0.1 to 600"),
+    ("body_timeout", ["0.01", "inf", "nan"], "from 0.1 to 600"),
 ]
 
 
@@ -173,6 +208,35 @@ def test_a_value_of_the_wrong_kind_is_refused_by_its_option(
         assert says in said
     said = refused(serve("--config", toml(tmp_path / "a.toml", **{name: value})))
     assert said.startswith(f"wakeq: {flag(name)[2:]}: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "bytes_"),
+    [("128MB", 128_000_000), ("128mb", 128_000_000), ("1GiB", 1 << 30), ("1.5 MB", 1_500_000), ("5000000", 5_000_000)],
+)
+def test_a_budget_may_have_a_unit(serve: Callable[..., Any], given: str, bytes_: int) -> None:
+    assert serve("--memory-budget", given).memory_budget == serve(WAKEQ_MEMORY_BUDGET=given).memory_budget == bytes_
+
+
+@pytest.mark.parametrize("given", ["lots", "5 apples", "", "MB"])
+def test_a_budget_that_is_none_is_refused(serve: Callable[..., Any], given: str) -> None:
+    message, _ = refused(serve("--memory-budget", given)).splitlines()
+    assert message == "wakeq: memory-budget: must be a number of bytes, or one with a unit: 128MB, 1GiB"
+
+
+@pytest.mark.parametrize("token", ["", "two words", "gr\u00fcn", "x" * 4_097, "tab\t"])
+def test_a_token_that_no_header_can_carry_is_refused_without_being_shown(serve: Callable[..., Any], token: str) -> None:
+    message, _ = refused(serve(f"--token={token}")).splitlines()
+    assert message == "wakeq: token: must have 1 to 4096 characters, printable ASCII without spaces"
+
+
+def test_a_token_comes_from_one_place(serve: Callable[..., Any]) -> None:
+    message, _ = refused(serve("--token-file", "/x", WAKEQ_TOKEN="hush-hush")).splitlines()
+    assert message == "wakeq: token-file: there is a token already, given by --token or WAKEQ_TOKEN"
+
+
+def test_a_token_is_not_shown(serve: Callable[..., Any]) -> None:
+    assert "hush-hush" not in repr(serve("--token", "hush-hush"))
 
 
 def test_an_unknown_setting_in_the_file_is_refused(serve: Callable[..., Any], tmp_path: Path) -> None:
@@ -253,7 +317,8 @@ def test_help_names_every_option_its_default_and_its_variable(help_text: str, na
     about = about[: about.index("]") + 1]
     assert str(field.description) in about
     assert f"env var: {variable(name)}" in about
-    assert default == () or f"default: ({default})" in about
+    shown = ", ".join(default) if isinstance(default, tuple) else default
+    assert default in ((), None) or f"default: ({shown})" in about
 
 
 def test_a_server_is_what_its_environment_and_its_file_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """wakeq.AsyncClient on real servers, on asyncio and on trio."""
 
 import itertools
+import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, timedelta
@@ -9,6 +11,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import httpx
 import pytest
 
 import wakeq
@@ -89,6 +92,57 @@ async def test_bytes_go_to_an_any_topic_and_come_back(queue: Queue) -> None:
     assert (delivery.body, delivery.content_type) == (b"\x00\xff", "application/octet-stream")
 
 
+async def test_what_a_publish_says_of_its_message_is_handed_over(queue: Queue) -> None:
+    client, topic = queue
+    headers = {"Tenant": "ü", "traceparent": "00-1-2-3"}
+    await client.publish(topic, 1, key="größe", headers=headers, idempotency_key="a b")
+    (claimed,) = await client.claim(topic)
+    assert (claimed.id, claimed.key) == ("a b", "größe")
+    assert claimed.headers == {"tenant": "ü", "traceparent": "00-1-2-3"}
+    await client.publish(topic, 2, headers={"n": ""})
+    async with client.consume(topic) as consumer:
+        streamed = await next_of(consumer)
+    assert (streamed.id, streamed.key, streamed.headers) == (None, None, {"n": ""})
+
+
+async def test_a_publish_that_comes_again_enqueues_nothing(queue: Queue) -> None:
+    client, topic = queue
+    first = await client.publish(topic, 1, idempotency_key="k")
+    assert await client.publish(topic, 1, idempotency_key="k") == first
+    with pytest.raises(wakeq.IdempotencyConflict):
+        await client.publish(topic, 2, idempotency_key="k")
+    assert [d.body for d in await client.claim(topic, max=9)] == [1]
+
+
+async def test_a_delayed_publish_is_delivered_when_its_delay_is_over(queue: Queue) -> None:
+    client, topic = queue
+    await client.publish(topic, "late", delay_s=0.3, ttl_s=500)
+    assert await client.claim(topic) == []
+    assert [d.body for d in await client.claim(topic, wait_s=20)] == ["late"]
+
+
+async def test_a_group_has_deliveries_of_its_own(queue: Queue) -> None:
+    client, topic = queue
+    await client.put_group(topic, "audit")
+    await client.publish(topic, 1)
+    for group in (None, "audit"):
+        (delivery,) = await client.claim(topic, group=group)
+        await delivery.ack()
+    await client.publish(topic, 2)
+    async with client.consume(topic, group="audit") as consumer:
+        assert (await next_of(consumer)).body == 2
+
+
+@pytest.mark.parametrize("name", [".", "..", "a.b", "a%2Fb", "?#;"])
+async def test_any_name_is_one_segment_of_a_path(client: wakeq.AsyncClient, name: str) -> None:
+    await client.create_topic(name)
+    assert (await client.topic(name)).name == name
+    await client.put_group(name, name)
+    await client.publish(name, 1)
+    assert [d.body for d in await client.claim(name, group=name)] == [1]
+    await client.delete_topic(name)
+
+
 async def test_a_parked_claim_wakes(queue: Queue) -> None:
     client, topic = queue
     async with anyio.create_task_group() as tasks:
@@ -102,6 +156,32 @@ async def test_a_claim_may_wait_longer_than_the_clients_own_timeout(server: Serv
     _, topic = queue
     async with wakeq.AsyncClient(server.url, timeout_s=0.3) as hasty:
         assert await hasty.claim(topic, wait_s=0.6) == []
+
+
+async def test_a_client_says_who_it_is(server: ServerProcess, queue: Queue) -> None:
+    _, topic = queue
+    async with (
+        wakeq.AsyncClient(server.url) as first,
+        wakeq.AsyncClient(server.url) as second,
+        wakeq.AsyncClient(server.url, consumer="worker ü") as named,
+    ):
+        # Answered from one queue at a time, whose consumers are then in their grace.
+        for client in (first, second, named):
+            await client.claim(topic, wait_s=0.01)
+            await client.claim(topic, wait_s=0.01)
+        answer = await anyio.to_thread.run_sync(httpx.get, f"{server.url}/topics/{topic}/consumers")
+        one, other, last = [consumer["id"] for consumer in answer.json()["consumers"]]
+    host_and_process = f"{socket.gethostname()}:{os.getpid()}:"
+    assert one.startswith(host_and_process)
+    assert other.startswith(host_and_process)
+    assert one != other
+    assert last == "worker ü"
+
+
+@pytest.mark.parametrize("consumer", ["", "x" * 256, "a\nb", " a"])
+async def test_a_name_that_is_none_is_refused(consumer: str) -> None:
+    with pytest.raises(ValueError, match="consumer: must have 1 to 255 characters"):
+        wakeq.AsyncClient(consumer=consumer)
 
 
 async def test_a_settle_never_waits_for_parked_claims(queue: Queue) -> None:
@@ -214,7 +294,8 @@ REFUSALS = {
     "config": Refusal(wakeq.BadRequest, "BAD_REQUEST", 400, lambda c, t: c.create_topic(t, no_such_field=1)),
     "empty": Refusal(wakeq.BadRequest, "BAD_REQUEST", 400, lambda c, t: c.publish_many(t, [])),
     "large": Refusal(wakeq.MessageTooLarge, "MESSAGE_TOO_LARGE", 413, lambda c, t: c.publish(t, "x" * 2_000_000)),
-    "type": Refusal(wakeq.WakeqError, "UNSUPPORTED_MEDIA_TYPE", 415, lambda c, t: c.publish(t, b"bytes")),
+    "type": Refusal(wakeq.UnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", 415, lambda c, t: c.publish(t, b"bytes")),
+    "ttl": Refusal(wakeq.BadRequest, "BAD_REQUEST", 400, lambda c, t: c.publish(t, 1, ttl_s=0)),
 }
 
 

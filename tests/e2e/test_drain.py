@@ -94,6 +94,25 @@ def test_whoever_is_parked_is_answered_and_the_server_stops(server: ServerProces
     assert time.monotonic() - began < AT_ONCE_S
 
 
+def test_watchers_are_told_and_no_new_one_is_taken(server: ServerProcess, queue: Queue) -> None:
+    topic, lease = holding(queue)
+    queue.stream(topic, {"wakeq-consumer": "a"}, lease=30)
+    watchers = [queue.events(), queue.events(topic)]
+    for watcher in watchers:
+        assert [watcher.next().event for _ in range(2)] == ["consumer.parked", "snapshot.end"]
+    tell(server)
+    for watcher in watchers:
+        assert watcher.next().event == "drain"
+        with pytest.raises(EOFError):
+            watcher.next()
+    refused = queue.http.get("/events")
+    assert (refused.status_code, refused.json()["code"]) == (503, "DRAINING")
+    (one,) = queue.http.get(f"/topics/{topic}/consumers").json()["consumers"]
+    assert (one["id"], one["streams"]) == ("a", 0)
+    queue.settle(topic, ack=[lease])
+    assert server.wait() == 0
+
+
 def test_a_hundred_parked_consumers_are_answered_at_once(server: ServerProcess, queue: Queue) -> None:
     topic = queue.topic(schema="queue_message")
     parked = [queue.start("GET", f"/messages/{topic}?wait=50") for _ in range(100)]

@@ -7,7 +7,9 @@ that wakeq parks them is a difference of its own, shown below with the others th
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -171,6 +173,17 @@ def calls_of_our_own(server: ServerProcess, client: Client) -> None:
         assert client.call("POST", path, b"{}").status == 200
 
 
+def comings_are_streamed(server: ServerProcess, client: Client) -> None:
+    with Client(server) as watcher:
+        watcher.ask("GET", "/events")
+        assert watcher.head().get("content-type") == "text/event-stream; charset=utf-8"
+
+
+def a_consumers_name_is_checked(server: ServerProcess, client: Client) -> None:
+    for name, status in (("worker 1", 200), ("n" * 256, 400)):
+        assert client.call("GET", "/messages/named?wait=0", headers={"Wakeq-Consumer": name}).status == status
+
+
 def no_way_to_the_pages(server: ServerProcess, client: Client) -> None:
     for path in ("/docs/", "/redoc/", "/openapi.json/", "/docs/oauth2-redirect"):
         assert client.call("GET", path).json()["detail"] == "Not Found"
@@ -179,6 +192,31 @@ def no_way_to_the_pages(server: ServerProcess, client: Client) -> None:
 def foreigners_are_refused(server: ServerProcess, client: Client) -> None:
     for foreign in ({"Origin": "http://example.org"}, {"Host": "example.org"}):
         assert client.call("GET", "/", headers=foreign).status == 403
+
+
+@contextmanager
+def another(*arguments: str) -> Iterator[Client]:
+    """A client of a server with settings of its own."""
+    with TemporaryDirectory() as data, start_server(Path(data), *arguments) as server, Client(server) as client:
+        yield client
+
+
+def a_token_is_asked_for(server: ServerProcess, client: Client) -> None:
+    with another("--token", "t") as stranger:
+        assert stranger.call("GET", "/").status == 401
+        assert stranger.call("GET", "/", headers={"Authorization": "Bearer t"}).status == 200
+
+
+def what_does_not_come_is_not_waited_for(server: ServerProcess, client: Client) -> None:
+    with another("--head-timeout", "0.2") as slow:
+        slow.socket.sendall(b"GET / HTTP/1.1")
+        assert slow.answer().status == 408
+        assert slow.ended()
+
+
+def topics_are_limited(server: ServerProcess, client: Client) -> None:
+    with another("--max-topics", "1") as maker:
+        assert [maker.call("POST", f"/topics/{name}").status for name in ("a", "b")] == [200, 429]
 
 
 NOT_RECORDED: dict[str, Callable[[ServerProcess, Client], None]] = {
@@ -197,7 +235,12 @@ NOT_RECORDED: dict[str, Callable[[ServerProcess, Client], None]] = {
     "`POST /messages/{topic}` as `application/vnd.wakeq.envelopes+x-ndjson`": envelopes_are_a_batch,
     "`/messages/{topic}/claim`, `/messages/{topic}/settle`, `/topics`, `/topics/{topic}/…`, `/v1`, `/healthz`, "
     "`/readyz`, `/metrics`": calls_of_our_own,
+    "`/events`": comings_are_streamed,
+    "`GET /messages/{topic}` with `Wakeq-Consumer`": a_consumers_name_is_checked,
     "`/docs/`, `/redoc/`, `/openapi.json/`, `/docs/oauth2-redirect`": no_way_to_the_pages,
+    "any request to a server with a token": a_token_is_asked_for,
+    "a head or a body that doesn't come": what_does_not_come_is_not_waited_for,
+    "a new topic beyond `--max-topics`": topics_are_limited,
     "a foreign `Origin` or `Host`": foreigners_are_refused,
 }
 

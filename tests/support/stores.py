@@ -11,6 +11,8 @@ from wakeq_server.core.model import (
     Message,
     MessageAdded,
     MessageRemoved,
+    PushDropped,
+    PushPut,
     Record,
     Run,
     Snapshot,
@@ -29,6 +31,7 @@ class KeepingStore:
         self.epoch = 0
         self.topics: dict[int, TopicPut] = {}
         self.groups: dict[tuple[int, int], GroupPut] = {}
+        self.pushes: dict[tuple[int, str], PushPut] = {}
         self.messages: dict[tuple[int, int], Message] = {}
         self.histories: dict[tuple[int, int, int], HistorySet] = {}
         self.keys: dict[tuple[int, bytes], KeySeen] = {}
@@ -46,6 +49,7 @@ class KeepingStore:
             epoch=self.epoch,
             topics=tuple(self.topics.values()),
             groups=tuple(self.groups.values()),
+            pushes=tuple(row for row in self.pushes.values() if (row.topic_id, row.group) in self.groups),
             runs=tuple(Run(topic, row.seq, row.seq, row.size) for topic, row in rows if row.plain),
             others=tuple(MessageAdded(topic, row._replace(body=None)) for topic, row in rows if not row.plain),
             histories=tuple(self.histories.values()),
@@ -71,7 +75,7 @@ class KeepingStore:
 
     def _sweep(self) -> None:
         """As the database does when it opens: what belongs to nothing, and what every group is done with."""
-        self.messages = {key: row for key, row in self.messages.items() if key[0] in self.topics}
+        self._drop(lambda key: key[0] not in self.topics)
         self.messages = {key: row for key, row in self.messages.items() if not self._everybody_done(*key)}
         self.histories = {
             key: row
@@ -102,6 +106,13 @@ class KeepingStore:
             self.groups[record.topic_id, record.group] = record
         elif isinstance(record, GroupDropped):
             self.groups.pop((record.topic_id, record.group), None)
+            self.pushes = {key: row for key, row in self.pushes.items() if (key[0], row.group) != record}
+        elif isinstance(record, PushPut):
+            self.pushes[record.topic_id, record.name] = record
+        elif isinstance(record, PushDropped):
+            known = self.pushes.get((record.topic_id, record.name))
+            if known is not None and known.push_id == record.push_id:
+                del self.pushes[record.topic_id, record.name]
         elif isinstance(record, MessageAdded):
             self.messages[record.topic_id, record.message.seq] = record.message
             self.next_seq[record.topic_id] = record.message.seq + 1
@@ -114,6 +125,8 @@ class KeepingStore:
         elif isinstance(record, KeySeen):
             self.keys[record.topic_id, record.digest] = record
 
-    def _drop(self, wanted: Callable[[tuple[int, ...]], bool]) -> None:
-        self.messages = {key: row for key, row in self.messages.items() if not wanted(key)}
-        self.groups = {key: row for key, row in self.groups.items() if not wanted(key)}
+    def _drop(self, unwanted: Callable[[tuple[int | bytes, ...]], bool]) -> None:
+        self.messages = {key: row for key, row in self.messages.items() if not unwanted(key)}
+        self.groups = {key: row for key, row in self.groups.items() if not unwanted(key)}
+        self.pushes = {key: row for key, row in self.pushes.items() if not unwanted((key[0],))}
+        self.keys = {key: row for key, row in self.keys.items() if not unwanted(key)}

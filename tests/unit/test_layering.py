@@ -41,8 +41,19 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "yaml",
         },
     ),
+    "wakeq_server.push": (
+        {
+            "wakeq_server.core.model",
+            "wakeq_server.engine.base",
+            "wakeq_server.errors",
+            "wakeq_server.push",
+            "wakeq_server.settings",
+        },
+        {"anyio", "httpcore", "structlog"},
+    ),
     "wakeq_server": ({"wakeq_server", "wakeq"}, {"anyio", "pydantic", "structlog", "typer", "uvicorn", "uvloop"}),
-    "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson", "typer"}),
+    "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson"}),
+    "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),
     "wakeq_control": ({"wakeq", "wakeq_control"}, set()),
     "wakeq_bench": (
         {"wakeq", "wakeq_bench"},

@@ -23,6 +23,8 @@ from wakeq_server.core.model import (
     Message,
     MessageAdded,
     MessageRemoved,
+    PushDropped,
+    PushPut,
     Record,
     Run,
     Snapshot,
@@ -67,13 +69,14 @@ class Scenario:
         self.next_seq: dict[int, int] = {}
         self.last_topic = 0
         self.last_group = -1
+        self.last_push = 0
         self.now = 1.7e9
 
     def batch(self) -> list[list[Record]]:
         """Transactions of one commit, written in the order that the database keeps to."""
         records: list[Record] = []
-        steps = [self.put_topic, self.put_group, self.add, self.history, self.key, self.clear, self.remove]
-        for step in [*steps, self.forget, self.drop_group, self.drop_topic]:
+        steps = [self.put_topic, self.put_group, self.put_push, self.add, self.history, self.key, self.clear]
+        for step in [*steps, self.remove, self.forget, self.drop_push, self.drop_group, self.drop_topic]:
             for _ in range(self.draw(st.integers(0, 1 if step in (self.drop_group, self.drop_topic) else 4))):
                 records += step() if self.topics or step == self.put_topic else []
         cuts = sorted(self.draw(st.lists(st.integers(0, len(records)), max_size=3)))
@@ -111,6 +114,15 @@ class Scenario:
         row = GroupPut(topic, known, "gruppe ü", self.draw(st.integers(1, end)), self.draw(st.integers(1, end)))
         self.groups[topic, known] = row
         return [row]
+
+    def put_push(self) -> list[Record]:
+        topic = self.topic()
+        self.last_push += 1
+        name, numbers = self.draw(st.sampled_from(["p", "żółć 🐦"])), self.draw(st.tuples(st.integers(1, 9), INSTANTS))
+        return [PushPut(topic, name, self.last_push, self.group(topic), "http://x/?a=%2F", *numbers)]
+
+    def drop_push(self) -> list[Record]:
+        return [PushDropped(self.topic(), "p", self.draw(st.integers(0, self.last_push)))]
 
     def add(self) -> list[Record]:
         topic = self.topic()
@@ -198,6 +210,7 @@ def comparable(snapshot: Snapshot) -> dict[str, Any]:
         "epoch": snapshot.epoch,
         "topics": topics,
         "groups": {row[:2]: row for row in snapshot.groups},
+        "pushes": {row[:2]: row for row in snapshot.pushes},
         "runs": merged(snapshot.runs),
         "others": sorted(snapshot.others, key=lambda row: (row.topic_id, row.message.seq)),
         "histories": {row[:3]: row for row in snapshot.histories},
@@ -276,6 +289,17 @@ def test_what_every_group_is_done_with_is_swept(tmp_path: Path) -> None:
     assert sorted(snapshot.histories) == sorted(kept)
 
 
+def test_a_push_that_took_the_place_of_a_dropped_one_in_one_commit_stays(tmp_path: Path) -> None:
+    first, second = (PushPut(1, "p", number, 0, "http://x", 1, 30.0) for number in (1, 2))
+    with opened(tmp_path) as (store, _):
+        store.commit([[TOPIC, GROUP, first]])
+        store.commit([[PushDropped(1, "p", 1)], [second]])
+    assert reopened(tmp_path).pushes == (second,)
+    with opened(tmp_path) as (store, _):
+        store.commit([[PushDropped(1, "p", 1)]])
+    assert reopened(tmp_path).pushes == (second,)
+
+
 def test_the_oldest_key_comes_first(tmp_path: Path) -> None:
     keys = [KeySeen(1, bytes([9 - n]) * 16, b"\0" * 16, n, 1, float(n)) for n in range(1, 5)]
     with opened(tmp_path) as (store, _):
@@ -331,7 +355,8 @@ def test_a_full_disk_is_told_apart(tmp_path: Path) -> None:
 def every_kind() -> list[Record]:
     put: list[Record] = [TOPIC, GROUP, HistorySet(1, 0, 1, "ready"), KeySeen(1, b"d", b"f", 1, 1, 1.0)]
     gone: list[Record] = [HistoryCleared(1, 0, 1), MessageRemoved(1, 1), KeysForgotten(1, 1.0)]
-    return [*put, added(1), added(2, key="k"), *gone, GroupDropped(1, 0), TopicDropped(1)]
+    pushes: list[Record] = [PushPut(1, "p", 1, 0, "http://x", 1, 30.0), PushDropped(1, "p", 1)]
+    return [*put, *pushes, added(1), added(2, key="k"), *gone, GroupDropped(1, 0), TopicDropped(1)]
 
 
 def plans(directory: Path, act: Callable[[SqliteStore], object]) -> list[str]:

@@ -1,17 +1,24 @@
 """The `wakeq` command. A subcommand's code is imported when it is called: `wakeq --version` loads no server."""
 
+import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from wakeq._version import __version__
+from wakeq.cli._style import STYLE
 
 _LAZY = {
     "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
+    "consume": ("wakeq.cli.messages", "consume", "Take messages off a topic as they come, a line each."),
     "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
+    "groups": ("wakeq.cli.groups", "app", "Make, show and delete the groups of a topic."),
+    "publish": ("wakeq.cli.messages", "publish", "Publish a message."),
     "serve": ("wakeq_server.cli", "serve", "Run the queue server."),
+    "topics": ("wakeq.cli.topics", "app", "Make, configure, look at and look after topics."),
 }
 
 
@@ -35,15 +42,13 @@ def _load(name: str) -> Any:
     module, attribute, _ = _LAZY[name]
     found = getattr(import_module(module), attribute)
     if not isinstance(found, typer.Typer):
-        alone = typer.Typer(**_STYLE)
+        alone = typer.Typer(**STYLE)
         alone.command(name)(found)
         found = alone
     return typer.main.get_command(found)
 
 
-# Rich's boxes cut option names off in a terminal of 80 columns.
-_STYLE: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
-app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, **_STYLE)
+app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, **STYLE)
 
 
 def _show_version(wanted: bool) -> None:
@@ -63,4 +68,7 @@ def _wakeq(
 
 def main() -> None:
     """Run the command line."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A name that the locale has no letters for is still a name.
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()

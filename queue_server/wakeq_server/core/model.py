@@ -7,6 +7,7 @@ shown; the core's own ``now`` is monotonic and never leaves the process.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 DEFAULT_GROUP = "default"
 
@@ -158,6 +159,45 @@ class Moved:
     remaining: int
 
 
+class Consumer(NamedTuple):
+    """Who asks for messages."""
+
+    id: str
+    """What it calls itself, else its address."""
+    address: str
+
+
+class ConsumerInfo(NamedTuple):
+    """A consumer that is present in a group."""
+
+    id: str
+    address: str
+    group: str
+    since: float
+    parked: int
+    """Open long polls."""
+    streams: int
+    """Open streams."""
+    in_flight: int
+    """Unsettled messages of these streams."""
+
+
+PresenceKind = Literal["consumer.parked", "consumer.gone", "push.up", "push.down", "topic.created", "topic.deleted"]
+
+
+class PresenceEvent(NamedTuple):
+    """Something that whoever watches topics is told."""
+
+    number: int
+    """Increases, while the server runs."""
+    kind: PresenceKind
+    topic: str
+    group: str | None
+    consumer: str | None
+    address: str | None
+    at: float
+
+
 class GroupInfo(NamedTuple):
     """How a group stands."""
 
@@ -169,6 +209,10 @@ class GroupInfo(NamedTuple):
     oldest_age_s: float | None
     parked: int = 0
     """Consumers in line; counted by whoever parks them."""
+    delivered_per_s: float = 0.0
+    """Messages leased to a consumer, averaged over the last minute."""
+    settled_per_s: float = 0.0
+    """Leases ended by an ack, a nack or a death, likewise."""
 
 
 class TopicInfo(NamedTuple):
@@ -181,6 +225,65 @@ class TopicInfo(NamedTuple):
     messages: int
     bytes: int
     groups: tuple[GroupInfo, ...]
+    published_per_s: float = 0.0
+    """Averaged over the last minute."""
+
+
+class Overview(NamedTuple):
+    """All topics together, and the busiest by themselves."""
+
+    topics: int
+    messages: int
+    """Held; a message counts once, however many groups have still to do with it."""
+    bytes: int
+    ready: int
+    """By group, as the next three."""
+    delayed: int
+    leased: int
+    dead: int
+    short_of_keys: Mapping[str, int]
+    """By topic: idempotency keys that were forgotten before their time; where they are most."""
+    busiest: tuple[TopicInfo, ...] = ()
+
+
+class PushConfig(NamedTuple):
+    """How a push is to be delivered. Ranges are checked where values come in (`wakeq_server.http.params`)."""
+
+    url: str
+    """Where each message is posted; http or https."""
+    group: str = DEFAULT_GROUP
+    max_in_flight: int = 1
+    """Requests that may wait for their answer at a time."""
+    timeout_s: float = 30.0
+    """How long an answer is waited for."""
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without the credentials that it may have."""
+        parts = urlsplit(self.url)
+        _, at, host = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"***@{host}").geturl() if at else self.url
+
+
+class Push(NamedTuple):
+    """Messages of a group that are posted to a URL as they come."""
+
+    topic: str
+    name: str
+    id: int
+    """Another one for each time it is put, so that what is said of the replaced one isn't taken for it."""
+    config: PushConfig
+
+
+class PushStanding(NamedTuple):
+    """How the delivery of a push goes; counted since the start of the process."""
+
+    suspended_until: float | None = None
+    """None: up. Else the wall-clock instant from which its target is tried again."""
+    in_flight: int = 0
+    delivered: int = 0
+    failed: int = 0
+    last_error: str | None = None
 
 
 class Peeked(NamedTuple):
@@ -233,6 +336,26 @@ class GroupDropped(NamedTuple):
 
     topic_id: int
     group: int
+
+
+class PushPut(NamedTuple):
+    """A push was made, or the one of that name replaced."""
+
+    topic_id: int
+    name: str
+    push_id: int
+    group: int
+    url: str
+    max_in_flight: int
+    timeout_s: float
+
+
+class PushDropped(NamedTuple):
+    """A push is gone; one of its name that has replaced it stays."""
+
+    topic_id: int
+    name: str
+    push_id: int
 
 
 class MessageAdded(NamedTuple):
@@ -302,6 +425,8 @@ Record = (
     | TopicDropped
     | GroupPut
     | GroupDropped
+    | PushPut
+    | PushDropped
     | MessageAdded
     | MessageRemoved
     | HistorySet
@@ -327,6 +452,7 @@ class Snapshot(NamedTuple):
     """Higher than at any earlier start on this store, and durable already."""
     topics: tuple[TopicPut, ...] = ()
     groups: tuple[GroupPut, ...] = ()
+    pushes: tuple[PushPut, ...] = ()
     runs: tuple[Run, ...] = ()
     others: tuple[MessageAdded, ...] = ()
     """The messages that are not plain, without their bodies."""

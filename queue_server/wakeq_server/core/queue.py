@@ -7,8 +7,9 @@ Calls change state at once and return what is to be told or written; what happen
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
-from wakeq_server.core.deadlines import Deadlines
+from wakeq_server.core.deadlines import Deadlines, Timed
 from wakeq_server.core.dedup import Dedup, Seen, digest, fingerprint
 from wakeq_server.core.leases import Lease, LeaseQueue, Owner, RecentOutcomes
 from wakeq_server.core.lifecycle import Event, State
@@ -23,28 +24,32 @@ from wakeq_server.core.model import (
     MessageRemoved,
     NewMessage,
     Outcome,
+    Push,
+    PushConfig,
     Record,
     SettleResult,
     SettleStatus,
     TopicConfig,
 )
 from wakeq_server.core.model import Settle as SettleLine
-from wakeq_server.core.runs import Runs
 from wakeq_server.core.topic import Dead, DeadLetters, Delays, Expiries, Group, Scheduled, Topic
 from wakeq_server.core.transactions import (
     DropGroup,
+    DropPush,
     DropTopic,
+    Extension,
     MoveDead,
     Publish,
     Purge,
     PutGroup,
+    PutPush,
     PutTopic,
     Redrive,
     Settle,
     Settlement,
     WriteHistory,
 )
-from wakeq_server.errors import IdempotencyConflict, TopicFull, TopicNotFound
+from wakeq_server.errors import IdempotencyConflict, TooManyTopics, TopicFull, TopicNotFound
 
 LEASE_TOTAL_MAX_S = 43_200.0
 MESSAGE_COST = 400
@@ -57,16 +62,18 @@ class Effects:
 
     deliverable: dict[Group, None] = field(default_factory=dict)
     ended: list[Lease] = field(default_factory=list)
+    topics_made: list[Topic] = field(default_factory=list)
     topics_gone: list[Topic] = field(default_factory=list)
     groups_gone: list[Group] = field(default_factory=list)
     roomier: dict[Topic, None] = field(default_factory=dict)
     to_move: list[tuple[Group, int]] = field(default_factory=list)
     """Dead letters whose topic names another for them."""
+    pushes: list[tuple[Push, bool]] = field(default_factory=list)
+    """Pushes that have come (True), perhaps in place of another of their name, or gone (False), in this order."""
 
     def __bool__(self) -> bool:
-        return bool(
-            self.deliverable or self.ended or self.topics_gone or self.groups_gone or self.roomier or self.to_move
-        )
+        told = self.topics_made or self.topics_gone or self.groups_gone or self.pushes
+        return bool(self.deliverable or self.ended or told or self.roomier or self.to_move)
 
 
 @dataclass
@@ -78,12 +85,22 @@ class Counts:
     dead: int = 0
     dropped_by_ttl: int = 0
     duplicates: int = 0
+    keys_forgotten: int = 0
+    """Idempotency keys that were forgotten before their time, since their topics had too many."""
 
 
 class QueueCore:
     """All topics of one server."""
 
-    def __init__(self, *, epoch: int, jitter: Callable[[], float], durable: bool, memory_budget: int = 1 << 62) -> None:
+    def __init__(
+        self,
+        *,
+        epoch: int,
+        jitter: Callable[[], float],
+        durable: bool,
+        memory_budget: int = 1 << 62,
+        max_topics: int = 1 << 62,
+    ) -> None:
         """``jitter`` gives numbers in [0, 1); not ``durable``, nothing is noted for a store, and bodies never leave."""
         self.epoch = epoch
         self.topics: dict[str, Topic] = {}
@@ -99,9 +116,10 @@ class QueueCore:
         """How many leases there are, in all topics."""
         self.next_topic_id = 1
         self.memory_used = 0
+        self.memory_budget = memory_budget
         self._jitter = jitter
         self._durable = durable
-        self._memory_budget = memory_budget
+        self._max_topics = max_topics
         self._deadlines = Deadlines()
         self._recent = RecentOutcomes()
         self._lease_number = 0
@@ -116,8 +134,11 @@ class QueueCore:
         return topic
 
     def create(self, name: str, config: TopicConfig, wall: float) -> PutTopic:
-        """Make a topic; there must be none of that name."""
+        """Make a topic; there must be none of that name. Raises TooManyTopics."""
         assert name not in self.topics
+        # Counted from the decision on, so that those being made at one moment can't pass the limit together.
+        if len(self.topics) >= self._max_topics:
+            raise TooManyTopics(self._max_topics)
         topic = Topic(self.next_topic_id, name, config, wall)
         topic.add_group(DEFAULT_GROUP)
         self.next_topic_id += 1
@@ -150,9 +171,15 @@ class QueueCore:
         if self.topics.get(topic.name) is topic:
             del self.topics[topic.name]
         for group in topic.groups.values():
-            self._end_all(group)
+            self._close(group)
+        if topic.scheduled is not None:
+            self._deadlines.forget(topic.scheduled)
+        if topic.expiries is not None:
+            self._deadlines.forget(topic.expiries)
         self.memory_used -= sum(map(_cost, topic.messages.values()))
         self.effects.topics_gone.append(topic)
+        for push in list(topic.pushes.values()):
+            self.forget_push(topic, push)
 
     def put_group(self, topic: Topic, name: str) -> PutGroup:
         """Make a group; there must be none of that name."""
@@ -167,25 +194,56 @@ class QueueCore:
     def forget_group(self, group: Group) -> None:
         """Take a group out, and with it what only it had an interest in."""
         topic = group.topic
-        group.gone = True
-        self._end_all(group)
         del topic.groups[group.name]
         del topic.group_by_id[group.id]
         topic.slowest = None
-        for seq in [seq for seq in topic.seqs() if topic.everybody_done(seq)]:
+        topic.dead_letters -= len(group.dead)
+        wanted = topic.wanted_by(group)
+        self._close(group)
+        for seq in [seq for seq in wanted if topic.everybody_done(seq)]:
             self.loose.append(MessageRemoved(topic.id, seq))
             self._remove(topic, seq)
         for other in topic.groups.values():
             for seq in other.dead:
                 self._free_room(topic, seq)
         self.effects.groups_gone.append(group)
+        for push in [push for push in topic.pushes.values() if push.config.group == group.name]:
+            self.forget_push(topic, push)
 
-    def _end_all(self, group: Group) -> None:
+    # Pushes
+
+    def put_push(self, group: Group, name: str, config: PushConfig) -> PutPush:
+        """Push the group's messages, in place of the push of that name where there is one."""
+        return PutPush(self, group, name, config)
+
+    def show_push(self, topic: Topic, push: Push) -> None:
+        """A push is there from now on."""
+        topic.pushes[push.name] = push
+        self.effects.pushes.append((push, True))
+
+    def drop_push(self, topic: Topic, push: Push) -> DropPush:
+        """Delete a push; until that is durable, it goes on but is not to be found."""
+        topic.dropping_pushes.add(push.id)
+        return DropPush(self, topic, push)
+
+    def forget_push(self, topic: Topic, push: Push) -> None:
+        """Take a push out, unless another has its name by now."""
+        if topic.pushes.get(push.name) is push:
+            del topic.pushes[push.name]
+            self.effects.pushes.append((push, False))
+
+    def _close(self, group: Group) -> None:
+        """End every lease of a group that goes, and stop its clocks."""
+        group.gone = True
         for place in group.open.values():
             if isinstance(place, Lease):
                 place.leave_queue()
                 self._tell_owner(place)
                 self.leased -= 1
+        clocks: list[Timed] = [group.delays, group.dead, *group.lease_queues.values()]
+        for timed in clocks:
+            self._deadlines.forget(timed)
+        group.clear()
 
     # Publish
 
@@ -221,8 +279,10 @@ class QueueCore:
     def _known(self, topic: Topic, mark: bytes, new: Sequence[NewMessage], now: float, wall: float) -> Seen | None:
         if topic.dedup is None:
             return None
+        before = topic.dedup.shortened
         if topic.dedup.trim(now) and self._durable:
             self.loose.append(KeysForgotten(topic.id, wall))
+        self.counts.keys_forgotten += topic.dedup.shortened - before
         known = topic.dedup.get(mark, now)
         if known is not None and known.fingerprint != fingerprint(new):
             raise IdempotencyConflict("this idempotency key was used for another message")
@@ -259,16 +319,19 @@ class QueueCore:
             self._admit(topic, message)
             self.time(topic, message, now, ahead_s)
         topic.visible_to = messages[-1].seq + 1
+        if not topic.groups:
+            for message in messages:
+                self.loose.append(MessageRemoved(topic.id, message.seq))
+                self._remove(topic, message.seq)
+        topic.published.add(len(messages), now)
         for group in topic.groups.values():
             self.effects.deliverable[group] = None
 
     def _admit(self, topic: Topic, message: Message) -> None:
         """Keep a message here, or, beyond the budget, leave its body to the store."""
-        if self._durable and self.memory_used + _cost(message) > self._memory_budget:
+        if self._durable and self.memory_used + _cost(message) > self.memory_budget:
             if message.plain:
-                topic.cold = topic.cold or Runs()
-                topic.cold.append(message.seq, message.seq)
-                topic.cold_bytes += message.size
+                topic.add_cold(message.seq, message.seq, message.size)
                 return
             message = message._replace(body=None)
         topic.messages[message.seq] = message
@@ -300,12 +363,13 @@ class QueueCore:
         group.open[seq] = State.DEAD
         group.dead.add(seq, dead)
         topic.dead_letters += 1
-        self._free_room(topic, seq)
         if topic.config.dead_letter_topic is not None:
             self.effects.to_move.append((group, seq))
 
     def watch(self, group: Group) -> None:
-        """See to the deadlines of a group that has been restored."""
+        """See to a group's deadlines and to the room of its dead, when all of its topic's groups have been restored."""
+        for seq in group.dead:
+            self._free_room(group.topic, seq)
         self._deadlines.touch(group.delays)
         self._deadlines.touch(group.dead)
 
@@ -323,6 +387,7 @@ class QueueCore:
         key = LeaseKey(group.topic.id, group.id, seq, self.epoch, self._lease_number)
         lease = Lease(key, attempt, now, owner)
         self.hold(group, lease, group.topic.config.lease_s if lease_s is None else lease_s, now)
+        group.delivered.add(1, now)
         self._note_change(group, seq)
         return lease
 
@@ -367,11 +432,11 @@ class QueueCore:
         self._tell_owner(lease)
 
     def _come_back(self, group: Group, seq: int, attempts: int) -> None:
-        if attempts:
-            group.attempts[seq] = attempts
-        if group.topic.overdue is not None and seq in group.topic.overdue:
+        if group.topic.is_overdue(seq):
             self._let_drop(group, seq)
             return
+        if attempts:
+            group.attempts[seq] = attempts
         group.put_back(seq)
         self._note_change(group, seq)
         self.effects.deliverable[group] = None
@@ -445,8 +510,17 @@ class QueueCore:
     def _extend(self, group: Group, lease: Lease, lease_s: float | None, transaction: Settle, now: float) -> None:
         wanted_s = group.topic.config.lease_s if lease_s is None else lease_s
         length_s = min(wanted_s, lease.claimed_at + LEASE_TOTAL_MAX_S - now)
+        before = lease.deadline
         self.run_lease(group, lease, length_s, now)
-        transaction.extended.append(self._lease_record(group, lease, now, transaction.wall))
+        self._note_change(group, lease.key.seq)
+        transaction.extended.append(Extension(group, lease, before, lease.deadline))
+
+    def shrink(self, extension: Extension, now: float) -> None:
+        """Undo an extension that could not be stored, unless something else has happened to its lease."""
+        group, lease, before, until = extension
+        if lease.queue is not None and lease.deadline == until:
+            self.run_lease(group, lease, max(0.0, before - now), now)
+            self._note_change(group, lease.key.seq)
 
     def finish(self, settlement: Settlement, now: float, wall: float) -> None:
         """A settlement is durable."""
@@ -455,6 +529,7 @@ class QueueCore:
         if group.lease_of(seq) is not lease:
             return
         self._end(group, lease)
+        group.settled.add(1, now)
         self._recent.note(lease.key, lease.settling or outcome, now)
         # What this transaction has written is newer than any note of the claim.
         self.changed.pop((group, seq), None)
@@ -469,7 +544,7 @@ class QueueCore:
             self._hide(group, seq, lease.attempt, hidden_s, now)
 
     def _hide(self, group: Group, seq: int, attempt: int, hidden_s: float, now: float) -> None:
-        if not hidden_s:
+        if not hidden_s or group.topic.is_overdue(seq):
             self._come_back(group, seq, attempt)
             return
         group.attempts[seq] = attempt
@@ -498,7 +573,7 @@ class QueueCore:
     def remove_if_done(self, topic: Topic, seq: int) -> None:
         """Remove a message that no group wants any more."""
         if topic.everybody_done(seq):
-            if len(topic.groups) > 1:
+            if len(topic.groups) != 1:
                 self.loose.append(MessageRemoved(topic.id, seq))
             self._remove(topic, seq)
         elif topic.dead_letters:
@@ -508,23 +583,17 @@ class QueueCore:
         message = topic.messages.get(seq)
         if message is not None:
             self.memory_used -= _cost(message)
-        size = topic.remove(seq)
         for group in topic.groups.values():
+            group.exempt -= topic.is_scheduled(seq)
             group.skipped.discard(seq)
-        if seq in topic.unheld:
-            topic.unheld.discard(seq)
-            return
-        topic.held_messages -= 1
-        topic.held_bytes -= size
-        self.effects.roomier[topic] = None
+        if topic.remove(seq):
+            self.effects.roomier[topic] = None
 
     def _free_room(self, topic: Topic, seq: int) -> None:
         """A message that is dead wherever it isn't done with takes no room."""
         if seq in topic.unheld or not all(group.done(seq) or seq in group.dead for group in topic.groups.values()):
             return
-        topic.unheld.add(seq)
-        topic.held_messages -= 1
-        topic.held_bytes -= topic.size_of(seq)
+        topic.free_room(seq)
         self.effects.roomier[topic] = None
 
     def _die(self, group: Group, seq: int, dead: Dead) -> None:
@@ -549,30 +618,39 @@ class QueueCore:
         self.remove_if_done(group.topic, seq)
 
     def revive(self, group: Group, seq: int) -> None:
-        """A dead letter is READY again, as if never delivered."""
+        """A dead letter is READY again, as if never delivered; it stays dead if its time is over meanwhile."""
         topic = group.topic
+        if topic.is_overdue(seq):
+            group.dead.promised.discard(seq)
+            self._note_change(group, seq)
+            return
         group.dead.pop(seq)
         topic.dead_letters -= 1
-        if seq in topic.unheld:
-            topic.unheld.discard(seq)
-            topic.held_messages += 1
-            topic.held_bytes += topic.size_of(seq)
+        topic.take_room(seq)
         message = topic.messages.get(seq)
         del group.open[seq]
         self.changed.pop((group, seq), None)
+        if topic.is_overdue(seq):
+            self._let_drop(group, seq)
+            return
         group.wait_again(seq, None if message is None else message.key)
         self.effects.deliverable[group] = None
 
     def redrive(self, group: Group, limit: int | None) -> Redrive:
-        """Make dead letters READY again, the oldest first."""
-        seqs = list(group.dead)
-        return Redrive(self, group, seqs if limit is None else seqs[:limit])
+        """Make dead letters READY again, the oldest first; those past their time to live would be dropped, and stay."""
+        seqs = (seq for seq in group.dead if seq not in group.dead.promised and not group.topic.is_overdue(seq))
+        return Redrive(self, group, list(islice(seqs, limit)))
 
     def move_dead(self, group: Group, seq: int, message: Message, now: float, wall: float) -> MoveDead | None:
         """Move a dead letter to the topic that its own names; None where that is missing or full: it stays."""
         topic = group.topic
         target = self.topics.get(topic.config.dead_letter_topic or "")
-        if target is None or target.dropping or target is topic or seq not in group.dead or message.body is None:
+        if target is None or target.dropping or target is topic or message.body is None:
+            return None
+        if target.changing is not None and target.changing.new:
+            # Should it fail to be made, what was moved would be lost with it.
+            return None
+        if seq not in group.dead or seq in group.dead.promised:
             return None
         dead = group.dead[seq]
         headers = dict(message.headers or {}) | {
@@ -604,7 +682,7 @@ class QueueCore:
             yield seq, attempts
         scheduled = topic.scheduled.when if topic.scheduled is not None else {}
         for seq in [seq for seq in scheduled if seq >= group.start and seq not in group.skipped]:
-            group.skipped.add(seq)
+            group.skip(seq)
             yield seq, 0
         fresh = topic.next_from(group.cursor)
         while fresh < topic.visible_to:
@@ -619,8 +697,13 @@ class QueueCore:
         """Undo `drop_waiting`."""
         scheduled = group.topic.scheduled.when if group.topic.scheduled is not None else {}
         for seq, attempts in sorted(dropped.items()):
-            if seq in scheduled:
-                group.skipped.discard(seq)
+            if not group.topic.holds(seq):
+                # The others have done with it meanwhile.
+                continue
+            if group.topic.is_overdue(seq):
+                self._let_drop(group, seq)
+            elif seq in scheduled:
+                group.unskip(seq)
             else:
                 if attempts:
                     group.attempts[seq] = attempts
@@ -641,9 +724,8 @@ class QueueCore:
         elif place is not None or seq < group.start or group.done(seq):
             return False
         else:
-            group.skipped.add(seq)
-            scheduled = group.topic.scheduled is not None and seq in group.topic.scheduled.when
-            group.passed += not scheduled
+            group.skip(seq)
+            group.passed += not group.topic.is_scheduled(seq)
         group.attempts.pop(seq, None)
         self.changed.pop((group, seq), None)
         if group.let_go(seq):
@@ -718,11 +800,13 @@ class QueueCore:
             topic.visible_count += 1
             for group in topic.groups.values():
                 if seq < group.start or seq in group.skipped:
+                    group.exempt -= 1
                     group.passed += 1
                     group.skipped.discard(seq)
                 elif seq < group.cursor:
                     group.passed += 1
-                    group.put_back(seq)
+                    message = topic.messages.get(seq)
+                    group.wait_again(seq, None if message is None else message.key)
                 self.effects.deliverable[group] = None
 
     def _end_dead(self, letters: DeadLetters, now: float) -> None:
@@ -745,7 +829,7 @@ class QueueCore:
         if not self.changed and not self.moved and not loose:
             return None
         moved, self.moved = self.moved, {}
-        places = [place for place in self.changed if not (place[0].topic.gone or place[0].gone or place[0].dropping)]
+        places = [place for place in self.changed if not place[0].gone]
         self.changed.clear()
         moved = {group: None for group in [*moved, *(group for group, _ in places)] if not group.gone}
         return WriteHistory(self, places, loose, [*self._history(moved, places, now, wall), *loose])

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from wakeq_server.core.dedup import Dedup, Seen
 from wakeq_server.core.leases import Lease
 from wakeq_server.core.lifecycle import State
-from wakeq_server.core.model import HistorySet, LeaseKey, Snapshot
+from wakeq_server.core.model import HistorySet, LeaseKey, Push, PushConfig, Snapshot
 from wakeq_server.core.queue import QueueCore
-from wakeq_server.core.runs import Runs
 from wakeq_server.core.topic import Dead, Group, Topic
 
 
@@ -20,6 +19,7 @@ def restore(
     jitter: Callable[[], float],
     durable: bool,
     memory_budget: int = 1 << 62,
+    max_topics: int = 1 << 62,
 ) -> QueueCore:
     """Build the core from a snapshot. Bodies stay where they are until they are wanted.
 
@@ -27,7 +27,9 @@ def restore(
     its message is ready. Stored instants are wall-clock ones, so what is left of them is kept within what it was
     at the start: a clock that was set back does not hide a message for years.
     """
-    core = QueueCore(epoch=snapshot.epoch, jitter=jitter, durable=durable, memory_budget=memory_budget)
+    core = QueueCore(
+        epoch=snapshot.epoch, jitter=jitter, durable=durable, memory_budget=memory_budget, max_topics=max_topics
+    )
     core.next_topic_id = snapshot.next_topic_id
     by_id = _restore_topics(core, snapshot)
     for run in snapshot.runs:
@@ -60,13 +62,17 @@ def _restore_topics(core: QueueCore, snapshot: Snapshot) -> dict[int, Topic]:
         # A seq that was given out and failed to be stored isn't known, but a group may begin behind it.
         topic = by_id[group_row.topic_id]
         topic.next_seq = topic.visible_to = max(topic.next_seq, group.start, group.cursor)
+    for push in snapshot.pushes:
+        topic = by_id[push.topic_id]
+        group_name = topic.group_by_id[push.group].name
+        config = PushConfig(push.url, group_name, push.max_in_flight, push.timeout_s)
+        topic.pushes[push.name] = Push(topic.name, push.name, push.push_id, config)
+        topic.next_push_id = max(topic.next_push_id, push.push_id + 1)
     return by_id
 
 
 def _restore_run(topic: Topic, first: int, last: int, size: int) -> None:
-    topic.cold = topic.cold or Runs()
-    topic.cold.append(first, last)
-    topic.cold_bytes += size
+    topic.add_cold(first, last, size)
     topic.held_bytes += size
     topic.held_messages += last - first + 1
     topic.visible_count += last - first + 1
@@ -85,6 +91,7 @@ def _restore_positions(
         core.time(topic, message, now, wall - now)
     others = sorted(topic.messages)
     for group in topic.groups.values():
+        group.exempt = topic.scheduled_before(group.start)
         own = histories.get((topic.id, group.id), {})
         _restore_passed(topic, group, others)
         seqs = {*own, *(seq for seq in others if group.start <= seq < group.cursor)}
@@ -93,6 +100,7 @@ def _restore_positions(
         for seq in [*sorted(out), *sorted(seqs - out)]:
             if topic.holds(seq):
                 _restore_place(core, group, own.get(seq), seq, now, wall)
+    for group in topic.groups.values():
         core.watch(group)
 
 
@@ -107,7 +115,11 @@ def _restore_place(
     core: QueueCore, group: Group, history: HistorySet | None, seq: int, now: float, wall: float
 ) -> None:
     topic = group.topic
-    if seq < group.start or (topic.scheduled is not None and seq in topic.scheduled.when):
+    if seq < group.start:
+        return
+    if topic.is_scheduled(seq):
+        if history is not None and history.standing == "gone":
+            group.skip(seq)
         return
     message = topic.messages.get(seq)
     key = None if message is None else message.key

@@ -19,13 +19,17 @@ from wakeq_server.core.model import (
     MessageAdded,
     Outcome,
     Published,
+    Push,
+    PushConfig,
+    PushDropped,
+    PushPut,
     Record,
     TopicConfig,
     TopicDropped,
     TopicPut,
 )
 from wakeq_server.core.topic import Group, Topic
-from wakeq_server.errors import QueueError, TopicNotFound
+from wakeq_server.errors import GroupNotFound, QueueError, TopicNotFound
 
 if TYPE_CHECKING:
     from wakeq_server.core.queue import QueueCore
@@ -137,6 +141,15 @@ class Settlement(NamedTuple):
     reason: str | None
 
 
+class Extension(NamedTuple):
+    """A lease that lasts longer, from the call on."""
+
+    group: Group
+    lease: Lease
+    before: float
+    until: float
+
+
 class Settle(Decided):
     """Leases that are about to end, or (``extended``) to last longer."""
 
@@ -144,19 +157,22 @@ class Settle(Decided):
         self.core = core
         self.wall = wall
         self.settlements: list[Settlement] = []
-        self.extended: list[HistorySet] = []
+        self.extended: list[Extension] = []
 
     def __bool__(self) -> bool:
         return bool(self.settlements or self.extended)
 
     @property
     def needs_history(self) -> bool:
-        """With several groups, how far each has come is what says that a message is done with."""
-        return any(len(settlement.group.topic.groups) > 1 for settlement in self.settlements)
+        """With several groups, how far each has come is what says that a message is done with.
+
+        How long a lease lasts is history, too: written as it stands with the batch, it can't be older than what else
+        is written of its message.
+        """
+        return bool(self.extended) or any(len(one.group.topic.groups) > 1 for one in self.settlements)
 
     def records(self) -> Iterable[Record]:
         """Acked messages go; others are kept with their attempts, their delay, or the reason of their death."""
-        yield from self.extended
         for group, lease, outcome, hidden_s, reason in self.settlements:
             key = lease.key
             if outcome == "ack":
@@ -174,16 +190,18 @@ class Settle(Decided):
     def commit(self, now: float) -> None:
         """The leases have ended."""
         for settlement in self.settlements:
-            if not settlement.group.topic.gone and not settlement.group.dropping:
-                self.core.finish(settlement, now, self.wall)
+            self.core.finish(settlement, now, self.wall)
 
     def abort(self, error: QueueError, now: float) -> None:
-        """The leases go on."""
+        """The leases go on, and those that were to last longer don't."""
         self.error = error
         for settlement in self.settlements:
             settlement.lease.step(Event.ABORT)
-            left_s = max(0.0, settlement.lease.deadline - now)
-            self.core.run_lease(settlement.group, settlement.lease, left_s, now)
+            if not settlement.group.gone:
+                left_s = max(0.0, settlement.lease.deadline - now)
+                self.core.run_lease(settlement.group, settlement.lease, left_s, now)
+        for extension in self.extended:
+            self.core.shrink(extension, now)
 
 
 class PutTopic(Decided):
@@ -195,6 +213,7 @@ class PutTopic(Decided):
         self.config = config
         self.paused = paused
         self.new = new
+        topic.changing = self
 
     def records(self) -> Iterable[Record]:
         """The topic's row, and its first group's."""
@@ -206,13 +225,17 @@ class PutTopic(Decided):
 
     def commit(self, now: float) -> None:
         """From now on."""
+        self.topic.changing = None
         self.topic.config = self.config
         self.topic.paused = self.paused
         self.core.touch_all(self.topic)
+        if self.new:
+            self.core.effects.topics_made.append(self.topic)
 
     def abort(self, error: QueueError, now: float) -> None:
         """As before; a new topic goes, and with it whatever came to it meanwhile."""
         self.error = error
+        self.topic.changing = None
         if self.new:
             self.core.forget(self.topic)
 
@@ -285,6 +308,65 @@ class DropGroup(Decided):
         self.group.dropping = False
 
 
+class PutPush(Decided):
+    """A new push, or another in place of the one of its name."""
+
+    def __init__(self, core: "QueueCore", group: Group, name: str, config: PushConfig) -> None:
+        self.core = core
+        self.group = group
+        self.push = Push(group.topic.name, name, group.topic.next_push_id, config)
+        group.topic.next_push_id += 1
+        self.new = True
+        """Known when it has been committed: whether none was replaced."""
+
+    def records(self) -> Iterable[Record]:
+        """One row."""
+        config = self.push.config
+        yield PushPut(
+            self.group.topic.id,
+            self.push.name,
+            self.push.id,
+            self.group.id,
+            config.url,
+            config.max_in_flight,
+            config.timeout_s,
+        )
+
+    def commit(self, now: float) -> None:
+        """It is there, unless its group has gone meanwhile."""
+        topic = self.group.topic
+        if topic.gone:
+            self.error = TopicNotFound(topic.name)
+        elif self.group.gone:
+            self.error = GroupNotFound(topic.name, self.group.name)
+        else:
+            self.new = self.push.name not in topic.pushes
+            self.core.show_push(topic, self.push)
+
+
+class DropPush(Decided):
+    """A push that is about to go."""
+
+    def __init__(self, core: "QueueCore", topic: Topic, push: Push) -> None:
+        self.core = core
+        self.topic = topic
+        self.push = push
+
+    def records(self) -> Iterable[Record]:
+        """One row; not that of another which takes its name in the same batch."""
+        return [PushDropped(self.topic.id, self.push.name, self.push.id)]
+
+    def commit(self, now: float) -> None:
+        """Gone."""
+        self.topic.dropping_pushes.discard(self.push.id)
+        self.core.forget_push(self.topic, self.push)
+
+    def abort(self, error: QueueError, now: float) -> None:
+        """It stays."""
+        self.error = error
+        self.topic.dropping_pushes.discard(self.push.id)
+
+
 class Purge(Decided):
     """Messages that nobody has in hand, dropped at once; put back if that can't be stored."""
 
@@ -320,6 +402,7 @@ class Redrive(Decided):
         self.core = core
         self.group = group
         self.seqs = seqs
+        group.dead.promised.update(seqs)
 
     def records(self) -> Iterable[Record]:
         """Ready, without attempts."""
@@ -332,6 +415,11 @@ class Redrive(Decided):
             if seq in self.group.dead:
                 self.core.revive(self.group, seq)
 
+    def abort(self, error: QueueError, now: float) -> None:
+        """They stay dead."""
+        self.error = error
+        self.group.dead.promised.difference_update(self.seqs)
+
 
 class MoveDead(Decided):
     """A dead letter on its way to another topic."""
@@ -341,6 +429,7 @@ class MoveDead(Decided):
         self.group = group
         self.seq = seq
         self.publish = publish
+        group.dead.promised.add(seq)
 
     def records(self) -> Iterable[Record]:
         """There, and no longer here."""
@@ -356,6 +445,7 @@ class MoveDead(Decided):
     def abort(self, error: QueueError, now: float) -> None:
         """It stays in place."""
         self.error = error
+        self.group.dead.promised.discard(self.seq)
         self.publish.abort(error, now)
 
 

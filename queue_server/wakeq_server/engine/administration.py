@@ -1,18 +1,24 @@
 """What is done to topics and groups, rather than with messages one by one."""
 
 from collections.abc import Sequence
+from heapq import nsmallest
 from typing import Protocol
 
-from wakeq_server.core.model import GroupInfo, Message, Moved, Peeked, TopicConfig, TopicInfo
+from wakeq_server.core.model import ConsumerInfo, GroupInfo, Message, Moved, Overview, Peeked, TopicConfig, TopicInfo
 from wakeq_server.core.peeking import peek
 from wakeq_server.core.queue import QueueCore
+from wakeq_server.core.survey import Survey
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.core.transactions import Transaction
 from wakeq_server.engine.bodies import Bodies
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer
+from wakeq_server.engine.presence import Presences
 from wakeq_server.errors import GroupNotFound, TopicNotFound
+
+_AT_A_TIME = 500
+"""Topics looked at before others may run."""
 
 
 class Durably(Protocol):
@@ -30,6 +36,7 @@ class Administration:
     _commits: GroupCommit
     _dealer: Dealer
     _bodies: Bodies
+    _presences: Presences
     _durably: Durably
 
     async def topic_config(self, topic: str) -> TopicConfig:
@@ -38,11 +45,8 @@ class Administration:
 
     async def create_topic(self, topic: str, config: TopicConfig) -> bool:
         """See `Engine`."""
-        while (existing := await self._existing(topic)) is not None:
-            # Its maker may still be waiting for the disk, and in vain.
-            await self._commits.written()
-            if not existing.gone:
-                return False
+        if await self._existing(topic) is not None:
+            return False
         await self._durably(self.core.create(topic, config, self._clocks.wall()))
         return True
 
@@ -60,7 +64,9 @@ class Administration:
 
     async def pause_topic(self, topic: str, paused: bool) -> None:
         """See `Engine`."""
-        await self._durably(self.core.pause(self.core.topic(topic), paused))
+        while (queue := self.core.topic(topic)).changing is not None:
+            await self._commits.written()
+        await self._durably(self.core.pause(queue, paused))
 
     async def describe_topic(self, topic: str) -> TopicInfo:
         """See `Engine`."""
@@ -68,11 +74,22 @@ class Administration:
 
     async def list_topics(self, after: str, limit: int) -> list[TopicInfo]:
         """See `Engine`."""
-        names = sorted(name for name, topic in self.core.topics.items() if name > after and not topic.dropping)
-        return [self._describe(self.core.topics[name]) for name in names[:limit]]
+        found = (name for name, topic in self.core.topics.items() if name > after and not topic.dropping)
+        return [self._describe(self.core.topics[name]) for name in nsmallest(limit, found)]
+
+    async def overview(self, limit: int) -> Overview:
+        """See `Engine`."""
+        survey = Survey(limit, self._clocks.now())
+        topics = list(self.core.topics.values())
+        for start in range(0, len(topics), _AT_A_TIME):
+            survey.look(topics[start : start + _AT_A_TIME])
+            # Whoever looks can wait; messages can't.
+            await self._clocks.turn()
+        busiest = tuple(self._describe(topic) for topic in survey.busiest if not topic.gone)
+        return survey.overview()._replace(busiest=busiest)
 
     def _describe(self, topic: Topic) -> TopicInfo:
-        info = topic.describe(self._clocks.wall())
+        info = topic.describe(self._clocks.now(), self._clocks.wall())
         groups = tuple(self._with_parked(topic.groups[group.name], group) for group in info.groups)
         return info._replace(groups=groups)
 
@@ -80,8 +97,12 @@ class Administration:
         return info._replace(parked=self._dealer.parked_in(group))
 
     async def _existing(self, name: str) -> Topic | None:
-        """The topic of that name; one that is being dropped is waited for, so that its successor is another."""
-        while (topic := self.core.topics.get(name)) is not None and topic.dropping:
+        """The topic of that name.
+
+        One that is being dropped is waited for, so that its successor is another; and so is what changes it, so that
+        the next change begins where that one has ended, or failed.
+        """
+        while (topic := self.core.topics.get(name)) is not None and (topic.dropping or topic.changing is not None):
             await self._commits.written()
         return topic
 
@@ -110,11 +131,17 @@ class Administration:
     async def describe_group(self, topic: str, group: str) -> GroupInfo:
         """See `Engine`."""
         found = self.group(topic, group)
-        return self._with_parked(found, found.describe(self._clocks.wall()))
+        return self._with_parked(found, found.describe(self._clocks.now(), self._clocks.wall()))
 
     async def delete_group(self, topic: str, group: str) -> None:
         """See `Engine`."""
         await self._durably(self.core.drop_group(self.group(topic, group)))
+
+    async def consumers(self, topic: str, group: str | None) -> list[ConsumerInfo]:
+        """See `Engine`."""
+        groups = self.core.topic(topic).groups if group is None else [self.group(topic, group).name]
+        present = [one for name in groups for one in self._presences.describe(topic, name)]
+        return sorted(present, key=lambda one: (one.since, one.id, one.group))
 
     async def purge(self, topic: str, group: str) -> int:
         """See `Engine`."""
@@ -140,7 +167,7 @@ class Administration:
         return [one._replace(message=whole.get(one.message.seq, one.message)) for one in peeked]
 
     async def _read(self, topic: Topic, seqs: Sequence[int]) -> dict[int, Message]:
-        read = await self._bodies.whole(topic.id, seqs) if seqs else {}
+        read = await self._bodies.whole(topic.id, seqs, topic.size_of(seqs[0])) if seqs else {}
         if topic.gone:
             raise TopicNotFound(topic.name)
         return read

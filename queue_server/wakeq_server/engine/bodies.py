@@ -21,19 +21,23 @@ KEPT_BYTES = 16 * 1024 * 1024
 class Bodies:
     """Reads whole messages, and keeps some that were read ahead."""
 
-    def __init__(self, store: Store, limiter: anyio.CapacityLimiter) -> None:
+    def __init__(self, store: Store, limiter: anyio.CapacityLimiter, kept_bytes: int = KEPT_BYTES) -> None:
+        """``kept_bytes``: what was read ahead may take so many."""
         self._store = store
         self._limiter = limiter
         self._kept: OrderedDict[tuple[int, int], Message] = OrderedDict()
         self._kept_bytes = 0
+        self._kept_max = kept_bytes
 
-    async def whole(self, topic_id: int, seqs: Sequence[int]) -> dict[int, Message]:
-        """These messages, bodies and all. Raises StorageFailed."""
+    async def whole(self, topic_id: int, seqs: Sequence[int], size: int = 0) -> dict[int, Message]:
+        """These messages, bodies and all. ``size`` is about that of one. Raises StorageFailed."""
+        # Large ones read ahead would only push each other out, and take the memory that they were left out of.
+        ahead = max(1, min(AHEAD, self._kept_max // max(1, size)))
         found = {seq: message for seq in seqs if (message := self._take(topic_id, seq)) is not None}
         missing = sorted(set(seqs) - found.keys())
         while missing:
             read: Callable[[int, int, int], list[Message]] = self._store.read_bodies
-            first, last = missing[0], missing[0] + AHEAD - 1
+            first, last = missing[0], missing[0] + ahead - 1
             rows = await anyio.to_thread.run_sync(read, topic_id, first, last, limiter=self._limiter)
             for row in rows:
                 if row.seq in missing:
@@ -60,5 +64,5 @@ class Bodies:
         self._take(topic_id, message.seq)
         self._kept[topic_id, message.seq] = message
         self._kept_bytes += message.size
-        while self._kept_bytes > KEPT_BYTES:
+        while self._kept_bytes > self._kept_max:
             self._kept_bytes -= self._kept.popitem(last=False)[1].size

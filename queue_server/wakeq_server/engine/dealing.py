@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from wakeq_server.core.leases import Lease
-from wakeq_server.core.model import Delivery, LeaseKey
+from wakeq_server.core.model import Consumer, Delivery, LeaseKey
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.engine.base import Attend
 from wakeq_server.engine.bodies import Bodies
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.parking import Parked, Parking
+from wakeq_server.engine.presence import Presence, Presences
 from wakeq_server.engine.stats import Stats
 from wakeq_server.errors import ConsumerGone, Draining, GroupNotFound, QueueError, TopicNotFound
 
@@ -41,6 +42,13 @@ class Dealer:
         self._bodies = bodies
         self._act = act
         self._parkings: dict[Group, Parking] = {}
+        self._full: dict[Parked, None] = {}
+        """Parked, and not in line: their prefetch leaves them no room."""
+        self._ahead: dict[Group, Parking] = {}
+        """Those who are dealt to before the others, up to all they have room for."""
+
+    def _parkings_of(self, subscription: "EmbeddedSubscription") -> dict[Group, Parking]:
+        return self._ahead if subscription.ahead else self._parkings
 
     # Taking
 
@@ -68,7 +76,7 @@ class Dealer:
         away = [seq for seq, message in messages.items() if message is None or message.body is None]
         if away:
             try:
-                messages |= await self._bodies.whole(group.topic.id, away)
+                messages |= await self._bodies.whole(group.topic.id, away, group.topic.size_of(away[0]))
             except BaseException:
                 self._undo(group, [lease.key for lease in leases])
                 raise
@@ -87,7 +95,7 @@ class Dealer:
         parked = Parked(subscription, limit, self._clocks.now() + wait_s)
         subscription.parked = parked
         if parked.room > 0:
-            self._parkings.setdefault(subscription.group, Parking()).join(parked)
+            self._parkings_of(subscription).setdefault(subscription.group, Parking()).join(parked)
         hung_up = False
         try:
             with parked.scope:
@@ -109,11 +117,13 @@ class Dealer:
     def _leave(self, parked: Parked, *, undo: bool) -> None:
         subscription = parked.subscription
         subscription.parked = None
-        parking = self._parkings.get(subscription.group)
+        self._full.pop(parked, None)
+        parkings = self._parkings_of(subscription)
+        parking = parkings.get(subscription.group)
         if parking is not None:
             parking.leave(parked)
             if not parking:
-                del self._parkings[subscription.group]
+                del parkings[subscription.group]
         if undo:
             self._undo(subscription.group, [lease.key for lease in parked.handed])
 
@@ -142,9 +152,13 @@ class Dealer:
 
     def deal(self, group: Group) -> None:
         """k messages wake at most k consumers, longest parked first; they get one each in turn, until out."""
-        parking = self._parkings.get(group)
-        if not parking or self.draining:
+        if self.draining:
             return
+        for parkings in (self._ahead, self._parkings):
+            if parking := parkings.get(group):
+                self._deal_to(parking, group)
+
+    def _deal_to(self, parking: Parking, group: Group) -> None:
         now = self._clocks.now()
         lucky: list[Parked] = []
         while group.ready and len(parking):
@@ -172,18 +186,19 @@ class Dealer:
         """A parked consumer may take more than it could: it stands in line again."""
         parked = subscription.parked
         if parked is not None and not parked.handed and parked.room > 0:
-            self._parkings.setdefault(subscription.group, Parking()).join(parked)
+            self._full.pop(parked, None)
+            self._parkings_of(subscription).setdefault(subscription.group, Parking()).join(parked)
             self._core.effects.deliverable[subscription.group] = None
 
     # Everybody
 
     def parked(self) -> int:
         """How many stand in line."""
-        return sum(len(parking) for parking in self._parkings.values())
+        return sum(len(parking) for parkings in (self._ahead, self._parkings) for parking in parkings.values())
 
     def parked_in(self, group: Group) -> int:
         """How many of them wait for this group's messages."""
-        return len(self._parkings.get(group, ()))
+        return len(self._ahead.get(group, ())) + len(self._parkings.get(group, ()))
 
     def tell_gone(self, topic: Topic) -> None:
         """A topic was deleted: wake everybody who is parked there."""
@@ -196,42 +211,68 @@ class Dealer:
         self._tell_all(group, GroupNotFound(group.topic.name, group.name))
 
     def _tell_all(self, group: Group, error: QueueError) -> None:
-        parking = self._parkings.pop(group, None)
-        for parked in parking.everyone() if parking else ():
-            parked.error = error
-            parked.wake()
+        for parkings in (self._ahead, self._parkings):
+            parking = parkings.pop(group, None)
+            for parked in parking.everyone() if parking else ():
+                parked.error = error
+                parked.wake()
 
     def drain(self) -> None:
         """Hand out nothing more: wake everybody, with nothing."""
         self.draining = True
-        for parking in list(self._parkings.values()):
+        for parking in [*self._ahead.values(), *self._parkings.values()]:
             for parked in parking.everyone():
                 parked.wake()
+        for parked in self._full:
+            parked.wake()
 
 
 class EmbeddedSubscription:
     """See `Subscription`."""
 
-    __slots__ = ("_acknowledge", "dealer", "group", "in_flight", "lease_s", "owner", "parked", "prefetch")
+    __slots__ = (
+        "_acknowledge",
+        "_consumer",
+        "_presence",
+        "_presences",
+        "_stream",
+        "ahead",
+        "dealer",
+        "group",
+        "in_flight",
+        "lease_s",
+        "owner",
+        "parked",
+        "prefetch",
+    )
 
     def __init__(
         self,
         dealer: Dealer,
         group: Group,
         acknowledge: Callable[[Group, Sequence[Delivery]], None],
+        presences: Presences,
         *,
         lease_s: float | None,
         prefetch: int | None,
+        consumer: Consumer | None,
+        stream: bool,
+        ahead: bool,
     ) -> None:
         self.dealer = dealer
         self.group = group
         self.lease_s = lease_s
         self.prefetch = prefetch
+        self.ahead = ahead
         # Only a consumer whose leases are counted hears of their ends.
         self.owner = None if prefetch is None else self
         self.in_flight: dict[Lease, None] = {}
         self.parked: Parked | None = None
         self._acknowledge = acknowledge
+        self._presences = presences
+        self._presence: Presence | None = None
+        self._consumer = consumer
+        self._stream = stream
 
     def room(self, limit: int) -> int:
         """How many of ``limit`` more messages the prefetch leaves."""
@@ -251,9 +292,31 @@ class EmbeddedSubscription:
         if self.dealer.draining:
             raise Draining
         leases = self.dealer.claim(self, self.room(limit))
-        if not leases and wait_s > 0:
-            leases = await self.dealer.park(self, limit, wait_s, attend)
+        waits = not leases and wait_s > 0
+        self._show(waits)
+        if waits:
+            try:
+                leases = await self.dealer.park(self, limit, wait_s, attend)
+            finally:
+                self._unpark()
         return await self.dealer.deliver(self.group, leases)
+
+    def _show(self, waits: bool) -> None:
+        """A stream is there from its first take on, a poll while it is parked."""
+        if self._consumer is None:
+            return
+        if self._stream:
+            if self._presence is None:
+                self._presence = self._presences.open_stream(self, self._consumer)
+        elif waits:
+            self._presence = self._presences.park(self.group, self._consumer)
+        else:
+            self._presences.asked(self.group, self._consumer)
+
+    def _unpark(self) -> None:
+        if self._presence is not None and not self._stream:
+            self._presences.unpark(self._presence)
+            self._presence = None
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
         """See `Subscription`."""
@@ -265,5 +328,8 @@ class EmbeddedSubscription:
 
     def close(self, grace_s: float) -> None:
         """See `Subscription`."""
-        if self.in_flight:
+        if self._presence is not None:
+            self._presences.close_stream(self._presence, self, grace_s)
+            self._presence = None
+        if self.in_flight and not self.dealer.draining:
             self.dealer.abandon(self, grace_s)

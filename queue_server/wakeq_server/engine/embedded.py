@@ -5,7 +5,8 @@ Every call has the same three steps. It asks the core, which changes its state a
 `_act` has what became deliverable dealt to whoever is parked (`engine.dealing`). In memory the second step is empty,
 and a whole publish, waking included, is one synchronous stretch.
 
-One timer runs, for the earliest deadline the core knows of; without leases, delays and times to live none does.
+One timer runs, for the earliest deadline that the core knows of or that ends a consumer's grace; without leases,
+delays, times to live and graces none does.
 """
 
 import random
@@ -19,6 +20,7 @@ from anyio.abc import TaskGroup
 from wakeq_server.core.dedup import Seen
 from wakeq_server.core.model import (
     DEFAULT_GROUP,
+    Consumer,
     Delivery,
     NewMessage,
     Published,
@@ -29,12 +31,13 @@ from wakeq_server.core.queue import Effects, QueueCore
 from wakeq_server.core.restore import restore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.core.transactions import Publish, Transaction
-from wakeq_server.engine.administration import Administration
-from wakeq_server.engine.bodies import Bodies
+from wakeq_server.engine.bodies import KEPT_BYTES, Bodies
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
 from wakeq_server.engine.holding import Holding
+from wakeq_server.engine.presence import Presences, Watch
+from wakeq_server.engine.pushes import PushAdministration
 from wakeq_server.engine.stats import Stats
 from wakeq_server.errors import QueueError, StorageError, TopicFull, TopicNotFound
 from wakeq_server.store.base import Store
@@ -42,11 +45,13 @@ from wakeq_server.store.base import Store
 _NEVER = float("inf")
 
 
-class EmbeddedEngine(Administration):
+class EmbeddedEngine(PushAdministration):
     """Everything in this process. Made by `open_engine`."""
 
     name = "embedded"
-    capabilities = frozenset({"fence", "head_return", "delay", "ordering_keys", "idempotency_conflict", "groups"})
+    capabilities = frozenset(
+        {"fence", "head_return", "delay", "ordering_keys", "idempotency_conflict", "groups", "presence", "push"}
+    )
 
     def __init__(self, store: Store, core: QueueCore, clocks: Clocks, tasks: TaskGroup) -> None:
         self._stats = Stats()
@@ -55,9 +60,11 @@ class EmbeddedEngine(Administration):
         self._store = store
         self._tasks = tasks
         self._commits = GroupCommit(store, core, clocks, self._applied)
-        self._bodies = Bodies(store, self._commits.thread)
+        self._bodies = Bodies(store, self._commits.thread, min(KEPT_BYTES, core.memory_budget // 4))
         self._dealer = Dealer(core, self._stats, clocks, self._bodies, self._act)
         self._holding = Holding()
+        self._presences = Presences(clocks, self._tick_by)
+        self._deliverer = None
         self._ticks_at = _NEVER
         self._sooner = anyio.Event()
         self._unleased = anyio.Event()
@@ -65,9 +72,12 @@ class EmbeddedEngine(Administration):
     @property
     def stats(self) -> Stats:
         """See `Engine`."""
-        counts = self.core.counts
-        self._stats.redelivered, self._stats.expired = counts.redelivered, counts.expired_leases
-        return self._stats
+        counts, stats = self.core.counts, self._stats
+        stats.redelivered, stats.expired = counts.redelivered, counts.expired_leases
+        stats.duplicates, stats.dead, stats.dropped_by_ttl = counts.duplicates, counts.dead, counts.dropped_by_ttl
+        stats.keys_forgotten = counts.keys_forgotten
+        stats.memory_bytes, stats.memory_budget_bytes = self.core.memory_used, self.core.memory_budget
+        return stats
 
     # Publish
 
@@ -77,25 +87,30 @@ class EmbeddedEngine(Administration):
         """See `Engine`."""
         started = self._clocks.timer()
         queue = self.core.topic(topic)
-        until = self._clocks.now() + hold_s if hold_s else 0.0
-        retried = False
-        while True:
-            try:
-                published = await self._publish(queue, messages, key)
-            except (TopicFull, StorageError):
-                if self._clocks.now() >= until:
-                    raise
-            else:
-                break
-            await self._holding.wait(queue, until, first=retried)
-            retried = True
-        if hold_s:
-            # Room for several may have been made while one was woken.
-            self._holding.wake(queue)
+        try:
+            published = await self._publish_within(queue, messages, key, hold_s)
+        finally:
+            if hold_s:
+                # Room for several may have been made while one was woken, and he may have been cancelled.
+                self._holding.wake(queue)
         if not published.duplicate:
             self._stats.published += len(messages)
         self._stats.publish_s.observe(self._clocks.timer() - started)
         return published
+
+    async def _publish_within(
+        self, topic: Topic, messages: Sequence[NewMessage], key: str | None, hold_s: float
+    ) -> Published:
+        until = self._clocks.now() + hold_s if hold_s else 0.0
+        retried = False
+        while True:
+            try:
+                return await self._publish(topic, messages, key)
+            except (TopicFull, StorageError):
+                if self._clocks.now() >= until:
+                    raise
+            await self._holding.wait(topic, until, first=retried)
+            retried = True
 
     async def _publish(self, topic: Topic, messages: Sequence[NewMessage], key: str | None) -> Published:
         decided = self._decide(topic, messages, key)
@@ -155,11 +170,28 @@ class EmbeddedEngine(Administration):
     # Receive
 
     async def subscribe(
-        self, topic: str, *, group: str = DEFAULT_GROUP, lease_s: float | None = None, prefetch: int | None = None
+        self,
+        topic: str,
+        *,
+        group: str = DEFAULT_GROUP,
+        lease_s: float | None = None,
+        prefetch: int | None = None,
+        consumer: Consumer | None = None,
+        stream: bool = False,
+        ahead: bool = False,
     ) -> EmbeddedSubscription:
         """See `Engine`."""
-        found = self.group(topic, group)
-        return EmbeddedSubscription(self._dealer, found, self._acknowledge, lease_s=lease_s, prefetch=prefetch)
+        return EmbeddedSubscription(
+            self._dealer,
+            self.group(topic, group),
+            self._acknowledge,
+            self._presences,
+            lease_s=lease_s,
+            prefetch=prefetch,
+            consumer=consumer,
+            stream=stream,
+            ahead=ahead,
+        )
 
     def _acknowledge(self, group: Group, deliveries: Sequence[Delivery]) -> None:
         transaction = self.core.acknowledge(group, [delivery.lease for delivery in deliveries], self._clocks.wall())
@@ -190,6 +222,16 @@ class EmbeddedEngine(Administration):
             self._unleased = anyio.Event()
             await self._unleased.wait()
 
+    # Presence
+
+    async def watch(self, topics: frozenset[str] | None) -> Watch:
+        """See `Engine`."""
+        return self._presences.watch(topics)
+
+    def push_changed(self, topic: str, group: str, name: str, url: str, *, up: bool) -> None:
+        """See `Engine`."""
+        self._presences.tell("push.up" if up else "push.down", topic, group, name, url)
+
     # Draining
 
     @property
@@ -204,6 +246,7 @@ class EmbeddedEngine(Administration):
     def drain(self) -> None:
         """See `Engine`."""
         self._dealer.drain()
+        self._presences.drain()
 
     # What decisions mean for others
 
@@ -236,10 +279,17 @@ class EmbeddedEngine(Administration):
             for lease in effects.ended:
                 if lease.owner is not None:
                     lease.owner.lease_ended(lease)
+            for topic in effects.topics_made:
+                self._presences.topic_made(topic.name)
             for topic in effects.topics_gone:
                 self._dealer.tell_gone(topic)
+                # One whose making has failed was never there.
+                self._presences.topic_gone(topic.name, topic.groups, was_made=topic.dropping)
             for group in effects.groups_gone:
                 self._dealer.tell_group_gone(group)
+                self._presences.group_gone(group.topic.name, group.name)
+            for push, there in effects.pushes:
+                self._tell_deliverer(push, there)
             for topic in effects.roomier:
                 self._holding.wake(topic)
             for group, seq in effects.to_move:
@@ -255,7 +305,8 @@ class EmbeddedEngine(Administration):
         message = group.topic.messages.get(seq)
         try:
             if message is None or message.body is None:
-                message = (await self._bodies.whole(group.topic.id, [seq]))[seq]
+                topic = group.topic
+                message = (await self._bodies.whole(topic.id, [seq], topic.size_of(seq)))[seq]
             move = self.core.move_dead(group, seq, message, self._clocks.now(), self._clocks.wall())
             if move is not None:
                 await self._durably(move)
@@ -267,7 +318,9 @@ class EmbeddedEngine(Administration):
     def _watch_history_and_clock(self) -> None:
         if self.core.changed or self.core.loose:
             self._commits.ride()
-        deadline = self.core.next_deadline()
+        self._tick_by(self.core.next_deadline())
+
+    def _tick_by(self, deadline: float | None) -> None:
         if deadline is not None and deadline < self._ticks_at:
             self._sooner.set()
 
@@ -276,9 +329,10 @@ class EmbeddedEngine(Administration):
         self._act()
         while True:
             self.core.tick(self._clocks.now(), self._clocks.wall())
+            self._presences.tick(self._clocks.now())
             self._act()
-            deadline = self.core.next_deadline()
-            self._ticks_at = _NEVER if deadline is None else deadline
+            deadlines = (self.core.next_deadline(), self._presences.next_end())
+            self._ticks_at = min((deadline for deadline in deadlines if deadline is not None), default=_NEVER)
             self._sooner = anyio.Event()
             with anyio.CancelScope(deadline=self._ticks_at):
                 await self._sooner.wait()
@@ -299,6 +353,7 @@ async def open_engine(
     clocks: Clocks,
     jitter: Callable[[], float] = random.random,
     memory_budget: int = 1 << 62,
+    max_topics: int = 1 << 62,
 ) -> AsyncIterator[EmbeddedEngine]:
     """Load the store and run an engine on it; on the way out everything submitted is written, and the store closed.
 
@@ -313,6 +368,7 @@ async def open_engine(
             jitter=jitter,
             durable=store.durable,
             memory_budget=memory_budget,
+            max_topics=max_topics,
         )
         async with anyio.create_task_group() as tasks:
             engine = EmbeddedEngine(store, core, clocks, tasks)

@@ -30,10 +30,24 @@ class Stats:
         self.redelivered = 0
         self.expired = 0
         self.undone = 0
+        self.duplicates = 0
+        """Publishes that enqueued nothing, since their idempotency key was known."""
+        self.dead = 0
+        self.dropped_by_ttl = 0
+        self.keys_forgotten = 0
+        """Idempotency keys that were forgotten before their time."""
         self.settled: Counter[str] = Counter()
         self.refused_publishes: Counter[tuple[str, str]] = Counter()
         """By topic and code; only publishers that don't look at the answer are counted."""
+        self.pushes_delivered = 0
+        self.pushes_failed = 0
+        """Answers that were no success, and those that didn't come in time."""
+        self.pushes_suspended = 0
+        """How many are, now."""
         self.commits = 0
+        self.memory_bytes = 0
+        """What messages in memory cost now, and what they may."""
+        self.memory_budget_bytes = 0
         self.publish_s = Histogram()
         """From a publish's arrival to its messages being durable and dealt."""
         self.wake_s = Histogram()

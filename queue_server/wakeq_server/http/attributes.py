@@ -92,23 +92,16 @@ def of_headers(headers: Mapping[bytes, bytes]) -> Attributes:
 
 def _attributes(ours: Mapping[bytes, bytes]) -> Attributes:
     said: dict[str, Any] = {
-        _CALLED[name]: _text(_CALLED[name], value) for name, value in ours.items() if name in _CALLED
+        _CALLED[name]: params.text(_CALLED[name], value) for name, value in ours.items() if name in _CALLED
     }
     kept = {
-        name.removeprefix(_KEPT).decode("latin-1"): _text(name.decode("latin-1"), value)
+        name.removeprefix(_KEPT).decode("latin-1"): params.text(name.decode("latin-1"), value)
         for name, value in ours.items()
         if name == b"traceparent" or (name.startswith(_KEPT) and name != _KEPT)
     }
     if kept:
         said["Wakeq-H-*"] = kept
     return params.checked(PublishHeaders, said).attributes()
-
-
-def _text(name: str, value: bytes) -> str:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise BadValue(name, "must be UTF-8") from None
 
 
 def batch_key(headers: Mapping[bytes, bytes]) -> str | None:

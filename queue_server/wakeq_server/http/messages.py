@@ -15,9 +15,10 @@ import structlog
 
 from wakeq_server.core.model import Delivery, TopicConfig
 from wakeq_server.engine.base import Engine, Subscription
-from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
+from wakeq_server.errors import ConsumerGone, Draining, QueueError, TopicNotFound
 from wakeq_server.http import params
 from wakeq_server.http.moments import Beats, Moments
+from wakeq_server.http.places import Places
 from wakeq_server.http.polls import PollWatch
 from wakeq_server.http.publishing import Publishing
 from wakeq_server.http.wire import (
@@ -28,6 +29,7 @@ from wakeq_server.http.wire import (
     Response,
     Scope,
     Send,
+    client_address,
     connection,
     delivery_json,
     hung_up,
@@ -61,6 +63,7 @@ class Messages:
         self.engine = engine
         self.publishing = Publishing(engine, self.config)
         self.polls = PollWatch()
+        self.places = Places(settings.max_parked)
         self._auto_create = auto_create
         self._legacy_wait_s = settings.legacy_wait
         self._beats = Beats(settings.legacy_heartbeat) if settings.legacy_heartbeat else None
@@ -95,11 +98,17 @@ class Messages:
         wait_s = query.wait
         if wait_s is None and b"prefer" in headers:
             wait_s = params.prefer_wait(headers[b"prefer"])
-        subscription = await self.engine.subscribe(topic, group=query.group)
+        subscription = await self.engine.subscribe(topic, group=query.group, consumer=params.consumer(scope, headers))
         answer = LegacyAnswer(self.engine, subscription, connection(scope), receive, send)
         park_s, beats = self._parking(scope, config, wait_s)
-        empty = NULL if config.schema == "queue_message" else NOTHING
-        await answer.give(self.shortened(park_s), empty, beats)
+        empty: Response | QueueError = NULL
+        if config.schema != "queue_message":
+            empty = NOTHING
+            if park_s and self.places.full and not self.engine.draining:
+                # A message that is there is handed over all the same.
+                park_s, empty = 0.0, self.places.refusal()
+        with self.places:
+            await answer.give(self.shortened(park_s), empty, beats)
         if answer.was_empty and not park_s:
             self._note_poll(scope, topic)
 
@@ -114,7 +123,7 @@ class Messages:
         return min(self._legacy_wait_s, SILENT_ANSWER_S), None
 
     def _note_poll(self, scope: Scope, topic: str) -> None:
-        address = scope["client"][0] if scope.get("client") else "unknown"
+        address = client_address(scope)
         if self.polls.empty_answer(address, topic, anyio.current_time()):
             _log.warning(
                 "tight polling", client=address, topic=topic,
@@ -128,10 +137,16 @@ class Messages:
         self, scope: Scope, topic: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send
     ) -> None:
         """`POST /messages/{topic}/claim`: leased messages, as soon as there is one."""
+        consumer = params.consumer(scope, headers)
         ask = params.parse_body(params.ClaimBody, await read_body(receive, REQUEST_MAX_BYTES, headers))
         await self.config(topic)
-        subscription = await self.engine.subscribe(topic, group=ask.group, lease_s=ask.lease_s)
-        deliveries = await subscription.take(ask.max, self.shortened(ask.wait_s), lambda: hung_up(receive))
+        subscription = await self.engine.subscribe(topic, group=ask.group, lease_s=ask.lease_s, consumer=consumer)
+        full = ask.wait_s > 0 and self.places.full
+        with self.places:
+            wait_s = 0.0 if full else self.shortened(ask.wait_s)
+            deliveries = await subscription.take(ask.max, wait_s, lambda: hung_up(receive))
+        if full and not deliveries:
+            raise self.places.refusal()
         await hand_over(subscription, deliveries, connection(scope), send)
 
     async def settle(self, topic: str, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
@@ -155,13 +170,16 @@ class LegacyAnswer:
         self._started = False
         self.was_empty = False
 
-    async def give(self, wait_s: float, empty: Response, beats: Beats | None) -> None:
-        """Wait, answer, and ack what was answered. Raises TopicNotFound, unless the answer has begun."""
+    async def give(self, wait_s: float, empty: Response | QueueError, beats: Beats | None) -> None:
+        """Wait, answer, and ack what was answered; ``empty`` is the answer when nothing came.
+
+        Raises QueueError, ``empty`` where it is one, unless the answer has begun: that ends as null.
+        """
         try:
             deliveries = await self._subscription.take(1, wait_s, lambda: self._attend(beats))
         except Draining:
             deliveries = []
-        except TopicNotFound:
+        except QueueError:
             if not self._started:
                 raise
             deliveries = []
@@ -171,6 +189,8 @@ class LegacyAnswer:
         self.was_empty = True
         if self._started:
             await self._send({"type": "http.response.body", "body": b"null"})
+        elif isinstance(empty, QueueError):
+            raise empty
         elif self._engine.draining:
             await send_response(self._send, empty._replace(headers=[*empty.headers, (b"connection", b"close")]))
         else:
@@ -262,4 +282,5 @@ async def hand_over(
     with released_on_failure(subscription, deliveries) as delivered:
         require_open(peer)
         await send_response(send, Response(200, [JSON_TYPE], messages_json(map(delivery_json, deliveries))))
-        delivered.done = True
+        # What is sent to one who hung up meanwhile goes nowhere, and nothing is said.
+        delivered.done = peer is None or not peer.gone or peer.read_whole

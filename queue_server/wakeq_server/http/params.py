@@ -4,15 +4,17 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from wakeq_server.core.model import DEFAULT_GROUP, Outcome, Schema, Settle, TopicConfig
+from wakeq_server.core.model import DEFAULT_GROUP, Consumer, Outcome, PushConfig, Schema, Settle, TopicConfig
 from wakeq_server.errors import BadRequest, BadValue
 from wakeq_server.http import validation
+from wakeq_server.http.wire import Scope, client_address
 from wakeq_server.settings import (
     CLAIM_MAX,
+    CONSUMER_MAX,
     DEDUP_WINDOW_MAX_S,
     DEDUP_WINDOW_MIN_S,
     DELAY_MAX_S,
@@ -25,8 +27,13 @@ from wakeq_server.settings import (
     PEEK,
     PEEK_MAX,
     PREFETCH,
+    PUSH_IN_FLIGHT_MAX,
+    PUSH_TIMEOUT_MAX_S,
+    PUSH_TIMEOUT_MIN_S,
+    PUSH_URL_MAX,
     QUEUE_MESSAGE_MAX_BYTES,
     REASON_MAX,
+    ROOM_MAX,
     TOPIC_NAME_MAX,
     TTL_MAX_S,
     TTL_MIN_S,
@@ -39,7 +46,7 @@ def _between(low: float, high: float) -> AfterValidator:
 
     def check(value: float) -> float:
         if not low <= value <= high:
-            raise ValueError(f"must be from {low:,.10g} to {high:,.10g}")
+            raise ValueError(f"must be from {low:,.16g} to {high:,.16g}")
         return value
 
     return AfterValidator(check)
@@ -49,6 +56,27 @@ def _name(value: str) -> str:
     if not _is_name(value):
         raise ValueError(_NAME_RULE)
     return value
+
+
+def _url(value: str) -> str:
+    if not 1 <= len(value) <= PUSH_URL_MAX:
+        raise ValueError(f"must have 1 to {PUSH_URL_MAX:,} characters")
+    if not all("!" <= character <= "~" for character in value):
+        raise ValueError("must be ASCII without spaces: hosts as IDNA has them (xn--…), the rest percent-encoded")
+    try:
+        parts = urlsplit(value)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise ValueError(f"is no URL: {error}") from None
+    if not known:
+        raise ValueError("must begin with http:// or https:// and name a host, and a port from 1 to 65535 if any")
+    if "#" in value:
+        raise ValueError("must have no fragment")
+    return value
+
+
+def _names(value: str) -> frozenset[str]:
+    return frozenset(map(_name, value.split(",")))
 
 
 def _schema(value: Any) -> Schema:
@@ -113,6 +141,22 @@ class GroupQuery(Body):
     group: GroupName = DEFAULT_GROUP
 
 
+class ConsumersQuery(Body):
+    """`GET /topics/{topic}/consumers`; without a group, those of all."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+    group: GroupName | None = None
+
+
+class EventsQuery(Body):
+    """`GET /events`; without topics, all of them."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+    topics: Annotated[frozenset[str] | None, BeforeValidator(_names)] = None
+
+
 class PeekQuery(GroupQuery):
     """`GET /topics/{topic}/messages`."""
 
@@ -125,6 +169,19 @@ class RedriveBody(Body):
     """`POST /topics/{topic}/redrive`."""
 
     max: Annotated[int, Field(ge=1)] | None = None
+
+
+class PushBody(Body):
+    """`PUT /topics/{topic}/push/{name}`: a whole push; what isn't named has its default."""
+
+    url: Annotated[str, AfterValidator(_url)]
+    group: GroupName = DEFAULT_GROUP
+    max_in_flight: Annotated[int, _between(1, PUSH_IN_FLIGHT_MAX)] = 1
+    timeout_s: Annotated[float, _between(PUSH_TIMEOUT_MIN_S, PUSH_TIMEOUT_MAX_S)] = 30.0
+
+    def config(self) -> PushConfig:
+        """As the core knows it."""
+        return PushConfig(self.url, self.group, self.max_in_flight, self.timeout_s)
 
 
 class ClaimBody(Body):
@@ -203,8 +260,8 @@ class TopicBody(Body):
     dead_ttl_s: TtlSeconds = 14 * 86_400.0
     dead_letter_topic: Annotated[str, AfterValidator(_name)] | None = None
     ttl_s: TtlSeconds | None = None
-    max_messages: Annotated[int, Field(ge=1)] | None = None
-    max_bytes: Annotated[int, Field(ge=1)] | None = None
+    max_messages: Annotated[int, _between(1, ROOM_MAX)] | None = None
+    max_bytes: Annotated[int, _between(1, ROOM_MAX)] | None = None
     max_message_bytes: Annotated[int, _between(1, QUEUE_MESSAGE_MAX_BYTES)] | None = None
     dedup_window_s: Annotated[float, _between(DEDUP_WINDOW_MIN_S, DEDUP_WINDOW_MAX_S)] = 120.0
 
@@ -271,6 +328,29 @@ def _preference(value: bytes, wanted: bytes) -> bytes | None:
     return None
 
 
+def text(name: str, value: bytes) -> str:
+    """The value of the header of that name. Raises BadValue."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise BadValue(name, "must be UTF-8") from None
+
+
+def consumer(scope: Scope, headers: Mapping[bytes, bytes]) -> Consumer:
+    """Who asks for messages: by the id it gives itself, else by its address. Raises BadValue."""
+    address = client_address(scope)
+    given = headers.get(b"wakeq-consumer")
+    return Consumer(address if given is None else _consumer_id(given), address)
+
+
+@lru_cache(maxsize=1024)
+def _consumer_id(value: bytes) -> str:
+    consumer_id = text("Wakeq-Consumer", value)
+    if not (1 <= len(consumer_id) <= CONSUMER_MAX and consumer_id.isprintable()):
+        raise BadValue("Wakeq-Consumer", f"must have 1 to {CONSUMER_MAX} characters, all of them printable")
+    return consumer_id
+
+
 def topic_name(name: str) -> str:
     """A name that a topic may have. Raises BadValue."""
     if not _is_name(name):
@@ -282,6 +362,13 @@ def group_name(name: str) -> str:
     """A name that a group may have. Raises BadValue."""
     if not _is_name(name):
         raise BadValue("group", _NAME_RULE)
+    return name
+
+
+def push_name(name: str) -> str:
+    """A name that a push may have. Raises BadValue."""
+    if not _is_name(name):
+        raise BadValue("name", _NAME_RULE)
     return name
 
 

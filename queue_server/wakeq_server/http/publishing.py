@@ -142,7 +142,7 @@ def _message(config: TopicConfig, number: int, line: bytes, key: str | None) -> 
     check_size(config, f"line {number}", line)
     try:
         message = schemas.json_line(config.schema, line, None if key is None else f"{key}:{number}")
-    except InvalidMessage as error:
+    except (InvalidMessage, BadRequest) as error:
         raise _at_line(number, error) from None
     check_size(config, f"line {number}, completed,", message.body)
     return message
@@ -151,16 +151,17 @@ def _message(config: TopicConfig, number: int, line: bytes, key: str | None) -> 
 def _enveloped(config: TopicConfig, number: int, line: bytes) -> NewMessage:
     try:
         message = envelopes.message(config, line)
-    except InvalidMessage as error:
+    except (InvalidMessage, BadRequest) as error:
         raise _at_line(number, error) from None
-    except BadValue as error:
-        raise BadRequest(f"line {number}: {error.detail}") from None
     check_size(config, f"line {number}", message.body)
     return message
 
 
-def _at_line(number: int, error: InvalidMessage) -> InvalidMessage:
-    return InvalidMessage(f"line {number}: {error.detail}", [{**e, "line": number} for e in error.errors])
+def _at_line(number: int, error: InvalidMessage | BadRequest) -> InvalidMessage | BadRequest:
+    detail = f"line {number}: {error.detail}"
+    if isinstance(error, BadRequest):
+        return BadRequest(detail)
+    return InvalidMessage(detail, [{**e, "line": number} for e in error.errors])
 
 
 def _tried(config: TopicConfig, number: int, line: bytes) -> NewMessage | QueueError:

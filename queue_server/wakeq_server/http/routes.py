@@ -8,9 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from wakeq_server.errors import ConsumerGone, QueueError
+from wakeq_server.http.events import events
 from wakeq_server.http.guard import Guard
+from wakeq_server.http.intake import Intake
 from wakeq_server.http.messages import Messages
 from wakeq_server.http.publishing import is_batch
+from wakeq_server.http.pushes import Pushes
 from wakeq_server.http.service import Service
 from wakeq_server.http.stream import stream, wants_stream
 from wakeq_server.http.topics import Topics
@@ -21,6 +24,7 @@ from wakeq_server.http.wire import (
     Response,
     Scope,
     Send,
+    connection,
     error_response,
     method_not_allowed,
     send_response,
@@ -35,13 +39,29 @@ Call = Callable[[], Awaitable[Response]]
 class App:
     """The whole HTTP side, as an ASGI 3 application."""
 
-    def __init__(self, messages: Messages, topics: Topics, service: Service, guard: Guard, access_log: Any) -> None:
+    def __init__(
+        self,
+        messages: Messages,
+        topics: Topics,
+        pushes: Pushes,
+        service: Service,
+        guard: Guard,
+        intake: Intake,
+        access_log: Any,
+    ) -> None:
         """``access_log`` is a structlog logger, or None."""
         self._messages = messages
         self._topics = topics
+        self._pushes = pushes
         self._service = service
         self._guard = guard
+        self._intake = intake
         self._access_log = access_log
+
+    @property
+    def has_token(self) -> bool:
+        """Whether requests must show one."""
+        return self._guard.has_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -50,22 +70,41 @@ class App:
         self._service.requests += 1
         if self._access_log is not None:
             send = self._logged(scope, send)
+        peer = connection(scope)
+        if peer is not None and peer.incoming:
+            body = self._intake.body(receive, peer, kept=scope["method"] != "GET")
+            try:
+                await self._answer(scope, body, send)
+            finally:
+                body.close()
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
-            self._guard.admit(headers)
+            self._guard.check_origin(headers)
             if b"origin" in headers:
                 send = _with_headers(send, self._guard.cors(headers[b"origin"]))
                 if _is_preflight(scope, headers):
                     await send_response(send, _preflight(headers))
                     return
+            self._guard.admit(scope["method"], scope["path"], headers)
             await self._dispatch(scope, headers, receive, send)
         except ConsumerGone:
             return
         except QueueError as error:
+            self._service.refused[error.code] += 1
             await send_response(send, error_response(error, legacy=_is_legacy_call(scope, headers)))
 
     async def _dispatch(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
         path: str = scope["path"]
+        if path == "/events":
+            if scope["method"] == "GET":
+                await events(self._messages, scope, receive, send)
+            else:
+                await send_response(send, method_not_allowed(b"GET", legacy=False))
+            return
         if not path.startswith(_MESSAGES):
             await send_response(send, await self._routed(scope, headers, receive))
             return
@@ -89,7 +128,7 @@ class App:
         if method == "GET" and not wants_stream(headers):
             await self._messages.receive(scope, topic, headers, receive, send)
         elif method == "GET":
-            await stream(self._messages, scope, topic, receive, send)
+            await stream(self._messages, scope, topic, headers, receive, send)
         elif method == "POST":
             publish = self._messages.publishing.batch if is_batch(headers) else self._messages.publishing.one
             await send_response(send, await publish(topic, headers, receive))
@@ -127,7 +166,7 @@ class App:
     def _topic_calls(
         self, parts: Sequence[str], query: bytes, headers: Mapping[bytes, bytes], receive: Receive
     ) -> Mapping[str, Call]:
-        topics = self._topics
+        topics, pushes = self._topics, self._pushes
         match parts:
             case ["", *_]:
                 return {}
@@ -143,6 +182,16 @@ class App:
                     "PUT": lambda: topics.put_group(topic, group),
                     "GET": lambda: topics.show_group(topic, group),
                     "DELETE": lambda: topics.delete_group(topic, group),
+                }
+            case [topic, "consumers"]:
+                return {"GET": lambda: topics.consumers(topic, query)}
+            case [topic, "push"]:
+                return {"GET": lambda: pushes.list(topic)}
+            case [topic, "push", push] if push:
+                return {
+                    "PUT": lambda: pushes.put(topic, push, headers, receive),
+                    "GET": lambda: pushes.show(topic, push),
+                    "DELETE": lambda: pushes.delete(topic, push),
                 }
             case [topic, "messages"]:
                 return {"GET": lambda: topics.peek(topic, query)}

@@ -1,5 +1,6 @@
 """The server about itself: the card, health, metrics, the API's description."""
 
+from collections import Counter
 from functools import cache
 from importlib import resources
 
@@ -16,6 +17,7 @@ from wakeq_server.http.wire import JSON_TYPE, Response, json_response
 from wakeq_server.settings import (
     BATCH_MAX_BYTES,
     BATCH_MAX_MESSAGES,
+    BODY_MIN_BYTES_PER_S,
     CLAIM_MAX,
     DELAY_MAX_S,
     HEADERS_MAX_BYTES,
@@ -42,12 +44,19 @@ _TOPICS_SHOWN = 100
 class Service:
     """The calls that are not about messages."""
 
-    def __init__(self, engine: Engine, polls: PollWatch, settings: Settings, version: str) -> None:
+    def __init__(
+        self, engine: Engine, polls: PollWatch, settings: Settings, version: str, *, auto_create: bool, token: bool
+    ) -> None:
+        """``auto_create``: topics are made when they are first named. ``token``: requests must show one."""
         self.requests = 0
+        self.refused: Counter[str] = Counter()
+        """Requests by the code of their refusal."""
         self._engine = engine
         self._polls = polls
         self._settings = settings
         self._version = version
+        self._auto_create = auto_create
+        self._token = token
         self._process = process_registry()
 
     async def card(self) -> Response:
@@ -63,7 +72,15 @@ class Service:
                 "engine": self._engine.name,
                 "durability": self._settings.durability,
                 "capabilities": sorted(self._engine.capabilities),
+                "auto_create_topics": self._auto_create,
+                "token": self._token,
                 "limits": {
+                    "topics": self._settings.max_topics,
+                    "parked": self._settings.max_parked,
+                    "head_timeout_s": self._settings.head_timeout,
+                    "body_timeout_s": self._settings.body_timeout,
+                    "body_bytes_per_s": BODY_MIN_BYTES_PER_S,
+                    "memory_budget_bytes": self._settings.memory_budget,
                     "wait_s": WAIT_MAX_S,
                     "lease_s": [LEASE_MIN_S, LEASE_MAX_S],
                     "claim_messages": CLAIM_MAX,
@@ -93,12 +110,12 @@ class Service:
 
     async def metrics(self) -> Response:
         """`GET /metrics`."""
-        infos = await self._engine.list_topics("", _TOPICS_SHOWN)
+        overview = await self._engine.overview(_TOPICS_SHOWN)
         registry = CollectorRegistry(auto_describe=False)
-        stats = self._engine.stats
-        registry.register(QueueCollector(stats, self._engine.parked(), self._polls, infos, self.requests))
-        # What the operating system says is read from files.
-        body = generate_latest(registry) + await anyio.to_thread.run_sync(generate_latest, self._process)
+        stats, parked = self._engine.stats, self._engine.parked()
+        registry.register(QueueCollector(stats, parked, self._polls, overview, self.requests, self.refused))
+        # Much text, and what the operating system says is read from files: nothing to keep messages waiting for.
+        body = await anyio.to_thread.run_sync(lambda: generate_latest(registry) + generate_latest(self._process))
         return Response(200, [(b"content-type", CONTENT_TYPE)], body)
 
     async def openapi(self) -> Response:

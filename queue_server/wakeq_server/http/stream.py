@@ -1,4 +1,4 @@
-"""Server-Sent Events (WHATWG HTML, section 9.2): messages of a topic, as they come.
+"""Messages of a topic as Server-Sent Events, as they come.
 
 With `?lease=` each event is a Delivery that the client settles; at most `prefetch` of them are unsettled at a time,
 and a settle from anywhere makes room. Without, events are bodies, acked by the server as for a plain GET.
@@ -10,25 +10,15 @@ what was written keeps its lease for a grace, so that a client that only lost it
 import base64
 from collections.abc import Mapping
 
-import anyio
 import orjson
 
 from wakeq_server.core.model import Delivery
 from wakeq_server.engine.base import Subscription
-from wakeq_server.errors import ConsumerGone, Draining, TopicNotFound
+from wakeq_server.errors import ConsumerGone, Draining, QueueError
 from wakeq_server.http import params
 from wakeq_server.http.messages import Messages, released_on_failure, require_open, seen_read
-from wakeq_server.http.moments import Beats
-from wakeq_server.http.wire import Connection, Receive, Scope, Send, connection, delivery_json, hung_up
-from wakeq_server.settings import STREAM_BLOCKED_S, STREAM_RETRY_MS
-
-_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]
-_COMMENT = b":\n\n"
-_DRAIN = b"event: drain\ndata: {}\n\n"
+from wakeq_server.http.sse import DRAIN, Blocked, EventStream, data_lines, one_line
+from wakeq_server.http.wire import Receive, Scope, Send, delivery_json
 
 
 def wants_stream(headers: Mapping[bytes, bytes]) -> bool:
@@ -36,96 +26,74 @@ def wants_stream(headers: Mapping[bytes, bytes]) -> bool:
     return b"text/event-stream" in headers.get(b"accept", b"")
 
 
-async def stream(messages: Messages, scope: Scope, topic: str, receive: Receive, send: Send) -> None:
+async def stream(
+    messages: Messages, scope: Scope, topic: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+) -> None:
     """`GET /messages/{topic}` with `Accept: text/event-stream`."""
     query = params.parse_query(params.StreamQuery, scope["query_string"])
+    consumer = params.consumer(scope, headers)
     await messages.config(topic)
     leased = query.lease is not None
     subscription = await messages.engine.subscribe(
-        topic, group=query.group, lease_s=query.lease, prefetch=query.prefetch if leased else None
+        topic,
+        group=query.group,
+        lease_s=query.lease,
+        prefetch=query.prefetch if leased else None,
+        consumer=consumer,
+        stream=True,
     )
     if messages.engine.draining:
         raise Draining
-    await Stream(
-        subscription, connection(scope), receive, send, query.prefetch, messages.stream_beats, leased=leased
-    ).run(query.grace)
-
-
-class Blocked(Exception):
-    """The client has taken nothing for `STREAM_BLOCKED_S`."""
+    if messages.places.full:
+        raise messages.places.refusal()
+    with messages.places:
+        events = EventStream(scope, receive, send, messages.stream_beats)
+        await Stream(subscription, events, query.prefetch, leased=leased).run(query.grace)
 
 
 class Stream:
     """One open stream."""
 
-    def __init__(
-        self,
-        subscription: Subscription,
-        peer: Connection | None,
-        receive: Receive,
-        send: Send,
-        prefetch: int,
-        beats: Beats,
-        *,
-        leased: bool,
-    ) -> None:
+    def __init__(self, subscription: Subscription, events: EventStream, prefetch: int, *, leased: bool) -> None:
         self._subscription = subscription
-        self._peer = peer
-        self._receive = receive
-        self._send = send
+        self._events = events
         self._prefetch = prefetch
-        self._beats = beats
         self._leased = leased
 
     async def run(self, grace_s: float) -> None:
         """Stream until the client, the topic or the server goes."""
-        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         try:
-            await self._write(b"retry: %d\n\n" % STREAM_RETRY_MS)
+            await self._events.start()
             while await self._next():
                 pass
         except (ConsumerGone, Blocked):
             # Returning without a last part makes the server close the connection.
             return
-        except TopicNotFound:
+        except QueueError:
+            # The topic or the group is gone, or a body can't be read: an answer that has begun can only end.
             pass
         finally:
             self._subscription.close(grace_s)
-        await self._send({"type": "http.response.body", "body": b""})
+        await self._events.end()
 
     async def _next(self) -> bool:
         try:
-            deliveries = await self._subscription.take(self._prefetch, float("inf"), self._attend)
+            deliveries = await self._subscription.take(self._prefetch, float("inf"), self._events.attend)
         except Draining:
             deliveries = []
         if not deliveries:
-            await self._write(_DRAIN)
+            await self._events.write(DRAIN)
             return False
         with released_on_failure(self._subscription, deliveries) as delivered:
-            require_open(self._peer)
-            await self._write(b"".join(map(self._frame, deliveries)))
-            delivered.done = self._leased or await seen_read(self._peer)
+            require_open(self._events.peer)
+            # One part at a time: what the client doesn't take must not pile up here, leased.
+            await self._events.write(b"".join(map(self._frame, deliveries)))
+            delivered.done = self._leased or await seen_read(self._events.peer)
         if not delivered.done:
             raise ConsumerGone
         if not self._leased:
             self._subscription.acknowledge(deliveries)
         return True
-
-    async def _attend(self) -> None:
-        while True:
-            with anyio.CancelScope(deadline=self._beats.next(anyio.current_time())):
-                await hung_up(self._receive)
-                return
-            await self._write(_COMMENT)
-
-    async def _write(self, part: bytes) -> None:
-        with anyio.move_on_after(STREAM_BLOCKED_S):
-            await self._send({"type": "http.response.body", "body": part, "more_body": True})
-            # One part at a time: what the client doesn't take must not pile up here, leased.
-            if self._peer is not None:
-                await self._peer.flushed()
-            return
-        raise Blocked
 
     def _frame(self, delivery: Delivery) -> bytes:
         message = delivery.message
@@ -137,17 +105,6 @@ class Stream:
         else:
             data = data_lines(_text(message.body, message.content_type))
         return b"id: %d\nevent: message\n%b\n\n" % (message.seq, data)
-
-
-def one_line(value: bytes) -> bytes:
-    """JSON without line breaks: between tokens they are white space, and inside strings JSON has none."""
-    return value.replace(b"\r", b" ").replace(b"\n", b" ")
-
-
-def data_lines(text: bytes) -> bytes:
-    """Text as data fields, one a line."""
-    lines = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    return b"\n".join(b"data: " + line for line in lines)
 
 
 def _text(body: bytes, content_type: str) -> bytes:

@@ -9,6 +9,7 @@ from wakeq_server.http.wire import (
     JSON_TYPE,
     Receive,
     Response,
+    consumer_json,
     group_json,
     json_response,
     messages_json,
@@ -67,6 +68,12 @@ class Topics:
         """`DELETE /topics/{topic}/groups/{group}`."""
         await self._engine.delete_group(topic, group)
         return Response(204, [], b"")
+
+    async def consumers(self, topic: str, query: bytes) -> Response:
+        """`GET /topics/{topic}/consumers?group=`."""
+        ask = params.parse_query(params.ConsumersQuery, query)
+        consumers = await self._engine.consumers(topic, ask.group)
+        return json_response({"consumers": [consumer_json(consumer) for consumer in consumers]})
 
     # What operators do
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
+import orjson
 from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-untyped]
 from referencing import Resource
 from referencing.exceptions import Unresolvable
@@ -38,6 +39,7 @@ def compiled(schema: Mapping[str, Any]) -> Draft202012Validator:
 def _compile(schema: Mapping[str, Any]) -> Draft202012Validator:
     if schema.get("$schema", _DIALECT) not in (_DIALECT, _DIALECT + "#"):
         raise ValueError(f"$schema must be {_DIALECT}")
+    _check_showable(schema)
     try:
         Draft202012Validator.check_schema(schema)
         resource: Resource[Any] = DRAFT202012.create_resource(schema)
@@ -51,6 +53,16 @@ def _compile(schema: Mapping[str, Any]) -> Draft202012Validator:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return Draft202012Validator(schema, registry=registry)
+
+
+def _check_showable(schema: Mapping[str, Any]) -> None:
+    """A topic's schema is shown with it, so it has to come out as it went in."""
+    try:
+        same = orjson.loads(orjson.dumps(schema)) == schema
+    except TypeError:
+        same = False
+    if not same:
+        raise ValueError("its numbers must be finite, and its integers must have at most 64 bits")
 
 
 def _check_references(resource: Resource[Any], resolver: Any) -> None:

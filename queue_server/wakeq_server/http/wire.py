@@ -7,7 +7,18 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from wakeq_server.core.model import Delivery, GroupInfo, Message, Peeked, TopicConfig, TopicInfo
+from wakeq_server.core.model import (
+    ConsumerInfo,
+    Delivery,
+    GroupInfo,
+    Message,
+    Peeked,
+    PresenceEvent,
+    Push,
+    PushStanding,
+    TopicConfig,
+    TopicInfo,
+)
 from wakeq_server.errors import ConsumerGone, InvalidMessage, MessageTooLarge, QueueError
 
 Scope = dict[str, Any]
@@ -18,19 +29,30 @@ Headers = list[tuple[bytes, bytes]]
 
 STATUS: dict[str, int] = {
     "BAD_REQUEST": 400,
+    "UNAUTHENTICATED": 401,
+    "FORBIDDEN": 403,
     "ORIGIN_REFUSED": 403,
     "TOPIC_NOT_FOUND": 404,
     "GROUP_NOT_FOUND": 404,
     "NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
+    "REQUEST_TIMEOUT": 408,
     "MESSAGE_TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "INVALID_MESSAGE": 422,
     "IDEMPOTENCY_CONFLICT": 422,
     "TOPIC_FULL": 429,
+    "TOO_MANY_TOPICS": 429,
     "DRAINING": 503,
+    "TOO_MANY_PARKED": 503,
     "STORAGE_FULL": 507,
     "STORAGE_FAILED": 500,
+}
+
+_WITH: dict[str, Headers] = {
+    "UNAUTHENTICATED": [(b"www-authenticate", b"Bearer")],
+    # The rest of the request may still come, and nobody will read it.
+    "REQUEST_TIMEOUT": [(b"connection", b"close")],
 }
 
 JSON_TYPE = (b"content-type", b"application/json")
@@ -52,6 +74,14 @@ class Connection(Protocol):
     def kept_alive(self) -> bool:
         """Whether it stays open when the answer that is being given is finished."""
 
+    @property
+    def incoming(self) -> bool:
+        """Whether a request has begun to come that isn't whole."""
+
+    @property
+    def late(self) -> bool:
+        """Whether the body of the request that is being answered came too slowly; the rest won't be waited for."""
+
     async def flushed(self) -> None:
         """Return when everything that was sent has left for the kernel, or the connection is lost."""
 
@@ -60,6 +90,12 @@ def connection(scope: Scope) -> Connection | None:
     """The request's connection; None under a server that isn't ours."""
     found: Connection | None = scope.get("state", {}).get("connection")
     return found
+
+
+def client_address(scope: Scope) -> str:
+    """The client's address without its port: unmodified clients make a connection a request, so a port says nothing."""
+    address: str = scope["client"][0] if scope.get("client") else "unknown"
+    return address
 
 
 class Response(NamedTuple):
@@ -120,6 +156,7 @@ def error_response(error: QueueError, *, legacy: bool) -> Response:
             return refusal(error.code, error.title, error.errors, legacy=True)
         return refusal(error.code, error.title, error.detail, legacy=False, errors=error.errors)
     response = refusal(error.code, error.title, error.detail, legacy=legacy)
+    response.headers.extend(_WITH.get(error.code, ()))
     if error.retry_after_s is not None:
         response.headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
     return response
@@ -228,9 +265,36 @@ def messages_json(messages: Iterable[bytes]) -> bytes:
     return b'{"messages":[' + b",".join(messages) + b"]}"
 
 
+def consumer_json(consumer: ConsumerInfo) -> dict[str, object]:
+    """A consumer that is present."""
+    return {**consumer._asdict(), "since": instant(consumer.since)}
+
+
+def presence_json(event: PresenceEvent) -> dict[str, object]:
+    """The data of an event; what has no meaning for its kind is left out."""
+    said = {"topic": event.topic, "group": event.group, "consumer": event.consumer, "address": event.address}
+    return {**{name: value for name, value in said.items() if value is not None}, "at": instant(event.at)}
+
+
 def group_json(group: GroupInfo) -> dict[str, object]:
     """GroupInfo."""
     return {name: value for name, value in group._asdict().items() if name != "name"}
+
+
+def push_json(push: Push, standing: PushStanding) -> dict[str, object]:
+    """A push, and how it goes; credentials in its URL are not shown."""
+    until = standing.suspended_until
+    return {
+        "name": push.name,
+        **push.config._asdict(),
+        "url": push.config.shown_url,
+        "state": "up" if until is None else "suspended",
+        "suspended_until": None if until is None else instant(until),
+        "in_flight": standing.in_flight,
+        "delivered": standing.delivered,
+        "failed": standing.failed,
+        "last_error": standing.last_error,
+    }
 
 
 def topic_json(info: TopicInfo) -> dict[str, object]:
@@ -241,6 +305,7 @@ def topic_json(info: TopicInfo) -> dict[str, object]:
         "paused": info.paused,
         "messages": info.messages,
         "bytes": info.bytes,
+        "published_per_s": info.published_per_s,
         "config": _config_json(info.config),
         "groups": {group.name: group_json(group) for group in info.groups},
     }

@@ -31,6 +31,8 @@ from wakeq_server.core.model import (
     Message,
     MessageAdded,
     MessageRemoved,
+    PushDropped,
+    PushPut,
     Record,
     Run,
     Snapshot,
@@ -55,6 +57,9 @@ CREATE TABLE topic (
 CREATE TABLE grp (
     topic INTEGER NOT NULL, id INTEGER NOT NULL, name TEXT NOT NULL, start INTEGER NOT NULL, cursor INTEGER NOT NULL,
     PRIMARY KEY (topic, id)) WITHOUT ROWID;
+CREATE TABLE push (
+    topic INTEGER NOT NULL, name TEXT NOT NULL, id INTEGER NOT NULL, grp INTEGER NOT NULL, url TEXT NOT NULL,
+    max_in_flight INTEGER NOT NULL, timeout_s REAL NOT NULL, PRIMARY KEY (topic, name)) WITHOUT ROWID;
 CREATE TABLE message (
     topic INTEGER NOT NULL, seq INTEGER NOT NULL, size INTEGER NOT NULL, published_at REAL NOT NULL,
     content_type TEXT, headers TEXT, id TEXT, key TEXT, due_at REAL, expires_at REAL,
@@ -80,6 +85,15 @@ _PUT_GROUPS = """
 INSERT INTO grp (topic, id, name, start, cursor)
 SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?) WHERE true
 ON CONFLICT (topic, id) DO UPDATE SET name = excluded.name, start = excluded.start, cursor = excluded.cursor
+"""
+_PUT_PUSHES = """
+INSERT OR REPLACE INTO push (topic, name, id, grp, url, max_in_flight, timeout_s)
+SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?)
+"""
+_DROP_PUSHES = """
+DELETE FROM push WHERE (topic, name) IN (
+    SELECT push.topic, push.name FROM json_each(?) AS gone
+    CROSS JOIN push ON (push.topic, push.name, push.id) = (gone.value->>0, gone.value->>1, gone.value->>2))
 """
 # Of an empty blob, substr gives NULL.
 _ADD_MESSAGES = """
@@ -116,10 +130,14 @@ DELETE FROM seen WHERE (topic, digest) IN (
 _DROP_GROUPS = (
     "DELETE FROM grp WHERE (topic, id) IN (SELECT value->>0, value->>1 FROM json_each(?))",
     "DELETE FROM history WHERE (topic, grp) IN (SELECT value->>0, value->>1 FROM json_each(?))",
+    """DELETE FROM push WHERE (topic, name) IN (
+        SELECT push.topic, push.name FROM json_each(?) AS gone
+        CROSS JOIN push ON push.topic = gone.value->>0 AND push.grp = gone.value->>1)""",
 )
 _DROP_TOPICS = (
     "DELETE FROM topic WHERE id IN (SELECT value FROM json_each(?))",
     "DELETE FROM grp WHERE topic IN (SELECT value FROM json_each(?))",
+    "DELETE FROM push WHERE topic IN (SELECT value FROM json_each(?))",
     "DELETE FROM message WHERE topic IN (SELECT value FROM json_each(?))",
     "DELETE FROM history WHERE topic IN (SELECT value FROM json_each(?))",
     "DELETE FROM seen WHERE topic IN (SELECT value FROM json_each(?))",
@@ -159,6 +177,7 @@ _SWEEP = (
     _SWEEP_TOPICS,
     "DELETE FROM grp WHERE topic NOT IN (SELECT id FROM topic)",
     "DELETE FROM seen WHERE topic NOT IN (SELECT id FROM topic)",
+    "DELETE FROM push WHERE NOT EXISTS (SELECT 1 FROM grp WHERE (grp.topic, grp.id) = (push.topic, push.grp))",
     _SWEEP_DONE,
     _SWEEP_HISTORY,
 )
@@ -317,10 +336,12 @@ def _snapshot(db: sqlite3.Connection) -> Snapshot:
     topics = db.execute("SELECT id, name, config, created_at, paused, next_seq FROM topic ORDER BY id").fetchall()
     histories = map(HistorySet._make, db.execute("SELECT * FROM history"))
     groups = db.execute("SELECT topic, id, name, start, cursor FROM grp ORDER BY topic, id")
+    pushes = db.execute("SELECT topic, name, id, grp, url, max_in_flight, timeout_s FROM push ORDER BY topic, name")
     return Snapshot(
         epoch=epoch,
         topics=tuple(_topic(*row[:-1]) for row in topics),
         groups=tuple(GroupPut(*row) for row in groups),
+        pushes=tuple(PushPut(*row) for row in pushes),
         runs=tuple(Run(*row) for row in db.execute(_READ_RUNS)),
         others=tuple(MessageAdded(row[0], _message(row)) for row in db.execute(_READ_OTHERS)),
         histories=tuple(row._replace(reason=_unpack(row.reason)) for row in histories),
@@ -386,6 +407,14 @@ def _put_groups(db: sqlite3.Connection, records: list[GroupPut]) -> None:
     db.execute(_PUT_GROUPS, (json.dumps(records),))
 
 
+def _put_pushes(db: sqlite3.Connection, records: list[PushPut]) -> None:
+    db.execute(_PUT_PUSHES, (json.dumps(records),))
+
+
+def _drop_pushes(db: sqlite3.Connection, records: list[PushDropped]) -> None:
+    db.execute(_DROP_PUSHES, (json.dumps(records),))
+
+
 def _add_messages(db: sqlite3.Connection, records: list[MessageAdded]) -> None:
     rows, bodies, start = [], [], 1
     used: dict[int, int] = {}
@@ -447,12 +476,14 @@ def _drop_topics(db: sqlite3.Connection, records: list[TopicDropped]) -> None:
 _WRITERS: dict[type[Record], Callable[[sqlite3.Connection, list[Any]], None]] = {
     TopicPut: _put_topics,
     GroupPut: _put_groups,
+    PushPut: _put_pushes,
     MessageAdded: _add_messages,
     HistorySet: _set_history,
     KeySeen: _add_keys,
     HistoryCleared: _clear_history,
     MessageRemoved: _remove_messages,
     KeysForgotten: _forget_keys,
+    PushDropped: _drop_pushes,
     GroupDropped: _drop_groups,
     TopicDropped: _drop_topics,
 }

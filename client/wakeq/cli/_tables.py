@@ -1,0 +1,143 @@
+"""Topics, groups and messages for people: tables that fit a terminal, and aren't cut where there is none."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+import typer
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+import wakeq
+from wakeq.cli import _values
+
+# What is piped is as wide as it has to be.
+_ENDLESS = 100_000
+_COUNTS = ("ready", "delayed", "leased", "dead", "parked")
+
+
+def show_topics(topics: Iterable[wakeq.TopicInfo]) -> None:
+    """A line a topic; the counts are those of all its groups together."""
+    table = _table("name", "schema", *_COUNTS, "oldest", "groups", "delivery", numbers=(*_COUNTS, "oldest", "groups"))
+    for info in topics:
+        groups = info.groups.values()
+        counts = [sum(getattr(group, name) for group in groups) for name in _COUNTS]
+        oldest = max((g.oldest_age_s for g in groups if g.oldest_age_s is not None), default=None)
+        table.add_row(
+            _name(info.name), _schema(info.config.schema), *_numbers(counts), _values.age(oldest), str(len(groups)),
+            _delivery(info),
+        )  # fmt: skip
+    _print(table)
+
+
+def show_topic(info: wakeq.TopicInfo) -> None:
+    """Everything about one topic."""
+    about = Table.grid(padding=(0, 2))
+    about.add_column(no_wrap=True)
+    about.add_column(overflow="fold")
+    about.add_row("name", _name(info.name))
+    about.add_row("created", f"{info.created_at:%Y-%m-%d %H:%M:%S} UTC")
+    about.add_row("delivery", _delivery(info))
+    about.add_row("messages", f"{info.messages:,} ({_values.size(info.bytes)})")
+    for name, value in settings(info.raw["config"]).items():
+        about.add_row(name, Text(value))
+    _print(about, Text(""), _groups_table(info.groups.values()))
+
+
+def show_groups(groups: Iterable[wakeq.GroupInfo]) -> None:
+    """A line a group."""
+    _print(_groups_table(groups))
+
+
+def show_message(peeked: wakeq.Peeked) -> None:
+    """A line about a message, and its body as it is."""
+    parts = [f"#{peeked.seq}", peeked.state, f"published {peeked.published_at:%Y-%m-%d %H:%M:%S} UTC"]
+    parts += [f"attempt {peeked.attempt}"] if peeked.attempt else []
+    parts += [f"{_DUE[peeked.state]} {peeked.due_at:%Y-%m-%d %H:%M:%S} UTC"] if peeked.due_at else []
+    said = {"id": peeked.id, "key": peeked.key, "reason": peeked.reason, **peeked.headers}
+    parts += [f"{name}={value}" for name, value in said.items() if value is not None]
+    typer.echo(_values.visible("  ".join(parts)))
+    typer.echo(_body(peeked))
+
+
+_DUE = {"ready": "due", "delayed": "ready at", "leased": "leased until", "dead": "died"}
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """A configuration by the names of the command line's options; what this version doesn't know is shown too."""
+    return {_option(name): text for name, text in _flat(config)}
+
+
+def _flat(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in config.items():
+        if name == "retry_backoff_s":
+            yield from ((f"retry_{end}_s", _setting(f"retry_{end}_s", value[end])) for end in value)
+        else:
+            yield name, _setting(name, value)
+
+
+def _option(field: str) -> str:
+    return field.removesuffix("_s").replace("_", "-")
+
+
+def _setting(name: str, value: Any) -> str:
+    if value is None:
+        return "the schema's default" if name == "max_message_bytes" else "none"
+    if name == "max_deliveries" and value == 0:
+        return "no limit"
+    if name.endswith("_s") and isinstance(value, int | float):
+        return _values.duration(value)
+    if name.endswith("_bytes") and isinstance(value, int):
+        return _values.exact_size(value)
+    return _values.visible(value if isinstance(value, str) else orjson.dumps(value).decode())
+
+
+def _body(peeked: wakeq.Peeked) -> str:
+    if not isinstance(peeked.body, bytes) or peeked.content_type is None:
+        return _values.visible(orjson.dumps(peeked.body).decode())
+    try:
+        return "\n".join(map(_values.visible, peeked.body.decode().split("\n")))
+    except UnicodeDecodeError:
+        return f"({_values.size(len(peeked.body))} of {peeked.content_type}; --json shows them in base64)"
+
+
+def _groups_table(groups: Iterable[wakeq.GroupInfo]) -> Table:
+    table = _table("group", *_COUNTS, "oldest", numbers=(*_COUNTS, "oldest"))
+    for group in groups:
+        counts = [getattr(group, name) for name in _COUNTS]
+        table.add_row(_name(group.name), *_numbers(counts), _values.age(group.oldest_age_s))
+    return table
+
+
+def _table(*columns: str, numbers: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    first, *others = columns
+    table.add_column(first, overflow="fold")
+    for column in others:
+        table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
+    return table
+
+
+def _numbers(counts: Iterable[int]) -> list[str]:
+    return [f"{count:,}" for count in counts]
+
+
+def _name(name: str) -> Text:
+    return Text(_values.visible(name))
+
+
+def _schema(schema: str | Mapping[str, Any]) -> str:
+    return schema if isinstance(schema, str) else "JSON Schema"
+
+
+def _delivery(info: wakeq.TopicInfo) -> str:
+    return "paused" if info.paused else "on"
+
+
+def _print(*renderables: RenderableType) -> None:
+    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else _ENDLESS)
+    with console.capture() as captured:
+        console.print(*renderables, sep="\n")
+    typer.echo("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))

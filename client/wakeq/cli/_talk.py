@@ -1,0 +1,134 @@
+"""What every command that asks a server does: reach it, say what went wrong, ask before it destroys anything."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import anyio
+import orjson
+import typer
+
+import wakeq
+from wakeq._async_client import DEFAULT_URL
+from wakeq.cli import _values
+
+_T = TypeVar("_T")
+
+_UNREACHABLE = "is `wakeq serve` running there? --url, or WAKEQ_URL, says where to look"
+_ELSEWHERE = "is --url, or WAKEQ_URL, the address of a wakeq server?"
+_HINTS = {
+    "": _ELSEWHERE,
+    "BAD_REQUEST": "--help says what is allowed",
+    "DRAINING": "the server is about to stop; try again when it is back",
+    "FORBIDDEN": "the server's settings say what it allows",
+    "GROUP_NOT_FOUND": "`wakeq groups list TOPIC` shows a topic's groups",
+    "IDEMPOTENCY_CONFLICT": "another message needs another --idempotency-key",
+    "INVALID_MESSAGE": "`wakeq topics show TOPIC` shows what the topic's schema asks for",
+    "MESSAGE_TOO_LARGE": "`wakeq topics configure TOPIC --max-message-bytes …` sets the limit",
+    "NOT_FOUND": _ELSEWHERE,
+    "ORIGIN_REFUSED": "use a name that the server knows, or start it with --allowed-hosts",
+    "REQUEST_TIMEOUT": "is the network slow? the server's log says more",
+    "STORAGE_FAILED": "the server's log says more",
+    "STORAGE_FULL": "make room on the server's disk",
+    "TOO_MANY_PARKED": "try again when fewer consumers wait there",
+    "TOO_MANY_TOPICS": "`wakeq topics delete` makes room",
+    "TOPIC_FULL": "consume or purge some of its messages, or raise --max-messages or --max-bytes",
+    "TOPIC_NOT_FOUND": "`wakeq topics list` shows what there is",
+    "UNAUTHENTICATED": "this server wants a token; WAKEQ_TOKEN has the one that is sent",
+    "UNSUPPORTED_MEDIA_TYPE": "only a topic whose schema is any takes --raw bytes",
+}
+
+
+def _server_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise typer.BadParameter(f"{text!r} is no address of a server; write http://HOST:PORT")
+    return text
+
+
+Url = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        envvar="WAKEQ_URL",
+        parser=_server_url,
+        metavar="URL",
+        help="The queue server.",
+        show_default=DEFAULT_URL,
+    ),
+]
+Topic = Annotated[
+    str, typer.Argument(parser=_values.name, metavar="TOPIC", help="The topic's name.", show_default=False)
+]
+Group = Annotated[
+    str, typer.Option("--group", parser=_values.name, metavar="GROUP", help="The group that it is about.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the server's JSON, and nothing else.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before messages are destroyed.")]
+IfNotExists = Annotated[bool, typer.Option("--if-not-exists", help="Leave it as it is where there is one.")]
+DEFAULT_GROUP = "default"
+
+
+def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]]) -> _T:
+    """What ``work`` returns. Where the server refuses or can't be reached: a sentence, a hint and exit code 1."""
+
+    async def with_client() -> _T:
+        async with wakeq.AsyncClient(url) as client:
+            return await work(client)
+
+    try:
+        return anyio.run(with_client)
+    except wakeq.ServerUnavailable as error:
+        fail(error.detail, _UNREACHABLE)
+    except wakeq.WakeqError as error:
+        fail(error.detail, _HINTS.get(error.code, ""))
+
+
+def fail(message: str, hint: str, *, code: int = 1) -> NoReturn:
+    """One sentence and what to do, on stderr; then the end."""
+    typer.echo(f"wakeq: {_values.visible(message)}", err=True)
+    if hint:
+        typer.echo(f"hint: {hint}", err=True)
+    raise typer.Exit(code)
+
+
+def say(text: str) -> None:
+    """What was done."""
+    typer.echo(_values.visible(text))
+
+
+def note(text: str) -> None:
+    """What a person should know, but a program that reads stdout should not."""
+    typer.echo(_values.visible(text), err=True)
+
+
+def print_json(value: Any) -> None:
+    """JSON for people and programs alike."""
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+
+
+def must_ask(yes: bool) -> bool:
+    """Whether to ask before something is destroyed. Where there is nobody to ask: a sentence, and exit code 2."""
+    if yes:
+        return False
+    if not sys.stdin.isatty():
+        fail("this destroys messages, and without a terminal there is nobody to ask", "--yes means yes", code=2)
+    return True
+
+
+def ask(question: str) -> None:
+    """Ends with exit code 1 unless the answer is yes."""
+    typer.echo(f"{_values.visible(question)} [y/N] ", nl=False, err=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        note("nothing was done")
+        raise typer.Exit(1)
+
+
+def counted(number: int, what: str) -> str:
+    """`1 message`, `2 messages`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,70 @@
+"""An answer of Server-Sent Events (WHATWG HTML, section 9.2) while it is written, whatever its events are.
+
+It is written only while the transport's buffer is empty: what a client doesn't take must not pile up here. A client
+that takes nothing for `STREAM_BLOCKED_S` loses its connection.
+"""
+
+import anyio
+
+from wakeq_server.http.moments import Beats
+from wakeq_server.http.wire import Connection, Receive, Scope, Send, connection, hung_up
+from wakeq_server.settings import STREAM_BLOCKED_S, STREAM_RETRY_MS
+
+DRAIN = b"event: drain\ndata: {}\n\n"
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+_COMMENT = b":\n\n"
+
+
+class Blocked(Exception):
+    """The client has taken nothing for `STREAM_BLOCKED_S`."""
+
+
+class EventStream:
+    """One open stream of events."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, beats: Beats) -> None:
+        self.peer: Connection | None = connection(scope)
+        self._receive = receive
+        self._send = send
+        self._beats = beats
+
+    async def start(self) -> None:
+        """Send the head and `retry:`. Raises Blocked."""
+        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await self.write(b"retry: %d\n\n" % STREAM_RETRY_MS)
+
+    async def write(self, part: bytes) -> None:
+        """Write, and wait until all of it has left. Raises Blocked."""
+        with anyio.move_on_after(STREAM_BLOCKED_S):
+            await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            if self.peer is not None:
+                await self.peer.flushed()
+            return
+        raise Blocked
+
+    async def attend(self) -> None:
+        """Write heartbeats until the client hangs up. Raises Blocked."""
+        while True:
+            with anyio.CancelScope(deadline=self._beats.next(anyio.current_time())):
+                await hung_up(self._receive)
+                return
+            await self.write(_COMMENT)
+
+    async def end(self) -> None:
+        """Finish the answer; one that isn't has its connection closed."""
+        await self._send({"type": "http.response.body", "body": b""})
+
+
+def one_line(value: bytes) -> bytes:
+    """JSON without line breaks: between tokens they are white space, and inside strings JSON has none."""
+    return value.replace(b"\r", b" ").replace(b"\n", b" ")
+
+
+def data_lines(text: bytes) -> bytes:
+    """Text as data fields, one a line."""
+    lines = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    return b"\n".join(b"data: " + line for line in lines)
