@@ -1,9 +1,9 @@
 """The `wakeq bench` command: parses, calls a scenario, prints what it found."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -14,9 +14,14 @@ from wakeq_bench.processes import ProcessFailed, ending_on_signals
 from wakeq_bench.report import Report, show, write_json
 from wakeq_bench.scenarios import depth as depth_scenario
 from wakeq_bench.scenarios import idle as idle_scenario
+from wakeq_bench.scenarios import latency as latency_scenario
 from wakeq_bench.scenarios import parked as parked_scenario
+from wakeq_bench.scenarios import recovery as recovery_scenario
 from wakeq_bench.scenarios import requests as requests_scenario
+from wakeq_bench.scenarios import throughput as throughput_scenario
 from wakeq_bench.scenarios import wake as wake_scenario
+from wakeq_bench.scenarios import writer as writer_scenario
+from wakeq_bench.scenarios.brokers import BROKERS
 from wakeq_bench.scenarios.contestants import CONTESTANTS
 from wakeq_bench.scenarios.parker import connections_possible
 from wakeq_bench.scenarios.raw import BrokenAnswer
@@ -25,6 +30,7 @@ from wakeq_bench.scenarios.wrk import WrkFailed
 app = typer.Typer(no_args_is_help=True, help="Measure what polling costs, and what waiting costs.")
 
 _KEYS = [contestant.key for contestant in CONTESTANTS]
+_BROKERS = [broker.key for broker in BROKERS]
 _EXPECTED = (
     ProcessFailed,
     ProcessGone,
@@ -42,18 +48,24 @@ def _counts(text: str) -> str:
     return text
 
 
-def _contestants(keys: list[str] | None) -> list[str]:
-    unknown = [key for key in keys or [] if key not in _KEYS]
-    if unknown:
-        raise typer.BadParameter(f"{', '.join(unknown)} is not among {', '.join(_KEYS)}")
-    return keys or _KEYS
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
-def _cases(names: list[str] | None) -> list[str]:
-    unknown = [name for name in names or [] if name not in depth_scenario.CASES]
-    if unknown:
-        raise typer.BadParameter(f"{', '.join(unknown)} is not among {', '.join(depth_scenario.CASES)}")
-    return names or list(depth_scenario.CASES)
+def _among(allowed: Collection[str]) -> Callable[[list[str] | None], list[str]]:
+    """A check of a repeatable option; without any, everything that is allowed."""
+
+    def check(names: list[str] | None) -> list[str]:
+        unknown = [name for name in names or [] if name not in allowed]
+        if unknown:
+            raise typer.BadParameter(f"{', '.join(unknown)} is not among {', '.join(allowed)}")
+        return names or list(allowed)
+
+    return check
+
+
+def _repeatable(allowed: Collection[str]) -> Any:
+    return typer.Option(callback=_among(allowed), help=f"Only these; repeatable. All: {', '.join(allowed)}.")
 
 
 def _writable(path: Path | None) -> Path | None:
@@ -77,12 +89,12 @@ def idle(
     seconds: Annotated[float, typer.Option(min=1, help="Length of each window.")] = 120.0,
     contestant: Annotated[
         list[str] | None,
-        typer.Option(callback=_contestants, help=f"Only these; repeatable. All: {', '.join(_KEYS)}."),
+        _repeatable(_KEYS),
     ] = None,
     json: Json = None,
 ) -> None:
     """CPU, requests and wakes of consumers that wait while nothing is published."""
-    counts = [int(part) for part in consumers.split(",")]
+    counts = _numbers(consumers)
     _run(lambda console: idle_scenario.run(counts, seconds, contestant or _KEYS, console), json)
 
 
@@ -104,18 +116,21 @@ def requests(
     pairs: Annotated[int, typer.Option(min=1, help="How often both servers are measured, in turns.")] = 5,
     seconds: Annotated[int, typer.Option(min=1, help="Length of each run of wrk.")] = 10,
     publish: Annotated[bool, typer.Option("--publish", help="Measure publishing too.")] = False,
+    durability: Annotated[
+        Literal["memory", "os", "fsync"], typer.Option(help="How wakeq keeps what is published.")
+    ] = "memory",
     json: Json = None,
 ) -> None:
     """Requests per second under wrk."""
     loads = [requests_scenario.POLL, *(requests_scenario.PUBLISHES if publish else [])]
-    _run(lambda console: requests_scenario.run(loads, pairs, seconds, console), json)
+    _run(lambda console: requests_scenario.run(loads, durability, pairs, seconds, console), json)
 
 
 @app.command()
 def depth(
     case: Annotated[
         list[str] | None,
-        typer.Option(callback=_cases, help=f"Only these; repeatable. All: {', '.join(depth_scenario.CASES)}."),
+        _repeatable(depth_scenario.CASES),
     ] = None,
     messages: Annotated[int, typer.Option(min=10_000, help="How many wait in the case `deep`.")] = 1_000_000,
     topics: Annotated[int, typer.Option(min=100, help="How many there are in the case `topics`.")] = 100_000,
@@ -126,6 +141,64 @@ def depth(
     """What waiting messages, topics, groups and keys cost those that don't wait."""
     sizes = depth_scenario.Sizes(messages=messages, topics=topics, rounds=rounds, idle_s=idle)
     _run(lambda console: depth_scenario.run(case or list(depth_scenario.CASES), sizes, console), json)
+
+
+@app.command()
+def throughput(
+    mode: Annotated[list[str] | None, _repeatable(throughput_scenario.MODES)] = None,
+    contestant: Annotated[list[str] | None, _repeatable(_BROKERS)] = None,
+    batch: Annotated[
+        str, typer.Option(callback=_counts, help="Messages a batch, one measurement each; up to 1,000.")
+    ] = "1,10,100",
+    in_flight: Annotated[int, typer.Option(min=1, max=64, help="Batches published at a time.")] = 4,
+    calls: Annotated[int, typer.Option(min=1, max=1_000, help="Single publishes at a time, when concurrent.")] = 100,
+    size: Annotated[int, typer.Option(min=12, max=1_000_000, help="Bytes of a message.")] = 100,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each window.")] = 5.0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured, in turns.")] = 3,
+    json: Json = None,
+) -> None:
+    """From publish to ack, beside Redis Streams and NATS JetStream."""
+    batches = _numbers(batch)
+    if max(batches) > throughput_scenario.BATCH_MAX:
+        raise typer.BadParameter(f"a batch has at most {throughput_scenario.BATCH_MAX:,} messages")
+    sizes = throughput_scenario.Sizes(batches, in_flight, calls, size, seconds, rounds)
+    modes, keys = mode or list(throughput_scenario.MODES), contestant or _BROKERS
+    _run(lambda console: throughput_scenario.run(modes, keys, sizes, console), json)
+
+
+@app.command()
+def latency(
+    way: Annotated[list[str] | None, _repeatable(latency_scenario.WAYS)] = None,
+    rates: Annotated[
+        str, typer.Option(callback=_counts, help="Messages a second, one measurement each.")
+    ] = "10,100,1000",
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each window.")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured, in turns.")] = 3,
+    json: Json = None,
+) -> None:
+    """From when a message was due to its consumer, in an open loop."""
+    ways = [one for one in latency_scenario.WAYS if one in (way or latency_scenario.WAYS)]
+    _run(lambda console: latency_scenario.run(ways, _numbers(rates), seconds, rounds, console), json)
+
+
+@app.command()
+def recovery(
+    messages: Annotated[int, typer.Option(min=1, help="How many of 1 KB are stored.")] = 1_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often the server is killed and started.")] = 3,
+    json: Json = None,
+) -> None:
+    """From kill -9 to ready."""
+    _run(lambda console: recovery_scenario.run(messages, rounds, console), json)
+
+
+@app.command()
+def writer(
+    seconds: Annotated[int, typer.Option(min=2, help="Length of each window.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured, in turns.")] = 3,
+    json: Json = None,
+) -> None:
+    """Commits beside a saturated event loop."""
+    _run(lambda console: writer_scenario.run(seconds, rounds, console), json)
 
 
 @app.command()

@@ -22,11 +22,11 @@ from rich.text import Text
 import wakeq
 from wakeq_bench.measure import CpuWindow, ProcessGone
 from wakeq_bench.peers import PeerUnavailable, llama_deploy
-from wakeq_bench.processes import Child, ProcessFailed, ending_on_signals, free_ports
+from wakeq_bench.processes import HOST, Child, ProcessFailed, Server, ending_on_signals, free_ports
 from wakeq_bench.report import readable
 from wakeq_bench.scenarios.raw import BrokenAnswer
 from wakeq_bench.scenarios.relay import CountingRelay, counting_relay
-from wakeq_bench.scenarios.servers import HOST, ORIGINAL_VERSION, Server, original_queue, wakeq_server
+from wakeq_bench.scenarios.servers import ORIGINAL_VERSION, original_queue, wakeq_server
 
 SERVICE = "agentic_workflow"
 USER_MSG = "What does it cost to wait?"

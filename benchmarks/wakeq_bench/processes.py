@@ -14,9 +14,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
+HOST = "127.0.0.1"
 START_MAX_S = 60.0
 STOP_MAX_S = 15.0
 
@@ -92,6 +94,11 @@ class Child:
             with self._changed:
                 self._fail("ended")
 
+    def kill(self) -> None:
+        """End it by SIGKILL, as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         """End it: asked by SIGTERM, and its whole group forced when that takes longer than STOP_MAX_S."""
         try:
@@ -142,6 +149,19 @@ class Child:
         self.stop()
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that accepts connections at `url`."""
+
+    url: str
+    child: Child
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rpartition(":")[2])
+
+
 def json_record(line: str, key: str) -> dict[str, Any] | None:
     """The JSON object that a line consists of, if it has `key`."""
     if not line.startswith("{"):
@@ -155,7 +175,7 @@ def json_record(line: str, key: str) -> dict[str, Any] | None:
 
 def free_ports(count: int) -> list[int]:
     """Ports of the loopback address that nothing listens on, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
     ports = [int(listening.getsockname()[1]) for listening in sockets]
     for listening in sockets:
         listening.close()

@@ -55,6 +55,15 @@ def test_stubborn_children_are_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not psutil.pid_exists(child.pid)
 
 
+def test_killed_as_by_a_crash() -> None:
+    with Child("stubborn", python(STUBBORN)) as child:
+        child.wait_for_ready()
+        child.kill()
+        with pytest.raises(ProcessFailed, match=r"ended with status -9"):
+            child.check()
+    assert not psutil.pid_exists(child.pid)
+
+
 def test_asking_by_signal() -> None:
     code = (
         "import signal\n"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wakeq_bench.peers import llama_deploy
-from wakeq_bench.processes import Child
+from wakeq_bench.processes import Child, Server
 from wakeq_bench.report import Target
 from wakeq_bench.scenarios.consumers import TOPIC_PREFIX
 from wakeq_bench.scenarios.relay import counting_relay
-from wakeq_bench.scenarios.servers import ORIGINAL_VERSION, Server, metric, original_queue, wakeq_server
+from wakeq_bench.scenarios.servers import ORIGINAL_VERSION, metric, original_queue, wakeq_server
 
 REFERENCE = "polling-original"
 _REQUESTS_TOTAL = "wakeq_requests_total"

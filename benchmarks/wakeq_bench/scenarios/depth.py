@@ -14,15 +14,14 @@ import orjson
 from rich.console import Console
 
 from wakeq_bench.measure import CpuWindow, cpu_seconds, memory
+from wakeq_bench.processes import Server
 from wakeq_bench.report import Figure, Report, Target
 from wakeq_bench.scenarios import wrk
+from wakeq_bench.scenarios.filling import BATCH, ENVELOPES, KILOBYTE, fill, made, publish_lines
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import Answer, BrokenAnswer, Connection, call, request
-from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, Server, metric, wakeq_server
+from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, metric, wakeq_server
 
-BATCH = 5_000
-_LINES = "application/x-ndjson"
-_ENVELOPES = "application/vnd.wakeq.envelopes+x-ndjson"
 _DAY_S = 86_400
 _GROUPS = 100
 _KEYS = 10_000
@@ -81,14 +80,13 @@ def run(cases: Sequence[str], sizes: Sizes, console: Console) -> Report:
 def deep(sizes: Sizes) -> Found:
     """A million messages of 1 KB, beside an empty topic; synced to disk."""
     found = Found()
-    body = b'{"text": "' + b"x" * 1_000 + b'"}'
     claims = 25_000 * sizes.seconds
     with _pair("fsync") as (full, plain):
-        _fill(full, "t", [body] * BATCH, sizes.messages)
+        fill(full, "t", [KILOBYTE] * BATCH, sizes.messages)
         found.figures.append(_rss("resident memory", full, 400))
-        found.rates("publish", *_in_turns(full, plain, sizes, lambda server: _publishing(server, "t", body, sizes)))
+        found.rates("publish", *_in_turns(full, plain, sizes, lambda server: _publishing(server, "t", KILOBYTE, sizes)))
         _empty(plain, "t")
-        _fill(plain, "t", [body] * BATCH, claims)
+        fill(plain, "t", [KILOBYTE] * BATCH, claims)
         claim = b'{"lease_s": 3600}'
         found.rates("claim", *_in_turns(full, plain, sizes, lambda server: _claiming(server, "t", claim, sizes)))
         found.figures.append(_rss("resident memory after the claims", full, 400))
@@ -100,10 +98,10 @@ def topics(sizes: Sizes) -> Found:
     found = Found()
     with _pair("os") as (full, plain):
         before = cpu_seconds(full.child.pid)
-        made = wrk.run(full.url, _seconds_for(sizes.topics, 3_000), _each_once("PUT", "/topics/t", b"{}"))
-        found.samples.append({"made": made.requests, "cpu_s": cpu_seconds(full.child.pid) - before})
-        found.figures.append(Figure("topics made", made.per_second, "a second", Target(">=", 3_000)))
-        _make_up_to(full, made.requests, sizes.topics)
+        topics_made = wrk.run(full.url, _seconds_for(sizes.topics, 3_000), _each_once("PUT", "/topics/t", b"{}"))
+        found.samples.append({"made": topics_made.requests, "cpu_s": cpu_seconds(full.child.pid) - before})
+        found.figures.append(Figure("topics made", topics_made.per_second, "a second", Target(">=", 3_000)))
+        _make_up_to(full, topics_made.requests, sizes.topics)
         _publish_to_each(full, sizes.topics)
         scrapes = [_seconds_of(lambda: call(full.url, "GET", "/metrics")) for _ in range(5)]
         found.samples.append({"scrape_s": scrapes})
@@ -120,10 +118,10 @@ def scheduled(sizes: Sizes) -> Found:
     with _pair("fsync") as (full, plain):
         for _ in range(0, sizes.scheduled, BATCH):
             lines = [orjson.dumps({"body": {"n": n}, "delay_s": chance.uniform(600, _DAY_S)}) for n in range(BATCH)]
-            _publish_lines(full, "t", lines, _ENVELOPES)
+            publish_lines(full, "t", lines, ENVELOPES)
         found.figures += _idle(full, plain, sizes)
         for server in (full, plain):
-            _fill(server, "t", [QUEUE_MESSAGE] * BATCH, 25_000 * sizes.seconds)
+            fill(server, "t", [QUEUE_MESSAGE] * BATCH, 25_000 * sizes.seconds)
         claim = b'{"lease_s": 3600}'
         found.rates("claim", *_in_turns(full, plain, sizes, lambda server: _claiming(server, "t", claim, sizes)))
     return found
@@ -137,7 +135,7 @@ def groups(sizes: Sizes) -> Found:
             for number in range(_GROUPS if server is full else 1):
                 call(server.url, "PUT", f"/topics/t/groups/g{number}")
             call(server.url, "DELETE", "/topics/t/groups/default")
-            _fill(server, "t", [QUEUE_MESSAGE] * BATCH, sizes.backlog)
+            fill(server, "t", [QUEUE_MESSAGE] * BATCH, sizes.backlog)
         claim = orjson.dumps({"lease_s": 3600, "group": "g0"})
         for name, measure in (
             ("claim", lambda server: _claim_cost(server, "t", claim, 2_000)),
@@ -159,7 +157,7 @@ def keys(sizes: Sizes) -> Found:
                     orjson.dumps({"body": n, "key": f"k{n % _KEYS}"} if server is full else {"body": n})
                     for n in numbers
                 ]
-                _publish_lines(server, "t", lines, _ENVELOPES)
+                publish_lines(server, "t", lines, ENVELOPES)
         cycles = _in_turns(full, plain, sizes, lambda server: _cycle_cost(server, "t", b"{}", 1_000))
         found.costs("claim and ack", *cycles)
     return found
@@ -189,7 +187,7 @@ class _Servers(AbstractContextManager[tuple[Server, Server]]):
             full = stack.enter_context(wakeq_server(durability=self._durability))
             plain = stack.enter_context(wakeq_server(durability=self._durability))
             for server in (full, plain):
-                _made(call(server.url, "PUT", "/topics/t", {"max_deliveries": 0}))
+                made(call(server.url, "PUT", "/topics/t", {"max_deliveries": 0}))
             self._stack = stack.pop_all()
         return full, plain
 
@@ -241,7 +239,7 @@ def _claim_cost(server: Server, topic: str, claim: bytes, count: int) -> float:
 
 def _publish_cost(server: Server, topic: str, count: int) -> float:
     posting = request(server.url, "POST", f"/messages/{topic}", QUEUE_MESSAGE)
-    return _cost(server, count, lambda connection: _made(connection.exchange(posting)))
+    return _cost(server, count, lambda connection: made(connection.exchange(posting)))
 
 
 def _cycle_cost(server: Server, topic: str, claim: bytes, count: int) -> float:
@@ -250,7 +248,7 @@ def _cycle_cost(server: Server, topic: str, claim: bytes, count: int) -> float:
     def cycle(connection: Connection) -> None:
         lease = _one_message(connection.exchange(asking))["lease_id"]
         ack = orjson.dumps({"ack": [lease]})
-        _made(connection.exchange(request(server.url, "POST", f"/messages/{topic}/settle", ack)))
+        made(connection.exchange(request(server.url, "POST", f"/messages/{topic}/settle", ack)))
 
     return _cost(server, count, cycle)
 
@@ -263,22 +261,8 @@ def _cost(server: Server, count: int, once: Callable[[Connection], object]) -> f
         return (cpu_seconds(server.child.pid) - before) / count
 
 
-# Filling
-
-
-def _fill(server: Server, topic: str, bodies: Sequence[bytes], count: int) -> None:
-    for _ in range(0, count, len(bodies)):
-        _publish_lines(server, topic, bodies, _LINES)
-
-
-def _publish_lines(server: Server, topic: str, lines: Sequence[bytes], content_type: str) -> None:
-    posting = request(server.url, "POST", f"/messages/{topic}", b"\n".join(lines), content_type)
-    with Connection(server.url) as connection:
-        _made(connection.exchange(posting))
-
-
 def _empty(server: Server, topic: str) -> None:
-    _made(call(server.url, "POST", f"/topics/{topic}/purge"))
+    made(call(server.url, "POST", f"/topics/{topic}/purge"))
 
 
 def _each_once(method: str, path: str, body: bytes, first: int = 0) -> str:
@@ -293,17 +277,17 @@ def _each_once(method: str, path: str, body: bytes, first: int = 0) -> str:
     )
 
 
-def _make_up_to(server: Server, made: int, count: int) -> None:
+def _make_up_to(server: Server, reached: int, count: int) -> None:
     # wrk throws the first request away, and has made more topics than it says when its time is over.
     with Connection(server.url) as connection:
-        for number in (1, *range(made, count + 1)):
-            _made(connection.exchange(request(server.url, "PUT", f"/topics/t{number}", b"{}")))
+        for number in (1, *range(reached, count + 1)):
+            made(connection.exchange(request(server.url, "PUT", f"/topics/t{number}", b"{}")))
 
 
 def _publish_to_each(server: Server, count: int) -> None:
     with Connection(server.url) as connection:
         for number in range(1, count + 1):
-            _made(connection.exchange(request(server.url, "POST", f"/messages/t{number}", QUEUE_MESSAGE)))
+            made(connection.exchange(request(server.url, "POST", f"/messages/t{number}", QUEUE_MESSAGE)))
 
 
 def _seconds_for(count: int, per_second: int) -> int:
@@ -313,13 +297,8 @@ def _seconds_for(count: int, per_second: int) -> int:
 # Answers
 
 
-def _made(answer: Answer) -> None:
-    if answer.status >= 300:
-        raise BrokenAnswer(f"refused with {answer.status}: {answer.body[:300]!r}")
-
-
 def _one_message(answer: Answer) -> dict[str, object]:
-    _made(answer)
+    made(answer)
     found: list[dict[str, object]] = orjson.loads(answer.body)["messages"]
     if not found:
         raise BrokenAnswer("there was no message left to claim")

@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 
 from wakeq_bench.measure import CpuWindow, Memory, memory, percentile
+from wakeq_bench.processes import Server
 from wakeq_bench.report import Figure, Overview, Report, Target, readable
 from wakeq_bench.scenarios.parker import Parker, Publisher
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import call, request
-from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, Server, bare_server, metric, wakeq_server
+from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, bare_server, metric, wakeq_server
 
 WAKES = 500
 _TOPIC = "parked"

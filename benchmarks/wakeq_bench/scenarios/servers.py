@@ -4,38 +4,24 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from wakeq_bench.peers import llama_deploy
-from wakeq_bench.processes import Child, free_ports, json_record
+from wakeq_bench.processes import HOST, Child, Server, free_ports, json_record
 from wakeq_bench.scenarios.raw import call
 
 ORIGINAL_VERSION = "0.8.1"
-HOST = "127.0.0.1"
 
 QUEUE_MESSAGE = b'{"type": "default", "publisher_id": "bench", "data": {"text": "' + b"x" * 120 + b'"}}'
 """What scenarios publish: about 190 bytes, valid for the original queue too."""
 
 
-@dataclass(frozen=True)
-class Server:
-    """A server that accepts connections at `url`."""
-
-    url: str
-    child: Child
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self.url.rpartition(":")[2])
-
-
 @contextmanager
-def wakeq_server(*options: str, durability: str = "memory") -> Iterator[Server]:
-    """wakeq's own server, which keeps nothing on disk unless it is told to."""
-    with tempfile.TemporaryDirectory(prefix="wakeq-bench-") as data:
-        command = [sys.executable, "-m", "wakeq", "serve", "--port", "0", "--data", str(Path(data) / "data")]
+def wakeq_server(*options: str, durability: str = "memory", data: Path | None = None) -> Iterator[Server]:
+    """wakeq's own server, which keeps nothing on disk unless it is told to; `data` outlives it."""
+    with tempfile.TemporaryDirectory(prefix="wakeq-bench-") as directory:
+        command = [sys.executable, "-m", "wakeq", "serve", "--port", "0"]
+        command += ["--data", str(data or Path(directory) / "data")]
         # Without a drain: a benchmark leaves leases behind that nobody will settle.
         command += ["--durability", durability, "--log-format", "json", "--drain", "0", *options]
         with Child("wakeq serve", command) as child:

@@ -1,12 +1,12 @@
-"""What the scripts of this folder share: how a process starts, says that it is ready, and ends.
+"""How a process of llama_deploy starts and ends.
 
-The scripts run under the python of a llama_deploy environment and import the standard library and llama_deploy only.
+The scripts that import this run under the python of a llama_deploy environment, and import the standard library and
+llama_deploy only.
 """
 
 # mypy: disable-error-code="import-not-found"
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -32,17 +32,6 @@ def run_until_terminated(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     threading.Thread(target=_run_and_exit, args=(main,), daemon=True).start()
     signal.sigwait(ending)
     _exit(0)
-
-
-def say(line: str) -> None:
-    """Write one line to standard output, at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def say_json(record: dict[str, Any]) -> None:
-    """Write one record as a line of JSON to standard output, at once."""
-    say(json.dumps(record))
 
 
 async def wait_until_listening(host: str, port: int) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import Any
 
-from _process import say_json
+from _output import say_json
 from llama_deploy import Client
 from llama_index.core.workflow import HumanResponseEvent
 

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from _process import run_until_terminated, say, say_json
+from _output import say, say_json
+from _process import run_until_terminated
 from llama_deploy import CallableMessageConsumer, QueueMessage
 from llama_deploy.message_queues.simple import SimpleMessageQueue, SimpleMessageQueueConfig
 

@@ -13,7 +13,7 @@ import logging
 import time
 from urllib.parse import urlsplit
 
-from _process import say_json
+from _output import say_json
 from llama_deploy import QueueMessage
 from llama_deploy.message_queues.simple import SimpleMessageQueue, SimpleMessageQueueConfig
 

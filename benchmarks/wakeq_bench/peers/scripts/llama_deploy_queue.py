@@ -5,7 +5,8 @@
 import argparse
 import asyncio
 
-from _process import run_until_terminated, say, wait_until_listening
+from _output import say
+from _process import run_until_terminated, wait_until_listening
 from llama_deploy import SimpleMessageQueueConfig, SimpleMessageQueueServer
 
 

@@ -1,0 +1,61 @@
+"""Redis, whose streams are the queue, and its own asynchronous client."""
+
+import logging
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from wakeq_bench.peers import PeerUnavailable, environments
+from wakeq_bench.peers.environments import CONSTRAINTS, Progress, Recipe
+from wakeq_bench.processes import HOST, Child, Server, free_ports
+
+_CLIENT = Recipe(
+    name="redis-py",
+    directory="redis",
+    # With its parser in C, which its documentation advises.
+    requirements=("redis", "hiredis"),
+    constraints=CONSTRAINTS / "redis.txt",
+    modules="redis.asyncio, hiredis",
+)
+_logger = logging.getLogger(__name__)
+
+
+def prepare(progress: Progress = _logger.info) -> Path:
+    """The python of an environment with redis-py, where there is a server too. Raises PeerUnavailable."""
+    _program()
+    return environments.environment(_CLIENT, progress)
+
+
+def versions() -> list[str]:
+    """Of the server and of what its client consists of. Raises PeerUnavailable."""
+    done = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=True)
+    return [done.stdout.strip(), *_CLIENT.pins()]
+
+
+def _program() -> str:
+    found = shutil.which("redis-server")
+    if found is None:
+        raise PeerUnavailable(
+            "redis-server is not installed: try `apt-get install redis-server` or `brew install redis`."
+        )
+    return found
+
+
+def settings(appendfsync: str) -> dict[str, str]:
+    """What is set; everything else is as Redis has it."""
+    return {"appendonly": "yes", "appendfsync": appendfsync, "save": ""}
+
+
+@contextmanager
+def server(appendfsync: str) -> Iterator[Server]:
+    """A server with an append-only file in a directory of its own. Raises PeerUnavailable, ProcessFailed."""
+    (port,) = free_ports(1)
+    with tempfile.TemporaryDirectory(prefix="wakeq-bench-") as directory:
+        given = {"bind": HOST, "port": str(port), "dir": directory, **settings(appendfsync)}
+        options = [part for name, value in given.items() for part in (f"--{name}", value)]
+        with Child("redis-server", [_program(), *options]) as child:
+            child.wait_for(lambda line: True if "Ready to accept connections" in line else None)
+            yield Server(f"redis://{HOST}:{port}", child)

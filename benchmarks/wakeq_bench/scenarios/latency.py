@@ -1,0 +1,102 @@
+"""From when a message was due to its consumer, at several rates, in memory and synced to disk, in turns."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from wakeq_bench.measure import percentile
+from wakeq_bench.report import Figure, Overview, Report, Target
+from wakeq_bench.scenarios.commits import commit_seconds
+from wakeq_bench.scenarios.filling import made
+from wakeq_bench.scenarios.open_loop import Found, OpenLoop, Way
+from wakeq_bench.scenarios.progress import Work
+from wakeq_bench.scenarios.raw import call
+from wakeq_bench.scenarios.servers import wakeq_server
+
+WAYS: tuple[Way, ...] = ("sse", "claim")
+
+_DURABILITIES = ("memory", "fsync")
+_PERCENTS = (50, 90, 99, 99.9, 100)
+_WARM_UP_S = 1.0
+_COMMITS = 200
+_COMMITS_MAX = Target("<=", 2)
+
+
+@dataclass
+class _Case:
+    way: Way
+    rate: int
+    found: dict[str, list[Found]] = field(default_factory=lambda: {name: [] for name in _DURABILITIES})
+
+    def received_s(self, durability: str) -> list[float]:
+        return [seconds for found in self.found[durability] for seconds in found.received_s]
+
+    def sent_s(self) -> list[float]:
+        return [seconds for found in self.found.values() for one in found for seconds in one.sent_s]
+
+
+def run(ways: Sequence[Way], rates: Sequence[int], seconds: float, rounds: int, console: Console) -> Report:
+    """Measure every way at every rate. Raises ProcessFailed, BrokenAnswer, OSError."""
+    settings = {"ways": list(ways), "rates": list(rates), "seconds": seconds, "rounds": rounds}
+    report = Report("latency", "From when a message was due to its consumer", settings)
+    cases = [_Case(way, rate) for way in ways for rate in rates]
+    commits_s: list[float] = []
+    turn_s = seconds + _WARM_UP_S
+    with Work(console, len(cases) * rounds * len(_DURABILITIES) * turn_s) as work:
+        for case in cases:
+            with _loops(case.way) as loops:
+                for number in range(rounds):
+                    work.step(f"{case.way}, {case.rate:,} a second: round {number + 1} of {rounds}")
+                    for durability, loop in loops.items():
+                        case.found[durability].append(loop.run(case.rate, seconds, _WARM_UP_S))
+                        work.done(turn_s)
+                    commits_s += commit_seconds(_COMMITS)
+    commit_s = percentile(commits_s, 50)
+    report.samples = [_sample(case) for case in cases] + [{"commit_s": commits_s}]
+    columns = ["", "", *(f"p{percent}" if percent < 100 else "max" for percent in _PERCENTS)]
+    report.overview = Overview(columns, [_row(case, name) for case in cases for name in _DURABILITIES])
+    report.figures = [_figure(case, commit_s) for case in cases]
+    report.notes += _notes(cases, commit_s)
+    return report
+
+
+@contextmanager
+def _loops(way: Way) -> Iterator[dict[str, OpenLoop]]:
+    with (
+        wakeq_server(durability="memory") as memory,
+        wakeq_server(durability="fsync") as fsync,
+    ):
+        for server in (memory, fsync):
+            made(call(server.url, "PUT", "/topics/t", {"schema": "json"}))
+        with OpenLoop(memory.url, "t", way) as in_memory, OpenLoop(fsync.url, "t", way) as synced:
+            yield {"memory": in_memory, "fsync": synced}
+
+
+def _figure(case: _Case, commit_s: float) -> Figure:
+    more_s = percentile(case.received_s("fsync"), 50) - percentile(case.received_s("memory"), 50)
+    name = f"{case.way}, {case.rate:,} a second: what fsync adds to p50"
+    return Figure(name, more_s / commit_s, "commits", _COMMITS_MAX)
+
+
+def _row(case: _Case, durability: str) -> list[str]:
+    received_s = case.received_s(durability)
+    found = [f"{1000 * percentile(received_s, percent):.2f} ms" for percent in _PERCENTS]
+    return [f"{case.way}, {case.rate:,}/s", durability, *found]
+
+
+def _sample(case: _Case) -> dict[str, object]:
+    rounds = {f"{name}_s": [one.received_s for one in case.found[name]] for name in _DURABILITIES}
+    return {"way": case.way, "rate": case.rate, **rounds, "sent_late_p99_s": percentile(case.sent_s(), 99)}
+
+
+def _notes(cases: Sequence[_Case], commit_s: float) -> list[str]:
+    late_s = max(percentile(case.sent_s(), 99) for case in cases)
+    fewest = min(len(case.received_s("fsync")) for case in cases)
+    return [
+        f"A commit of one small change on this disk takes {1000 * commit_s:.2f} ms (p50), without a server.",
+        f"Sending was late by {1000 * late_s:.2f} ms at most (p99), which counts as latency. Publishers and consumer "
+        "are one process.",
+        f"The rarest case has {fewest:,} messages: a percentile beyond what they resolve is their maximum.",
+    ]

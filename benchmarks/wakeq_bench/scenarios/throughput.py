@@ -1,0 +1,195 @@
+"""Messages a second from publish to ack, through each queue's own client, in turns.
+
+A run has a server of its own in an empty directory, and one client process that publishes and consumes. Every message
+is numbered, so that a queue can neither lose one nor deliver one twice unseen.
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from wakeq_bench.measure import CpuWindow
+from wakeq_bench.peers import PeerUnavailable
+from wakeq_bench.report import Figure, Overview, Report, Target, readable
+from wakeq_bench.scenarios.brokers import BROKERS, Broker
+from wakeq_bench.scenarios.progress import Work
+
+MODES = ("batches", "concurrent")
+BATCH_MAX = 1_000
+"""What one claim may ask for."""
+
+_WARM_UP_S = 1.0
+_STARTING_PLANNED_S = 2.0
+# A queue that delivers nothing more is given up by the load itself.
+_DRAIN_MAX_S = 120.0
+_BUSY = 0.9
+_OURS = "wakeq-fsync"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is published at a time; the bounds are of wakeq's rate over that of others."""
+
+    name: str
+    options: tuple[str, ...]
+    bounds: tuple[tuple[str, Target], ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """One run."""
+
+    load: str
+    contestant: str
+    per_second: float
+    client_cpu_s: float
+    server_cpu_s: float
+    """CPU seconds a message."""
+    client_cores: float
+    server_cores: float
+    lost: int
+    doubled: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything."""
+
+    batches: Sequence[int]
+    in_flight: int
+    calls: int
+    size: int
+    seconds: float
+    rounds: int
+
+
+def run(modes: Sequence[str], keys: Sequence[str], sizes: Sizes, console: Console) -> Report:
+    """Measure the contestants; one that can't be had is named in a note. Raises ProcessFailed, ProcessGone, OSError."""
+    report = Report("throughput", "From publish to ack, messages a second", {"modes": list(modes), **asdict(sizes)})
+    pythons = _prepared([broker for broker in BROKERS if broker.key in keys], report, console)
+    report.settings = {**report.settings, "contestants": {broker.key: _described(broker) for broker in pythons}}
+    loads = loads_of(modes, sizes)
+    planned_s = sizes.seconds + _WARM_UP_S + _STARTING_PLANNED_S
+    found: list[Found] = []
+    with Work(console, len(loads) * sizes.rounds * len(pythons) * planned_s) as work:
+        for load in loads:
+            for number in range(sizes.rounds):
+                for broker, python in pythons.items():
+                    work.step(f"{load.name}, round {number + 1} of {sizes.rounds}: {broker.title}")
+                    found.append(_measure(load, broker, python, sizes))
+                    work.done(planned_s)
+    report.samples = [asdict(one) for one in found]
+    report.overview = Overview(
+        ["medians", "by", "a second", "client CPU", "server CPU", "lost", "doubled"],
+        [_row(load, broker, found) for load in loads for broker in pythons],
+    )
+    report.figures = [figure for load in loads for figure in figures(load, found)]
+    report.notes += _notes(found, sizes)
+    return report
+
+
+def loads_of(modes: Sequence[str], sizes: Sizes) -> list[Load]:
+    """What the modes consist of."""
+    loads = []
+    if "batches" in modes:
+        loads += [_batches(batch, sizes.in_flight) for batch in sizes.batches]
+    if "concurrent" in modes:
+        bounds = (("nats-default", Target(">=", 1.5)), ("redis-everysec", Target(">=", 1.2)))
+        options = ("--singly", "--in-flight", str(sizes.calls))
+        loads.append(Load(f"{sizes.calls} single calls", options, bounds if sizes.calls == 100 else ()))
+    return loads
+
+
+def figures(load: Load, found: Sequence[Found]) -> list[Figure]:
+    """wakeq's rate over those that it is held against, and what it has lost."""
+    rates = {key: statistics.median(rates) for key in _keys(found) if (rates := _rates(load, key, found))}
+    if _OURS not in rates:
+        return []
+    shown = [
+        Figure(f"{load.name}: {_OURS} over {key}", rates[_OURS] / rates[key], "times", target)
+        for key, target in load.bounds
+        if rates.get(key)
+    ]
+    wrong = sum(one.lost + one.doubled for one in found if one.load == load.name and one.contestant == _OURS)
+    return [*shown, Figure(f"{load.name}: {_OURS}, lost or doubled", wrong, "", Target("==", 0))]
+
+
+def _batches(batch: int, in_flight: int) -> Load:
+    bounds = (("redis-always", Target(">=", 1.5)), ("nats-always", Target(">=", 10)))
+    options = ("--batch", str(batch), "--in-flight", str(in_flight))
+    return Load(f"batches of {batch}", options, bounds if batch == 100 else ())
+
+
+def _prepared(brokers: Sequence[Broker], report: Report, console: Console) -> dict[Broker, Path]:
+    pythons = {}
+    for broker in brokers:
+        try:
+            pythons[broker] = broker.prepare(lambda line: console.print(line, soft_wrap=True))
+        except PeerUnavailable as error:
+            report.notes.append(f"Not measured: {broker.title}. {error}")
+    return pythons
+
+
+def _described(broker: Broker) -> dict[str, object]:
+    return {"title": broker.title, "server": dict(broker.settings), "versions": list(broker.versions())}
+
+
+def _measure(load: Load, broker: Broker, python: Path, sizes: Sizes) -> Found:
+    options = ("--size", str(sizes.size), "--seconds", str(sizes.seconds), "--warm-up", str(_WARM_UP_S), *load.options)
+    with broker.loaded(python, options) as (server, client):
+        client.wait_for_record("opened")
+        window = CpuWindow({"server": server.child.pid})
+        closed = client.wait_for_record("in_window", sizes.seconds + _DRAIN_MAX_S)
+        server_s = window.spent()["server"]
+        judged = client.wait_for_record("finished", _DRAIN_MAX_S)
+    seconds, acked = float(closed["seconds"]), int(closed["in_window"])
+    return Found(
+        load.name,
+        broker.key,
+        acked / seconds,
+        closed["cpu_s"] / max(1, acked),
+        server_s / max(1, acked),
+        closed["cpu_s"] / seconds,
+        server_s / seconds,
+        judged["lost"],
+        judged["doubled"],
+    )
+
+
+def _keys(found: Sequence[Found]) -> list[str]:
+    return list(dict.fromkeys(one.contestant for one in found))
+
+
+def _rates(load: Load, key: str, found: Sequence[Found]) -> list[float]:
+    return [one.per_second for one in found if one.load == load.name and one.contestant == key]
+
+
+def _row(load: Load, broker: Broker, found: Sequence[Found]) -> list[str]:
+    runs = [one for one in found if one.load == load.name and one.contestant == broker.key]
+    return [
+        load.name,
+        broker.key,
+        f"{statistics.median(one.per_second for one in runs):,.0f}",
+        f"{readable(1e6 * statistics.median(one.client_cpu_s for one in runs))} µs",
+        f"{readable(1e6 * statistics.median(one.server_cpu_s for one in runs))} µs",
+        str(sum(one.lost for one in runs)),
+        str(sum(one.doubled for one in runs)),
+    ]
+
+
+def _notes(found: Sequence[Found], sizes: Sizes) -> list[str]:
+    notes = [
+        f"{sizes.in_flight} batches, or {sizes.calls} single calls, are in flight at a time. CPU is that of one "
+        "message. Servers have their default settings, but for what the contestants' names say.",
+        "Only wakeq-fsync, redis-always and nats-always have a message on disk when its publish is confirmed. Of acks, "
+        "JetStream syncs none; Redis and wakeq-fsync do.",
+        "Redis keeps what is acked, since nothing trims it here; wakeq and JetStream (work-queue retention) delete it.",
+        "Publishers and consumers share one process, on asyncio's own loop, and the server shares the machine's cores.",
+    ]
+    busy = sorted({f"{one.contestant} ({one.load})" for one in found if one.client_cores > _BUSY})
+    if busy:
+        notes.append(f"The client, not the server, was at its limit with {', '.join(busy)}.")
+    return notes

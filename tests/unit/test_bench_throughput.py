@@ -1,0 +1,82 @@
+import pytest
+from rich.console import Console
+
+from wakeq_bench.peers import PeerUnavailable, redis
+from wakeq_bench.scenarios import throughput
+from wakeq_bench.scenarios.brokers import BROKERS, Broker
+from wakeq_bench.scenarios.throughput import Found, Load, Sizes, figures, loads_of
+
+SIZES = Sizes(batches=[1, 100], in_flight=4, calls=100, size=100, seconds=1.0, rounds=1)
+
+
+def found(contestant: str, per_second: float, lost: int = 0, doubled: int = 0) -> Found:
+    return Found(BATCHES.name, contestant, per_second, 1e-5, 1e-5, 0.5, 0.5, lost, doubled)
+
+
+(_, BATCHES, CONCURRENT) = loads_of(throughput.MODES, SIZES)
+
+
+def test_loads() -> None:
+    assert [load.name for load in loads_of(["batches"], SIZES)] == [
+        "batches of 1",
+        "batches of 100",
+    ]
+    assert CONCURRENT.options == ("--singly", "--in-flight", "100")
+
+
+def test_only_what_was_agreed_on_has_targets() -> None:
+    small, large = loads_of(["batches"], SIZES)
+    assert small.bounds == ()
+    assert {key for key, _ in large.bounds} <= {broker.key for broker in BROKERS}
+    other = Sizes(batches=[1], in_flight=4, calls=50, size=100, seconds=1.0, rounds=1)
+    assert loads_of(["concurrent"], other)[0].bounds == ()
+
+
+def test_rates_are_compared_by_their_medians() -> None:
+    runs = [found("wakeq-fsync", rate) for rate in (10.0, 30.0, 90.0)] + [found("redis-always", 20.0)]
+    ratio, wrong = figures(BATCHES, runs)
+    assert (ratio.value, ratio.met) == (1.5, True)
+    assert (wrong.value, wrong.met) == (0, True)
+
+
+def test_what_is_lost_or_doubled_misses_its_target() -> None:
+    (wrong,) = figures(BATCHES, [found("wakeq-fsync", 1.0, lost=1), found("wakeq-fsync", 1.0, doubled=2)])
+    assert (wrong.value, wrong.met) == (3, False)
+
+
+@pytest.mark.parametrize("runs", [[], [found("redis-always", 20.0)], [found("wakeq-memory", 20.0)]])
+def test_without_wakeq_synced_nothing_is_compared(runs: list[Found]) -> None:
+    assert figures(BATCHES, runs) == []
+    assert figures(Load("another", ()), runs) == []
+
+
+def test_a_missing_contestant_is_named_and_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(load: Load, broker: Broker, *_: object) -> Found:
+        return Found(load.name, broker.key, 5.0, 1e-5, 1e-5, 0.95, 0.5, 0, 0)
+
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setattr(throughput, "_measure", measure)
+    keys = ["wakeq-fsync", "redis-always"]
+    report = throughput.run(["batches"], keys, SIZES, Console(quiet=True))
+    assert list(report.settings["contestants"]) == ["wakeq-fsync"]
+    assert report.overview is not None
+    assert len(report.overview.rows) == 2
+    (missing,) = [note for note in report.notes if note.startswith("Not measured: ")]
+    assert "appendfsync always" in missing
+    assert "redis-server is not installed" in missing
+    assert "at its limit with wakeq-fsync (batches of 1)" in report.notes[-1]
+
+
+def test_redis_is_looked_for_before_anything_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(PeerUnavailable, match="apt-get install redis-server"):
+        redis.prepare()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("durability", ["memory", "fsync"])
+def test_wakeq_under_load(durability: str) -> None:
+    sizes = Sizes(batches=[10], in_flight=2, calls=4, size=100, seconds=1.0, rounds=1)
+    report = throughput.run(throughput.MODES, [f"wakeq-{durability}"], sizes, Console(quiet=True))
+    assert [(sample["lost"], sample["doubled"]) for sample in report.samples] == [(0, 0), (0, 0)]
+    assert all(sample["per_second"] > 0 for sample in report.samples)
