@@ -181,9 +181,7 @@ class QueueCore:
         for seq in [seq for seq in wanted if topic.everybody_done(seq)]:
             self.loose.append(MessageRemoved(topic.id, seq))
             self._remove(topic, seq)
-        for other in topic.groups.values():
-            for seq in other.dead:
-                self._free_room(topic, seq)
+        self.free_dead(topic)
         self.effects.groups_gone.append(group)
 
     def _close(self, group: Group) -> None:
@@ -312,9 +310,14 @@ class QueueCore:
         group.open[seq] = State.DEAD
         group.dead.add(seq, dead)
         topic.dead_letters += 1
-        self._free_room(topic, seq)
         if topic.config.dead_letter_topic is not None:
             self.effects.to_move.append((group, seq))
+
+    def free_dead(self, topic: Topic) -> None:
+        """Dead letters that no other group wants take no room; to be asked when all groups are as they should be."""
+        for group in topic.groups.values():
+            for seq in group.dead:
+                self._free_room(topic, seq)
 
     def watch(self, group: Group) -> None:
         """See to the deadlines of a group that has been restored."""
