@@ -127,6 +127,31 @@ def test_a_redriven_message_takes_its_old_place_within_its_key(bench: Bench) -> 
     assert [bench.claim(group).key.seq] == [1]
 
 
+def test_dead_letters_go_in_the_order_in_which_they_died_after_a_restart_too(bench: Bench) -> None:
+    topic = bench.topic(config=TopicConfig(dead_ttl_s=100.0))
+    group = topic.groups["default"]
+    bench.publish(topic, X, X)
+    first, second = bench.claim(group), bench.claim(group)
+    bench.settle(topic, "dead", second)
+    bench.tick(20.0)
+    bench.settle(topic, "dead", first)
+    bench.restart()
+    group = bench.topic().groups["default"]
+    assert list(bench.core.redrive(group, 1).seqs) == [2]
+    bench.tick(85.0)
+    assert list(group.dead) == [1]
+
+
+def test_a_dead_letter_that_another_group_has_in_hand_takes_room_after_a_restart_too(bench: Bench) -> None:
+    topic = bench.topic()
+    group, other = topic.groups["default"], bench.group(topic, "g")
+    bench.publish(topic)
+    bench.claim(other)
+    bench.kill(group)
+    bench.restart()
+    assert (topic.held_messages, bench.topic().held_messages) == (1, 1)
+
+
 # Purges that fail
 
 

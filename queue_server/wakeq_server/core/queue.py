@@ -203,9 +203,7 @@ class QueueCore:
         for seq in [seq for seq in wanted if topic.everybody_done(seq)]:
             self.loose.append(MessageRemoved(topic.id, seq))
             self._remove(topic, seq)
-        for other in topic.groups.values():
-            for seq in other.dead:
-                self._free_room(topic, seq)
+        self.free_dead(topic)
         self.effects.groups_gone.append(group)
         for push in [push for push in topic.pushes.values() if push.config.group == group.name]:
             self.forget_push(topic, push)
@@ -365,6 +363,12 @@ class QueueCore:
         topic.dead_letters += 1
         if topic.config.dead_letter_topic is not None:
             self.effects.to_move.append((group, seq))
+
+    def free_dead(self, topic: Topic) -> None:
+        """Dead letters that no other group wants take no room; to be asked when all groups are as they should be."""
+        for group in topic.groups.values():
+            for seq in group.dead:
+                self._free_room(topic, seq)
 
     def watch(self, group: Group) -> None:
         """See to a group's deadlines and to the room of its dead, when all of its topic's groups have been restored."""

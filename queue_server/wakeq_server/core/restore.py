@@ -97,11 +97,15 @@ def _restore_positions(
         seqs = {*own, *(seq for seq in others if group.start <= seq < group.cursor)}
         # What is out holds its key, whatever comes before it: a redriven one may.
         out = {seq for seq in seqs if seq in own and own[seq].standing in ("leased", "delayed")}
-        for seq in [*sorted(out), *sorted(seqs - out)]:
+        # Dead letters are listed as they died: the first is the next to go, and to be redriven.
+        died = {seq: row.due_at for seq, row in own.items() if row.standing == "dead"}
+        rest = sorted(seqs - out, key=lambda seq: (died.get(seq, 0.0), seq))
+        for seq in [*sorted(out), *rest]:
             if topic.holds(seq):
                 _restore_place(core, group, own.get(seq), seq, now, wall)
     for group in topic.groups.values():
         core.watch(group)
+    core.free_dead(topic)
 
 
 def _restore_passed(topic: Topic, group: Group, others: list[int]) -> None:
