@@ -1,0 +1,34 @@
+"""`python -m tests.simulation`: runs one simulation, or a replay of one."""
+
+import argparse
+import contextlib
+import sys
+import time
+
+from tests.simulation.run import STORES, simulate
+
+
+def main() -> int:
+    """Exit code 1 where something that was promised did not hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, default=None, help="what everything is drawn from; default: the time")
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--store", choices=STORES, default="memory")
+    parser.add_argument("--history", action="store_true", help="print the whole history")
+    given = parser.parse_args()
+    seed = time.time_ns() % 1_000_000 if given.seed is None else given.seed
+    started = time.perf_counter()
+    with contextlib.ExitStack():
+        outcome = simulate(seed, given.steps, given.store)
+    if given.history:
+        print("\n".join(outcome.lines))
+    elif outcome.violation:
+        print("\n".join(outcome.lines[-50:]))
+    counts = ", ".join(f"{count} {what}" for what, count in outcome.counts.items())
+    print(f"seed {seed}, {outcome.step} steps, {counts}, {time.perf_counter() - started:.1f} s")
+    if outcome.violation:
+        print(f"violated at step {outcome.step}: {outcome.violation}")
+    return bool(outcome.violation)
+
+
+sys.exit(main())

@@ -1,0 +1,153 @@
+"""The disk in simulation: keeps what was committed, and takes time, fails or crashes when told to."""
+
+import shutil
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from tests.support.stores import KeepingStore
+from wakeq_server.core.model import Message, Record, Snapshot
+from wakeq_server.errors import StorageError, StorageFailed
+from wakeq_server.store.base import Store
+from wakeq_server.store.sqlite import SqliteStore
+
+T = TypeVar("T")
+
+
+class Disk(Protocol):
+    """What outlives a server."""
+
+    def open(self) -> Store:
+        """A store on it, for the next server."""
+
+    def crash(self) -> None:
+        """The server that has it open is dead: what it does from now on happens elsewhere."""
+
+
+class MemoryDisk:
+    """Committed rows in dictionaries."""
+
+    def __init__(self) -> None:
+        self._rows = KeepingStore()
+
+    def open(self) -> Store:
+        return self._rows
+
+    def crash(self) -> None:
+        pass
+
+
+class SqliteDisk:
+    """A data directory. A crash is a copy of its files as they are, opened as they were found."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._number = 0
+
+    def open(self) -> Store:
+        return SqliteStore(self._root / str(self._number), "os")
+
+    def crash(self) -> None:
+        found = self._root / str(self._number)
+        self._number += 1
+        if found.exists():
+            # The -shm file is the dead server's memory.
+            shutil.copytree(found, self._root / str(self._number), ignore=shutil.ignore_patterns("*-shm", "lock"))
+
+
+class WatchedStore:
+    """One server's store, whose commits end as planned, and whose successes are reported."""
+
+    durable = True
+    full = False
+
+    def __init__(self, inner: Store, committed: Callable[[list[list[Record]]], None]) -> None:
+        self._inner = inner
+        self._committed = committed
+        self.plan: deque[StorageError | None] = deque()
+        """How the next commits end; when it is used up, well."""
+        self.commits_left: int | None = None
+        """How many more succeed before the server dies."""
+        self.dead = False
+        self.failures = 0
+
+    def load(self) -> Snapshot:
+        return self._inner.load()
+
+    def commit(self, transactions: Sequence[Iterable[Record]]) -> None:
+        rows = [list(records) for records in transactions]
+        if self.commits_left == 0:
+            self.dead = True
+        error = StorageFailed("the server is dead") if self.dead else self.plan.popleft() if self.plan else None
+        if error is not None:
+            self.failures += 1
+            raise error
+        self._inner.commit(rows)
+        if self.commits_left is not None:
+            self.commits_left -= 1
+        self._committed(rows)
+
+    def read_bodies(self, topic_id: int, first: int, last: int) -> list[Message]:
+        if self.plan and self.plan[0] is not None:
+            raise self.plan.popleft() or StorageFailed("never")
+        return self._inner.read_bodies(topic_id, first, last)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class SlowCalls:
+    """An `Offload` whose calls end when the simulation says so. As in a thread: one at a time, and never half."""
+
+    def __init__(self) -> None:
+        self._one = anyio.CapacityLimiter(1)
+        self._may_run: anyio.Event | None = None
+        self.reads: Counter[int] = Counter()
+        """Readings of bodies under way, by topic."""
+        self.read: set[int] = set()
+        """Topics in which there have been some since that was emptied."""
+        self._at_once = False
+
+    async def __call__(self, call: Callable[[], T]) -> T:
+        # A topic's id is the first of its arguments.
+        topic_id = call.args[0] if isinstance(call, partial) and call.func.__name__ == "read_bodies" else 0
+        self.reads[topic_id] += 1
+        try:
+            return await self._in_turn(call)
+        finally:
+            self.reads[topic_id] -= 1
+            self.read.add(topic_id)
+
+    async def _in_turn(self, call: Callable[[], T]) -> T:
+        await anyio.lowlevel.checkpoint()
+        async with self._one:
+            with anyio.CancelScope(shield=True):
+                if not self._at_once:
+                    self._may_run = anyio.Event()
+                    await self._may_run.wait()
+                return call()
+
+    @property
+    def running(self) -> bool:
+        """Whether somebody waits for the disk."""
+        return self._may_run is not None
+
+    def finish(self) -> None:
+        """Let the call that runs end."""
+        if self._may_run is not None:
+            self._may_run.set()
+            self._may_run = None
+
+    def blurred(self, topic_id: int) -> bool:
+        """Whether bodies of that topic are or were being read."""
+        return topic_id in self.read or self.reads[topic_id] > 0
+
+    def finish_all(self) -> None:
+        """From now on calls take no time."""
+        self._at_once = True
+        self.finish()
