@@ -96,6 +96,8 @@ class Dealer:
         subscription.parked = parked
         if parked.room > 0:
             self._parkings_of(subscription).setdefault(subscription.group, Parking()).join(parked)
+        else:
+            self._full[parked] = None
         hung_up = False
         try:
             with parked.scope:
