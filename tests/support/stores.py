@@ -75,7 +75,7 @@ class KeepingStore:
 
     def _sweep(self) -> None:
         """As the database does when it opens: what belongs to nothing, and what every group is done with."""
-        self.messages = {key: row for key, row in self.messages.items() if key[0] in self.topics}
+        self._drop(lambda key: key[0] not in self.topics)
         self.messages = {key: row for key, row in self.messages.items() if not self._everybody_done(*key)}
         self.histories = {
             key: row
@@ -125,7 +125,8 @@ class KeepingStore:
         elif isinstance(record, KeySeen):
             self.keys[record.topic_id, record.digest] = record
 
-    def _drop(self, wanted: Callable[[tuple[int, ...]], bool]) -> None:
-        self.messages = {key: row for key, row in self.messages.items() if not wanted(key)}
-        self.groups = {key: row for key, row in self.groups.items() if not wanted(key)}
-        self.pushes = {key: row for key, row in self.pushes.items() if not wanted((key[0],))}
+    def _drop(self, unwanted: Callable[[tuple[int | bytes, ...]], bool]) -> None:
+        self.messages = {key: row for key, row in self.messages.items() if not unwanted(key)}
+        self.groups = {key: row for key, row in self.groups.items() if not unwanted(key)}
+        self.pushes = {key: row for key, row in self.pushes.items() if not unwanted((key[0],))}
+        self.keys = {key: row for key, row in self.keys.items() if not unwanted(key)}

@@ -1,5 +1,6 @@
 """Group commit and what waits for it, with a store that blocks and fails when told to."""
 
+import contextlib
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -283,3 +284,26 @@ async def test_one_that_can_not_be_stored_does_not_end_the_writer() -> None:
         disk.before_commit = lambda: None
         await engine.publish("t", [X])
         assert ready(engine) == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_pause_beside_a_new_configuration_begins_where_that_ends(fails: bool) -> None:
+    disk = Disk()
+    async with an_engine(disk, TopicConfig(lease_s=9.0)) as engine:
+
+        async def configure() -> None:
+            with contextlib.suppress(StorageFull):
+                await engine.put_topic("t", TopicConfig(lease_s=7.0))
+
+        async with anyio.create_task_group() as tasks:
+            await disk.block()
+            disk.failures = [StorageFull("full")] if fails else []
+            tasks.start_soon(configure)
+            await disk.reached()
+            tasks.start_soon(engine.pause_topic, "t", True)
+            await wait_all_tasks_blocked()
+            disk.gate.set()
+        info = await engine.describe_topic("t")
+        assert (info.config.lease_s, info.paused) == (9.0 if fails else 7.0, True)
+        (row,) = disk.topics.values()
+        assert (row.config.lease_s, row.paused) == (9.0 if fails else 7.0, True)

@@ -7,8 +7,9 @@ Calls change state at once and return what is to be told or written; what happen
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
-from wakeq_server.core.deadlines import Deadlines
+from wakeq_server.core.deadlines import Deadlines, Timed
 from wakeq_server.core.dedup import Dedup, Seen, digest, fingerprint
 from wakeq_server.core.leases import Lease, LeaseQueue, Owner, RecentOutcomes
 from wakeq_server.core.lifecycle import Event, State
@@ -31,12 +32,12 @@ from wakeq_server.core.model import (
     TopicConfig,
 )
 from wakeq_server.core.model import Settle as SettleLine
-from wakeq_server.core.runs import Runs
 from wakeq_server.core.topic import Dead, DeadLetters, Delays, Expiries, Group, Scheduled, Topic
 from wakeq_server.core.transactions import (
     DropGroup,
     DropPush,
     DropTopic,
+    Extension,
     MoveDead,
     Publish,
     Purge,
@@ -170,7 +171,11 @@ class QueueCore:
         if self.topics.get(topic.name) is topic:
             del self.topics[topic.name]
         for group in topic.groups.values():
-            self._end_all(group)
+            self._close(group)
+        if topic.scheduled is not None:
+            self._deadlines.forget(topic.scheduled)
+        if topic.expiries is not None:
+            self._deadlines.forget(topic.expiries)
         self.memory_used -= sum(map(_cost, topic.messages.values()))
         self.effects.topics_gone.append(topic)
         for push in list(topic.pushes.values()):
@@ -189,13 +194,13 @@ class QueueCore:
     def forget_group(self, group: Group) -> None:
         """Take a group out, and with it what only it had an interest in."""
         topic = group.topic
-        group.gone = True
-        self._end_all(group)
         del topic.groups[group.name]
         del topic.group_by_id[group.id]
         topic.slowest = None
         topic.dead_letters -= len(group.dead)
-        for seq in [seq for seq in topic.seqs() if topic.everybody_done(seq)]:
+        wanted = topic.wanted_by(group)
+        self._close(group)
+        for seq in [seq for seq in wanted if topic.everybody_done(seq)]:
             self.loose.append(MessageRemoved(topic.id, seq))
             self._remove(topic, seq)
         for other in topic.groups.values():
@@ -227,12 +232,18 @@ class QueueCore:
             del topic.pushes[push.name]
             self.effects.pushes.append((push, False))
 
-    def _end_all(self, group: Group) -> None:
+    def _close(self, group: Group) -> None:
+        """End every lease of a group that goes, and stop its clocks."""
+        group.gone = True
         for place in group.open.values():
             if isinstance(place, Lease):
                 place.leave_queue()
                 self._tell_owner(place)
                 self.leased -= 1
+        clocks: list[Timed] = [group.delays, group.dead, *group.lease_queues.values()]
+        for timed in clocks:
+            self._deadlines.forget(timed)
+        group.clear()
 
     # Publish
 
@@ -320,9 +331,7 @@ class QueueCore:
         """Keep a message here, or, beyond the budget, leave its body to the store."""
         if self._durable and self.memory_used + _cost(message) > self.memory_budget:
             if message.plain:
-                topic.cold = topic.cold or Runs()
-                topic.cold.append(message.seq, message.seq)
-                topic.cold_bytes += message.size
+                topic.add_cold(message.seq, message.seq, message.size)
                 return
             message = message._replace(body=None)
         topic.messages[message.seq] = message
@@ -501,8 +510,17 @@ class QueueCore:
     def _extend(self, group: Group, lease: Lease, lease_s: float | None, transaction: Settle, now: float) -> None:
         wanted_s = group.topic.config.lease_s if lease_s is None else lease_s
         length_s = min(wanted_s, lease.claimed_at + LEASE_TOTAL_MAX_S - now)
+        before = lease.deadline
         self.run_lease(group, lease, length_s, now)
-        transaction.extended.append(self._lease_record(group, lease, now, transaction.wall))
+        self._note_change(group, lease.key.seq)
+        transaction.extended.append(Extension(group, lease, before, lease.deadline))
+
+    def shrink(self, extension: Extension, now: float) -> None:
+        """Undo an extension that could not be stored, unless something else has happened to its lease."""
+        group, lease, before, until = extension
+        if lease.queue is not None and lease.deadline == until:
+            self.run_lease(group, lease, max(0.0, before - now), now)
+            self._note_change(group, lease.key.seq)
 
     def finish(self, settlement: Settlement, now: float, wall: float) -> None:
         """A settlement is durable."""
@@ -555,7 +573,7 @@ class QueueCore:
     def remove_if_done(self, topic: Topic, seq: int) -> None:
         """Remove a message that no group wants any more."""
         if topic.everybody_done(seq):
-            if len(topic.groups) > 1:
+            if len(topic.groups) != 1:
                 self.loose.append(MessageRemoved(topic.id, seq))
             self._remove(topic, seq)
         elif topic.dead_letters:
@@ -568,21 +586,14 @@ class QueueCore:
         for group in topic.groups.values():
             group.exempt -= topic.is_scheduled(seq)
             group.skipped.discard(seq)
-        size = topic.remove(seq)
-        if seq in topic.unheld:
-            topic.unheld.discard(seq)
-            return
-        topic.held_messages -= 1
-        topic.held_bytes -= size
-        self.effects.roomier[topic] = None
+        if topic.remove(seq):
+            self.effects.roomier[topic] = None
 
     def _free_room(self, topic: Topic, seq: int) -> None:
         """A message that is dead wherever it isn't done with takes no room."""
         if seq in topic.unheld or not all(group.done(seq) or seq in group.dead for group in topic.groups.values()):
             return
-        topic.unheld.add(seq)
-        topic.held_messages -= 1
-        topic.held_bytes -= topic.size_of(seq)
+        topic.free_room(seq)
         self.effects.roomier[topic] = None
 
     def _die(self, group: Group, seq: int, dead: Dead) -> None:
@@ -607,14 +618,15 @@ class QueueCore:
         self.remove_if_done(group.topic, seq)
 
     def revive(self, group: Group, seq: int) -> None:
-        """A dead letter is READY again, as if never delivered; past its time to live it is dropped."""
+        """A dead letter is READY again, as if never delivered; it stays dead if its time is over meanwhile."""
         topic = group.topic
+        if topic.is_overdue(seq):
+            group.dead.promised.discard(seq)
+            self._note_change(group, seq)
+            return
         group.dead.pop(seq)
         topic.dead_letters -= 1
-        if seq in topic.unheld:
-            topic.unheld.discard(seq)
-            topic.held_messages += 1
-            topic.held_bytes += topic.size_of(seq)
+        topic.take_room(seq)
         message = topic.messages.get(seq)
         del group.open[seq]
         self.changed.pop((group, seq), None)
@@ -625,15 +637,20 @@ class QueueCore:
         self.effects.deliverable[group] = None
 
     def redrive(self, group: Group, limit: int | None) -> Redrive:
-        """Make dead letters READY again, the oldest first."""
-        seqs = list(group.dead)
-        return Redrive(self, group, seqs if limit is None else seqs[:limit])
+        """Make dead letters READY again, the oldest first; those past their time to live would be dropped, and stay."""
+        seqs = (seq for seq in group.dead if seq not in group.dead.promised and not group.topic.is_overdue(seq))
+        return Redrive(self, group, list(islice(seqs, limit)))
 
     def move_dead(self, group: Group, seq: int, message: Message, now: float, wall: float) -> MoveDead | None:
         """Move a dead letter to the topic that its own names; None where that is missing or full: it stays."""
         topic = group.topic
         target = self.topics.get(topic.config.dead_letter_topic or "")
-        if target is None or target.dropping or target is topic or seq not in group.dead or message.body is None:
+        if target is None or target.dropping or target is topic or message.body is None:
+            return None
+        if target.changing is not None and target.changing.new:
+            # Should it fail to be made, what was moved would be lost with it.
+            return None
+        if seq not in group.dead or seq in group.dead.promised:
             return None
         dead = group.dead[seq]
         headers = dict(message.headers or {}) | {
@@ -680,10 +697,13 @@ class QueueCore:
         """Undo `drop_waiting`."""
         scheduled = group.topic.scheduled.when if group.topic.scheduled is not None else {}
         for seq, attempts in sorted(dropped.items()):
-            if seq in scheduled:
-                group.unskip(seq)
-            elif group.topic.is_overdue(seq):
+            if not group.topic.holds(seq):
+                # The others have done with it meanwhile.
+                continue
+            if group.topic.is_overdue(seq):
                 self._let_drop(group, seq)
+            elif seq in scheduled:
+                group.unskip(seq)
             else:
                 if attempts:
                     group.attempts[seq] = attempts
@@ -785,7 +805,8 @@ class QueueCore:
                     group.skipped.discard(seq)
                 elif seq < group.cursor:
                     group.passed += 1
-                    group.put_back(seq)
+                    message = topic.messages.get(seq)
+                    group.wait_again(seq, None if message is None else message.key)
                 self.effects.deliverable[group] = None
 
     def _end_dead(self, letters: DeadLetters, now: float) -> None:
@@ -808,7 +829,7 @@ class QueueCore:
         if not self.changed and not self.moved and not loose:
             return None
         moved, self.moved = self.moved, {}
-        places = [place for place in self.changed if not (place[0].topic.gone or place[0].gone or place[0].dropping)]
+        places = [place for place in self.changed if not place[0].gone]
         self.changed.clear()
         moved = {group: None for group in [*moved, *(group for group, _ in places)] if not group.gone}
         return WriteHistory(self, places, loose, [*self._history(moved, places, now, wall), *loose])

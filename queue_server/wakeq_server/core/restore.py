@@ -8,7 +8,6 @@ from wakeq_server.core.leases import Lease
 from wakeq_server.core.lifecycle import State
 from wakeq_server.core.model import HistorySet, LeaseKey, Push, PushConfig, Snapshot
 from wakeq_server.core.queue import QueueCore
-from wakeq_server.core.runs import Runs
 from wakeq_server.core.topic import Dead, Group, Topic
 
 
@@ -73,9 +72,7 @@ def _restore_topics(core: QueueCore, snapshot: Snapshot) -> dict[int, Topic]:
 
 
 def _restore_run(topic: Topic, first: int, last: int, size: int) -> None:
-    topic.cold = topic.cold or Runs()
-    topic.cold.append(first, last)
-    topic.cold_bytes += size
+    topic.add_cold(first, last, size)
     topic.held_bytes += size
     topic.held_messages += last - first + 1
     topic.visible_count += last - first + 1

@@ -9,9 +9,10 @@ neighbours (``cold``).
 """
 
 import heapq
-from collections import OrderedDict, deque
+from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from wakeq_server.core.dedup import Dedup
 from wakeq_server.core.leases import Lease, LeaseQueue
@@ -19,6 +20,9 @@ from wakeq_server.core.lifecycle import State
 from wakeq_server.core.model import GroupInfo, Message, Push, TopicConfig, TopicInfo
 from wakeq_server.core.rates import Rate
 from wakeq_server.core.runs import Runs
+
+if TYPE_CHECKING:
+    from wakeq_server.core.transactions import PutTopic
 
 
 class Dead(NamedTuple):
@@ -28,6 +32,13 @@ class Dead(NamedTuple):
     attempt: int
     died: float
     died_at: float
+
+
+SPENT_MAX = 64
+"""Entries of a heap that are no longer in force, before it is looked at whether they outnumber the others."""
+GAP_MIN = 16
+"""Seqs without messages, from which on it is worth remembering where they end."""
+GAPS_MAX = 1_000
 
 
 class Due:
@@ -53,8 +64,16 @@ class Due:
         heapq.heappush(self._heap, (due, seq))
 
     def discard(self, seq: int) -> None:
-        """Forget it; its place in the heap is passed over when its time comes."""
+        """Forget it; its place in the heap is passed over when its time comes, or goes with many like it."""
         self.when.pop(seq, None)
+        if len(self._heap) > SPENT_MAX + 2 * len(self.when):
+            self._heap = [(due, seq) for seq, due in self.when.items()]
+            heapq.heapify(self._heap)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.when.clear()
+        self._heap.clear()
 
     def pop_due(self, now: float) -> Iterator[int]:
         """Take out what is due."""
@@ -80,11 +99,13 @@ class Expiries(Due):
 class DeadLetters:
     """A group's dead messages, in the order in which they died."""
 
-    __slots__ = ("_by_seq", "group")
+    __slots__ = ("_by_seq", "group", "promised")
 
     def __init__(self, group: "Group") -> None:
         self.group = group
         self._by_seq: OrderedDict[int, Dead] = OrderedDict()
+        self.promised: set[int] = set()
+        """Those that are being redriven or moved: the two must not meet."""
 
     def __len__(self) -> int:
         return len(self._by_seq)
@@ -110,7 +131,13 @@ class DeadLetters:
 
     def pop(self, seq: int) -> Dead:
         """Take one out."""
+        self.promised.discard(seq)
         return self._by_seq.pop(seq)
+
+    def clear(self) -> None:
+        """Take all out."""
+        self.promised.clear()
+        self._by_seq.clear()
 
 
 class Group:
@@ -161,7 +188,8 @@ class Group:
         self.dead = DeadLetters(self)
         self.holders: dict[str, int] = {}
         """By ordering key: its first unsettled message, which holds it."""
-        self.blocked: dict[str, deque[int]] = {}
+        self.blocked: dict[str, list[int]] = {}
+        """By ordering key: those behind its holder, a heap; one that comes back has its old place among them."""
         self.skipped: set[int] = set()
         """Fresh ones that were dropped: the cursor passes them by."""
         self.exempt = topic.scheduled_before(start)
@@ -216,7 +244,7 @@ class Group:
             return True
         self.open[seq] = State.READY
         self.waiting += 1
-        self.blocked.setdefault(key, deque()).append(seq)
+        heapq.heappush(self.blocked.setdefault(key, []), seq)
         return False
 
     def _is_behind(self, seq: int) -> bool:
@@ -230,9 +258,9 @@ class Group:
         key = None if message is None else message.key
         if key is None or self.holders.get(key) != seq:
             return False
-        line = self.blocked.get(key, deque())
+        line = self.blocked.get(key, [])
         while line:
-            following = line.popleft()
+            following = heapq.heappop(line)
             if self.open.get(following) is State.READY:
                 self.holders[key] = following
                 heapq.heappush(self.returned, following)
@@ -262,8 +290,23 @@ class Group:
     def wait_again(self, seq: int, key: str | None) -> None:
         """Make a message READY that had let go of its key: in its old place, or behind it."""
         self.floor = min(self.floor, seq)
+        holder = self.holders.get(key, seq) if key is not None else seq
+        if key is not None and seq < holder and self.open.get(holder) is State.READY:
+            # Nobody has the later one in hand, so the earlier goes before it.
+            self.holders[key] = seq
+            heapq.heappush(self.blocked.setdefault(key, []), holder)
         if key is None or self._hold(key, seq):
             self.put_back(seq)
+
+    def clear(self) -> None:
+        """Forget every message: what is still decided about this group finds nothing."""
+        for held in (self.open, self.attempts, self.returned, self.holders, self.blocked, self.skipped):
+            held.clear()
+        self.delays.clear()
+        self.dead.clear()
+        self.lease_queues.clear()
+        self.leased = 0
+        self.cursor, self.passed, self.waiting = self.topic.visible_to, self.topic.visible_count, 0
 
     def done(self, seq: int) -> bool:
         """Whether this group has no more interest in a message."""
@@ -341,8 +384,10 @@ class Topic:
     """A named sequence of messages. ``id`` is its incarnation: a topic made anew under an old name has another."""
 
     __slots__ = (
+        "changing",
         "cold",
         "cold_bytes",
+        "cold_held",
         "coming_groups",
         "config",
         "created_at",
@@ -351,12 +396,14 @@ class Topic:
         "dropping",
         "dropping_pushes",
         "expiries",
+        "gaps",
         "gone",
         "group_by_id",
         "groups",
         "held_bytes",
         "held_messages",
         "id",
+        "listed",
         "messages",
         "name",
         "next_group_id",
@@ -386,6 +433,13 @@ class Topic:
         self.cold: Runs | None = None
         """Plain messages whose bodies, and all else, are in the store alone."""
         self.cold_bytes = 0
+        """Bytes of those that take room."""
+        self.cold_held = 0
+        """How many these are."""
+        self.listed: list[int] = []
+        """The messages here, as they were when a long gap was last looked through."""
+        self.gaps: dict[int, int] = {}
+        """By its first seq, up to where a gap is known to go: there are no messages in it, and never will be."""
         self.scheduled: Scheduled | None = None
         self.expiries: Expiries | None = None
         self.dedup: Dedup | None = None
@@ -394,6 +448,8 @@ class Topic:
         self.held_bytes = 0
         self.dropping = False
         self.gone = False
+        self.changing: PutTopic | None = None
+        """What makes it, or changes its configuration, and isn't durable yet."""
         self.groups: dict[str, Group] = {}
         self.group_by_id: dict[int, Group] = {}
         self.next_group_id = 0
@@ -408,9 +464,9 @@ class Topic:
         self.overdue: set[int] | None = None
         """Messages past their time to live that are in somebody's hands, or dead."""
         self.dead_letters = 0
-        self.unheld: set[int] = set()
-        """Messages that take no room, since they are dead."""
         self.published = Rate()
+        self.unheld: dict[int, int] = {}
+        """Messages that take no room, since they are dead; and the bytes they took."""
 
     def add_group(self, name: str, group_id: int | None = None, start: int | None = None) -> Group:
         """A group that gets every message from now on (or, when the state is restored, from ``start`` on)."""
@@ -427,12 +483,40 @@ class Topic:
 
     def next_from(self, seq: int) -> int:
         """The lowest seq from there on that may hold a message; ``visible_to`` where none does."""
-        while seq < self.visible_to and not self.holds(seq):
-            cold = self.cold.first_from(seq) if self.cold is not None else None
-            if cold is None and not self.messages:
-                return self.visible_to
-            seq += 1
-        return min(seq, self.visible_to)
+        first = seq
+        seq = self.gaps.get(seq, seq)
+        if seq >= self.visible_to or self.holds(seq):
+            return min(seq, self.visible_to)
+        found = self._search(seq)
+        if found - first >= GAP_MIN:
+            # Asked again and again as long as a group's next message is behind it.
+            if len(self.gaps) >= GAPS_MAX:
+                self.gaps.clear()
+            self.gaps[first] = found
+        return found
+
+    def _search(self, seq: int) -> int:
+        end = self.visible_to
+        if self.cold is not None and (cold := self.cold.first_from(seq)) is not None:
+            end = min(end, cold)
+        for near in range(seq, min(seq + GAP_MIN, end)):
+            if near in self.messages:
+                return near
+        for _ in ("in the list there is", "in one made anew"):
+            place = bisect_left(self.listed, seq)
+            for far in self.listed[place : place + GAP_MIN]:
+                if far in self.messages:
+                    return min(far, end)
+            # Messages come in the order of their seqs, and so a dictionary of them is sorted.
+            self.listed = list(self.messages)
+        return end
+
+    def add_cold(self, first: int, last: int, size: int) -> None:
+        """Plain messages are in the store alone."""
+        self.cold = self.cold or Runs()
+        self.cold.append(first, last)
+        self.cold_bytes += size
+        self.cold_held += last - first + 1
 
     def is_scheduled(self, seq: int) -> bool:
         """Whether a message was published with a delay that is not over."""
@@ -462,7 +546,40 @@ class Topic:
         message = self.messages.get(seq)
         if message is not None:
             return message.size
-        return self.cold_bytes // self.cold.count if self.cold is not None and self.cold.count else 0
+        return self.cold_bytes // self.cold_held if self.cold_held else 0
+
+    def free_room(self, seq: int) -> None:
+        """A message takes no room any more."""
+        size = self.unheld[seq] = self.size_of(seq)
+        self._hold(seq, -1, -size)
+
+    def take_room(self, seq: int) -> None:
+        """It does again: as much as it gave back, whatever the average has become."""
+        size = self.unheld.pop(seq, None)
+        if size is not None:
+            self._hold(seq, 1, size)
+
+    def _hold(self, seq: int, count: int, size: int) -> None:
+        self.held_messages += count
+        self.held_bytes += size
+        if seq not in self.messages:
+            self.cold_held += count
+            self.cold_bytes += size
+
+    def wanted_by(self, group: Group) -> list[int]:
+        """Messages that only this group may still have an interest in, among them all such.
+
+        What is fresh to it is also fresh to every group that is as slow, so only what those have passed matters.
+        """
+        others = self.groups.values()
+        end = min((max(other.start, other.cursor) for other in others), default=self.visible_to)
+        found = {*group.open, *(self.scheduled.when if self.scheduled is not None else ())}
+        found.update(*(other.skipped for other in others))
+        seq = self.next_from(group.cursor)
+        while seq < end:
+            found.add(seq)
+            seq = self.next_from(seq + 1)
+        return sorted(seq for seq in found if self.holds(seq) and not group.done(seq))
 
     def everybody_done(self, seq: int) -> bool:
         """Whether no group has an interest in a message any more."""
@@ -475,18 +592,20 @@ class Topic:
                 return False
         return True
 
-    def remove(self, seq: int) -> int:
-        """Forget a message that every group is done with; its size."""
-        size = self.size_of(seq)
+    def remove(self, seq: int) -> bool:
+        """Forget a message that every group is done with; whether that makes room."""
+        roomier = seq not in self.unheld
+        if roomier:
+            self.free_room(seq)
+        del self.unheld[seq]
         if self.messages.pop(seq, None) is None and self.cold is not None:
             self.cold.discard(seq)
-            self.cold_bytes -= size
         for due in (self.scheduled, self.expiries):
             if due is not None:
                 due.discard(seq)
         if self.overdue is not None:
             self.overdue.discard(seq)
-        return size
+        return roomier
 
     def busy(self, now: float) -> float:
         """How many messages come and go, a second."""

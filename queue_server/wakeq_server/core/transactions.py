@@ -141,6 +141,15 @@ class Settlement(NamedTuple):
     reason: str | None
 
 
+class Extension(NamedTuple):
+    """A lease that lasts longer, from the call on."""
+
+    group: Group
+    lease: Lease
+    before: float
+    until: float
+
+
 class Settle(Decided):
     """Leases that are about to end, or (``extended``) to last longer."""
 
@@ -148,19 +157,22 @@ class Settle(Decided):
         self.core = core
         self.wall = wall
         self.settlements: list[Settlement] = []
-        self.extended: list[HistorySet] = []
+        self.extended: list[Extension] = []
 
     def __bool__(self) -> bool:
         return bool(self.settlements or self.extended)
 
     @property
     def needs_history(self) -> bool:
-        """With several groups, how far each has come is what says that a message is done with."""
-        return any(len(settlement.group.topic.groups) > 1 for settlement in self.settlements)
+        """With several groups, how far each has come is what says that a message is done with.
+
+        How long a lease lasts is history, too: written as it stands with the batch, it can't be older than what else
+        is written of its message.
+        """
+        return bool(self.extended) or any(len(one.group.topic.groups) > 1 for one in self.settlements)
 
     def records(self) -> Iterable[Record]:
         """Acked messages go; others are kept with their attempts, their delay, or the reason of their death."""
-        yield from self.extended
         for group, lease, outcome, hidden_s, reason in self.settlements:
             key = lease.key
             if outcome == "ack":
@@ -178,16 +190,18 @@ class Settle(Decided):
     def commit(self, now: float) -> None:
         """The leases have ended."""
         for settlement in self.settlements:
-            if not settlement.group.topic.gone and not settlement.group.dropping:
-                self.core.finish(settlement, now, self.wall)
+            self.core.finish(settlement, now, self.wall)
 
     def abort(self, error: QueueError, now: float) -> None:
-        """The leases go on."""
+        """The leases go on, and those that were to last longer don't."""
         self.error = error
         for settlement in self.settlements:
             settlement.lease.step(Event.ABORT)
-            left_s = max(0.0, settlement.lease.deadline - now)
-            self.core.run_lease(settlement.group, settlement.lease, left_s, now)
+            if not settlement.group.gone:
+                left_s = max(0.0, settlement.lease.deadline - now)
+                self.core.run_lease(settlement.group, settlement.lease, left_s, now)
+        for extension in self.extended:
+            self.core.shrink(extension, now)
 
 
 class PutTopic(Decided):
@@ -199,6 +213,7 @@ class PutTopic(Decided):
         self.config = config
         self.paused = paused
         self.new = new
+        topic.changing = self
 
     def records(self) -> Iterable[Record]:
         """The topic's row, and its first group's."""
@@ -210,6 +225,7 @@ class PutTopic(Decided):
 
     def commit(self, now: float) -> None:
         """From now on."""
+        self.topic.changing = None
         self.topic.config = self.config
         self.topic.paused = self.paused
         self.core.touch_all(self.topic)
@@ -219,6 +235,7 @@ class PutTopic(Decided):
     def abort(self, error: QueueError, now: float) -> None:
         """As before; a new topic goes, and with it whatever came to it meanwhile."""
         self.error = error
+        self.topic.changing = None
         if self.new:
             self.core.forget(self.topic)
 
@@ -385,6 +402,7 @@ class Redrive(Decided):
         self.core = core
         self.group = group
         self.seqs = seqs
+        group.dead.promised.update(seqs)
 
     def records(self) -> Iterable[Record]:
         """Ready, without attempts."""
@@ -397,6 +415,11 @@ class Redrive(Decided):
             if seq in self.group.dead:
                 self.core.revive(self.group, seq)
 
+    def abort(self, error: QueueError, now: float) -> None:
+        """They stay dead."""
+        self.error = error
+        self.group.dead.promised.difference_update(self.seqs)
+
 
 class MoveDead(Decided):
     """A dead letter on its way to another topic."""
@@ -406,6 +429,7 @@ class MoveDead(Decided):
         self.group = group
         self.seq = seq
         self.publish = publish
+        group.dead.promised.add(seq)
 
     def records(self) -> Iterable[Record]:
         """There, and no longer here."""
@@ -421,6 +445,7 @@ class MoveDead(Decided):
     def abort(self, error: QueueError, now: float) -> None:
         """It stays in place."""
         self.error = error
+        self.group.dead.promised.discard(self.seq)
         self.publish.abort(error, now)
 
 

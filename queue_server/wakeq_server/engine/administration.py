@@ -45,11 +45,8 @@ class Administration:
 
     async def create_topic(self, topic: str, config: TopicConfig) -> bool:
         """See `Engine`."""
-        while (existing := await self._existing(topic)) is not None:
-            # Its maker may still be waiting for the disk, and in vain.
-            await self._commits.written()
-            if not existing.gone:
-                return False
+        if await self._existing(topic) is not None:
+            return False
         await self._durably(self.core.create(topic, config, self._clocks.wall()))
         return True
 
@@ -67,7 +64,9 @@ class Administration:
 
     async def pause_topic(self, topic: str, paused: bool) -> None:
         """See `Engine`."""
-        await self._durably(self.core.pause(self.core.topic(topic), paused))
+        while (queue := self.core.topic(topic)).changing is not None:
+            await self._commits.written()
+        await self._durably(self.core.pause(queue, paused))
 
     async def describe_topic(self, topic: str) -> TopicInfo:
         """See `Engine`."""
@@ -98,8 +97,12 @@ class Administration:
         return info._replace(parked=self._dealer.parked_in(group))
 
     async def _existing(self, name: str) -> Topic | None:
-        """The topic of that name; one that is being dropped is waited for, so that its successor is another."""
-        while (topic := self.core.topics.get(name)) is not None and topic.dropping:
+        """The topic of that name.
+
+        One that is being dropped is waited for, so that its successor is another; and so is what changes it, so that
+        the next change begins where that one has ended, or failed.
+        """
+        while (topic := self.core.topics.get(name)) is not None and (topic.dropping or topic.changing is not None):
             await self._commits.written()
         return topic
 

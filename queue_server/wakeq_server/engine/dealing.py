@@ -42,6 +42,8 @@ class Dealer:
         self._bodies = bodies
         self._act = act
         self._parkings: dict[Group, Parking] = {}
+        self._full: dict[Parked, None] = {}
+        """Parked, and not in line: their prefetch leaves them no room."""
         self._ahead: dict[Group, Parking] = {}
         """Those who are dealt to before the others, up to all they have room for."""
 
@@ -94,6 +96,8 @@ class Dealer:
         subscription.parked = parked
         if parked.room > 0:
             self._parkings_of(subscription).setdefault(subscription.group, Parking()).join(parked)
+        else:
+            self._full[parked] = None
         hung_up = False
         try:
             with parked.scope:
@@ -115,6 +119,7 @@ class Dealer:
     def _leave(self, parked: Parked, *, undo: bool) -> None:
         subscription = parked.subscription
         subscription.parked = None
+        self._full.pop(parked, None)
         parkings = self._parkings_of(subscription)
         parking = parkings.get(subscription.group)
         if parking is not None:
@@ -183,6 +188,7 @@ class Dealer:
         """A parked consumer may take more than it could: it stands in line again."""
         parked = subscription.parked
         if parked is not None and not parked.handed and parked.room > 0:
+            self._full.pop(parked, None)
             self._parkings_of(subscription).setdefault(subscription.group, Parking()).join(parked)
             self._core.effects.deliverable[subscription.group] = None
 
@@ -219,6 +225,8 @@ class Dealer:
         for parking in [*self._ahead.values(), *self._parkings.values()]:
             for parked in parking.everyone():
                 parked.wake()
+        for parked in self._full:
+            parked.wake()
 
 
 class EmbeddedSubscription:

@@ -87,25 +87,30 @@ class EmbeddedEngine(PushAdministration):
         """See `Engine`."""
         started = self._clocks.timer()
         queue = self.core.topic(topic)
-        until = self._clocks.now() + hold_s if hold_s else 0.0
-        retried = False
-        while True:
-            try:
-                published = await self._publish(queue, messages, key)
-            except (TopicFull, StorageError):
-                if self._clocks.now() >= until:
-                    raise
-            else:
-                break
-            await self._holding.wait(queue, until, first=retried)
-            retried = True
-        if hold_s:
-            # Room for several may have been made while one was woken.
-            self._holding.wake(queue)
+        try:
+            published = await self._publish_within(queue, messages, key, hold_s)
+        finally:
+            if hold_s:
+                # Room for several may have been made while one was woken, and he may have been cancelled.
+                self._holding.wake(queue)
         if not published.duplicate:
             self._stats.published += len(messages)
         self._stats.publish_s.observe(self._clocks.timer() - started)
         return published
+
+    async def _publish_within(
+        self, topic: Topic, messages: Sequence[NewMessage], key: str | None, hold_s: float
+    ) -> Published:
+        until = self._clocks.now() + hold_s if hold_s else 0.0
+        retried = False
+        while True:
+            try:
+                return await self._publish(topic, messages, key)
+            except (TopicFull, StorageError):
+                if self._clocks.now() >= until:
+                    raise
+            await self._holding.wait(topic, until, first=retried)
+            retried = True
 
     async def _publish(self, topic: Topic, messages: Sequence[NewMessage], key: str | None) -> Published:
         decided = self._decide(topic, messages, key)

@@ -282,4 +282,5 @@ async def hand_over(
     with released_on_failure(subscription, deliveries) as delivered:
         require_open(peer)
         await send_response(send, Response(200, [JSON_TYPE], messages_json(map(delivery_json, deliveries))))
-        delivered.done = True
+        # What is sent to one who hung up meanwhile goes nowhere, and nothing is said.
+        delivered.done = peer is None or not peer.gone or peer.read_whole
