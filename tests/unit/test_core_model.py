@@ -99,6 +99,8 @@ class Used:
     what: str
     seq: int
     expires: float
+    stored: float
+    """When it is over as the store has it, whatever the window has become."""
     publish: object
 
 
@@ -258,7 +260,8 @@ class CoreMachine(RuleBasedStateMachine):
         seqs = self.taken_in(model, publish, key, self.now + delay, NEVER if ttl is None else self.now + ttl)
         assert len(seqs) == count
         if idempotency is not None:
-            model.keys[idempotency] = Used(repr(new), seqs[0], self.now + model.config.dedup_window_s, publish)
+            until = self.now + model.config.dedup_window_s
+            model.keys[idempotency] = Used(repr(new), seqs[0], until, until, publish)
         self.waiting.append((publish, (model, seqs)))
         if soon:
             self.finish_all()
@@ -632,7 +635,7 @@ class CoreMachine(RuleBasedStateMachine):
         model.dropping = False
         model.keys = {name: used for name, used in model.keys.items() if used.publish is None}
         for used in model.keys.values():
-            used.expires = min(used.expires, self.now + model.config.dedup_window_s)
+            used.expires = min(max(used.stored, self.now), self.now + model.config.dedup_window_s)
         for known in model.messages.values():
             known.pending = False
             known.places = {name: replace(place) for name, place in known.durable.items()}

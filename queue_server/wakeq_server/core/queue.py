@@ -203,9 +203,7 @@ class QueueCore:
         for seq in [seq for seq in wanted if topic.everybody_done(seq)]:
             self.loose.append(MessageRemoved(topic.id, seq))
             self._remove(topic, seq)
-        for other in topic.groups.values():
-            for seq in other.dead:
-                self._free_room(topic, seq)
+        self.free_dead(topic)
         self.effects.groups_gone.append(group)
         for push in [push for push in topic.pushes.values() if push.config.group == group.name]:
             self.forget_push(topic, push)
@@ -272,7 +270,7 @@ class QueueCore:
             seen = Seen(fingerprint(new), first, len(new), now + topic.config.dedup_window_s, None)
         publish = Publish(self, topic, messages, mark, seen, now=now, wall=wall)
         if mark is not None and seen is not None:
-            topic.dedup = topic.dedup or Dedup()
+            topic.dedup = Dedup() if topic.dedup is None else topic.dedup
             topic.dedup.put(mark, replace(seen, publish=publish))
         return publish
 
@@ -340,13 +338,13 @@ class QueueCore:
     def time(self, topic: Topic, message: Message, now: float, ahead_s: float) -> None:
         """Count a message as visible, or see to it that it will be; and to its end."""
         if message.due_at is not None and message.due_at - ahead_s > now:
-            topic.scheduled = topic.scheduled or Scheduled(topic)
+            topic.scheduled = Scheduled(topic) if topic.scheduled is None else topic.scheduled
             topic.scheduled.add(message.seq, message.due_at - ahead_s)
             self._deadlines.touch(topic.scheduled)
         else:
             topic.visible_count += 1
         if message.expires_at is not None:
-            topic.expiries = topic.expiries or Expiries(topic)
+            topic.expiries = Expiries(topic) if topic.expiries is None else topic.expiries
             topic.expiries.add(message.seq, message.expires_at - ahead_s)
             self._deadlines.touch(topic.expiries)
 
@@ -365,6 +363,12 @@ class QueueCore:
         topic.dead_letters += 1
         if topic.config.dead_letter_topic is not None:
             self.effects.to_move.append((group, seq))
+
+    def free_dead(self, topic: Topic) -> None:
+        """Dead letters that no other group wants take no room; to be asked when all groups are as they should be."""
+        for group in topic.groups.values():
+            for seq in group.dead:
+                self._free_room(topic, seq)
 
     def watch(self, group: Group) -> None:
         """See to a group's deadlines and to the room of its dead, when all of its topic's groups have been restored."""

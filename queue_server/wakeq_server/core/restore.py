@@ -43,7 +43,7 @@ def restore(
         _restore_positions(core, topic, histories, now, wall)
     for key in snapshot.keys:
         topic = by_id[key.topic_id]
-        topic.dedup = topic.dedup or Dedup()
+        topic.dedup = Dedup() if topic.dedup is None else topic.dedup
         left_s = min(max(0.0, key.expires_at - wall), topic.config.dedup_window_s)
         topic.dedup.put(key.digest, Seen(key.fingerprint, key.first_seq, key.count, now + left_s, None))
     return core
@@ -97,11 +97,15 @@ def _restore_positions(
         seqs = {*own, *(seq for seq in others if group.start <= seq < group.cursor)}
         # What is out holds its key, whatever comes before it: a redriven one may.
         out = {seq for seq in seqs if seq in own and own[seq].standing in ("leased", "delayed")}
-        for seq in [*sorted(out), *sorted(seqs - out)]:
+        # Dead letters are listed as they died: the first is the next to go, and to be redriven.
+        died = {seq: row.due_at for seq, row in own.items() if row.standing == "dead"}
+        rest = sorted(seqs - out, key=lambda seq: (died.get(seq, 0.0), seq))
+        for seq in [*sorted(out), *rest]:
             if topic.holds(seq):
                 _restore_place(core, group, own.get(seq), seq, now, wall)
     for group in topic.groups.values():
         core.watch(group)
+    core.free_dead(topic)
 
 
 def _restore_passed(topic: Topic, group: Group, others: list[int]) -> None:

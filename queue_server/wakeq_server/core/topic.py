@@ -594,10 +594,9 @@ class Topic:
 
     def remove(self, seq: int) -> bool:
         """Forget a message that every group is done with; whether that makes room."""
-        roomier = seq not in self.unheld
+        roomier = self.unheld.pop(seq, None) is None
         if roomier:
-            self.free_room(seq)
-        del self.unheld[seq]
+            self._hold(seq, -1, -self.size_of(seq))
         if self.messages.pop(seq, None) is None and self.cold is not None:
             self.cold.discard(seq)
         for due in (self.scheduled, self.expiries):
