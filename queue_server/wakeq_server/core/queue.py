@@ -270,7 +270,7 @@ class QueueCore:
             seen = Seen(fingerprint(new), first, len(new), now + topic.config.dedup_window_s, None)
         publish = Publish(self, topic, messages, mark, seen, now=now, wall=wall)
         if mark is not None and seen is not None:
-            topic.dedup = topic.dedup or Dedup()
+            topic.dedup = Dedup() if topic.dedup is None else topic.dedup
             topic.dedup.put(mark, replace(seen, publish=publish))
         return publish
 
@@ -338,13 +338,13 @@ class QueueCore:
     def time(self, topic: Topic, message: Message, now: float, ahead_s: float) -> None:
         """Count a message as visible, or see to it that it will be; and to its end."""
         if message.due_at is not None and message.due_at - ahead_s > now:
-            topic.scheduled = topic.scheduled or Scheduled(topic)
+            topic.scheduled = Scheduled(topic) if topic.scheduled is None else topic.scheduled
             topic.scheduled.add(message.seq, message.due_at - ahead_s)
             self._deadlines.touch(topic.scheduled)
         else:
             topic.visible_count += 1
         if message.expires_at is not None:
-            topic.expiries = topic.expiries or Expiries(topic)
+            topic.expiries = Expiries(topic) if topic.expiries is None else topic.expiries
             topic.expiries.add(message.seq, message.expires_at - ahead_s)
             self._deadlines.touch(topic.expiries)
 
