@@ -162,7 +162,7 @@ class Checker:
         topic.messages[message.seq] = message
         self.counts["published"] += 1
         self.tokens.setdefault(token(message.body), []).append((topic.id, message.seq, self.commits))
-        self.publishing.discard(self.calls_by_token.get(token(message.body)))  # type: ignore[arg-type]
+        self.publishing.discard(self.calls_by_token.get(token(message.body)))
         for group in topic.groups.values():
             place = Place(message, message.seq, {"ready"})
             if message.due_at is not None:
@@ -483,12 +483,7 @@ class Checker:
 
     def _extended(self, call: SettleCall, one: Applied) -> None:
         place, lease = one.place, one.lease
-        if (
-            lease.changes == one.changes
-            and place.lease is lease
-            and "leased" in place.possible
-            and not place.pending
-        ):
+        if lease.changes == one.changes and place.lease is lease and "leased" in place.possible and not place.pending:
             length = one.topic.config.lease_s if one.line.lease_s is None else one.line.lease_s
             lease.move(call.called + length)
             place.attempts_lo = place.attempts_hi = lease.attempt
@@ -513,7 +508,9 @@ class Checker:
             if one.line is line:
                 if one.pending in one.place.pending:
                     one.place.pending.remove(one.pending)
-                check(not (first and one.sure), f"lease {line.lease_id} is live, and its {line.outcome} was called stale")
+                check(
+                    not (first and one.sure), f"lease {line.lease_id} is live, and its {line.outcome} was called stale"
+                )
 
     def settle_failed(self, call: SettleCall) -> None:
         """The store refused: nothing has changed."""

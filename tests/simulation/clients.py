@@ -48,9 +48,7 @@ class Held:
 class Clients:
     """What clients do, on one server."""
 
-    def __init__(
-        self, engine: EmbeddedEngine, checker: Checker, log: Callable[[str], None], held: list[Held]
-    ) -> None:
+    def __init__(self, engine: EmbeddedEngine, checker: Checker, log: Callable[[str], None], held: list[Held]) -> None:
         self.engine = engine
         self.checker = checker
         self.log = log

@@ -43,7 +43,9 @@ class Moment(NamedTuple):
     """Groups in which somebody has leases it hasn't been told of."""
 
 
-def compare(checker: Checker, engine: EmbeddedEngine, consumers: list[Consumer], *, full: bool, ticking: bool = True) -> None:
+def compare(
+    checker: Checker, engine: EmbeddedEngine, consumers: list[Consumer], *, full: bool, ticking: bool = True
+) -> None:
     """Compare everything, and take over what can't be known from outside."""
     checker.counts["quiet"] += 1
     reading = frozenset(consumer.group for consumer in consumers if not consumer.parked)
@@ -87,7 +89,9 @@ def _check_unseen(group: Group, place: Place, found: core.Group, moment: Moment,
         _lease_unseen(place, lease)
 
 
-def _compare_place(checker: Checker, topic: Topic, group: Group, place: Place, found: core.Group, moment: Moment) -> None:
+def _compare_place(
+    checker: Checker, topic: Topic, group: Group, place: Place, found: core.Group, moment: Moment
+) -> None:
     standing, seq = _NAMES[found.standing(place.seq)], place.seq
     may_be = " or ".join(sorted(place.possible))
     check(
@@ -153,7 +157,10 @@ def _compare_numbers(place: Place, found: core.Group, standing: str, moment: Mom
         if standing in ("ready", "delayed"):
             count = found.attempts.get(place.seq, 0)
             low, high = place.attempts_lo, place.attempts_hi
-            check(low <= count <= high, f"message {place.seq} of {found.name} counts {count} attempts, not {low} to {high}")
+            check(
+                low <= count <= high,
+                f"message {place.seq} of {found.name} counts {count} attempts, not {low} to {high}",
+            )
             place.attempts_lo = place.attempts_hi = count
         return
     known = place.lease
@@ -176,9 +183,14 @@ def _check_counters(checker: Checker, engine: EmbeddedEngine, *, full: bool) -> 
     for queue in engine.core.topics.values():
         for group in queue.groups.values():
             count = sum(group.lease_of(seq) is not None for seq in group.open)
-            check(group.leased == count, f"group {queue.name}/{group.name} counts {group.leased} leases, and has {count}")
+            check(
+                group.leased == count, f"group {queue.name}/{group.name} counts {group.leased} leases, and has {count}"
+            )
             ready = sum(group.standing(seq) is State.READY for seq in queue.seqs())
-            check(group.ready == ready, f"group {queue.name}/{group.name} counts {group.ready} ready messages, and has {ready}")
+            check(
+                group.ready == ready,
+                f"group {queue.name}/{group.name} counts {group.ready} ready messages, and has {ready}",
+            )
             leased += count
         for message in queue.messages.values():
             memory += MESSAGE_COST + (message.size if message.body is not None else 0)
@@ -250,9 +262,7 @@ def restarted(checker: Checker, engine: EmbeddedEngine) -> None:
                 _restore(checker, topic, group, place, queue.group_by_id[group.id])
 
 
-def _restore(
-    checker: Checker, topic: Topic, group: Group, place: Place, found: core.Group
-) -> None:
+def _restore(checker: Checker, topic: Topic, group: Group, place: Place, found: core.Group) -> None:
     now, message = checker.now(), place.message
     if message.expires_at is not None:
         left_s = message.expires_at - checker.ahead - now

@@ -94,7 +94,8 @@ class LeaseKey(NamedTuple):
 
     def encode(self) -> str:
         """The lease id as clients see it; opaque to them."""
-        return "-".join(f"{part:x}" for part in self)
+        incarnation, group, seq, epoch, number = self
+        return f"{incarnation:x}-{group:x}-{seq:x}-{epoch:x}-{number:x}"
 
     @classmethod
     def decode(cls, text: str) -> "LeaseKey | None":

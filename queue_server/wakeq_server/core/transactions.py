@@ -169,7 +169,9 @@ class Settle(Decided):
         How long a lease lasts is history, too: written as it stands with the batch, it can't be older than what else
         is written of its message.
         """
-        return bool(self.extended) or any(len(one.group.topic.groups) > 1 for one in self.settlements)
+        return bool(self.extended) or any(
+            one.outcome != "ack" or len(one.group.topic.groups) > 1 for one in self.settlements
+        )
 
     def records(self) -> Iterable[Record]:
         """Acked messages go; others are kept with their attempts, their delay, or the reason of their death."""
@@ -404,6 +406,11 @@ class Redrive(Decided):
         self.seqs = seqs
         group.dead.promised.update(seqs)
 
+    @property
+    def needs_history(self) -> bool:
+        """How far the group has come is what says that these have been delivered before."""
+        return True
+
     def records(self) -> Iterable[Record]:
         """Ready, without attempts."""
         topic = self.group.topic
@@ -470,4 +477,4 @@ class WriteHistory(Decided):
         self.core.moved |= {group: None for group, _ in self._places}
         self.core.loose[:0] = self._loose
         for place in self._places:
-            self.core.changed[place] = None
+            self.core.changed.setdefault(place, now)
