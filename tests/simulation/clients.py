@@ -48,9 +48,7 @@ class Held:
 class Clients:
     """What clients do, on one server."""
 
-    def __init__(
-        self, engine: EmbeddedEngine, checker: Checker, log: Callable[[str], None], held: list[Held]
-    ) -> None:
+    def __init__(self, engine: EmbeddedEngine, checker: Checker, log: Callable[[str], None], held: list[Held]) -> None:
         self.engine = engine
         self.checker = checker
         self.log = log
@@ -185,7 +183,8 @@ class Clients:
         finally:
             if not client.dead:
                 self.log(f"{client.kind} {client.number}: closed, {grace_s} s of grace")
-                self.checker.closed(client, grace_s)
+                # A server that drains leaves leases as they are.
+                self.checker.closed(client, INF if self.engine.draining else grace_s)
             self._of(client).close(grace_s)
 
     def _of(self, client: Client) -> EmbeddedSubscription:

@@ -43,7 +43,9 @@ class Moment(NamedTuple):
     """Groups in which somebody has leases it hasn't been told of."""
 
 
-def compare(checker: Checker, engine: EmbeddedEngine, consumers: list[Consumer], *, full: bool, ticking: bool = True) -> None:
+def compare(
+    checker: Checker, engine: EmbeddedEngine, consumers: list[Consumer], *, full: bool, ticking: bool = True
+) -> None:
     """Compare everything, and take over what can't be known from outside."""
     checker.counts["quiet"] += 1
     reading = frozenset(consumer.group for consumer in consumers if not consumer.parked)
@@ -87,7 +89,9 @@ def _check_unseen(group: Group, place: Place, found: core.Group, moment: Moment,
         _lease_unseen(place, lease)
 
 
-def _compare_place(checker: Checker, topic: Topic, group: Group, place: Place, found: core.Group, moment: Moment) -> None:
+def _compare_place(
+    checker: Checker, topic: Topic, group: Group, place: Place, found: core.Group, moment: Moment
+) -> None:
     standing, seq = _NAMES[found.standing(place.seq)], place.seq
     may_be = " or ".join(sorted(place.possible))
     check(
@@ -123,10 +127,11 @@ def _lease_unseen(place: Place, lease: object) -> None:
 def _resolve(checker: Checker, topic: Topic, place: Place, standing: str, moment: Moment) -> None:
     """What was called and never answered has happened, or not."""
     pending, place.pending = place.pending, []
-    for one in pending:
+    for place_in_line, one in enumerate(pending):
         must = one.sure and one.failures == checker.failures()
+        follows = any(standing in later.states for later in pending[place_in_line:])
         check(
-            not must or standing in one.states,
+            not must or follows,
             f"the {one.outcome} of message {place.seq} was taken, the store never failed, and it is {standing}",
         )
     done = [one for one in pending if standing in one.states]
@@ -153,7 +158,10 @@ def _compare_numbers(place: Place, found: core.Group, standing: str, moment: Mom
         if standing in ("ready", "delayed"):
             count = found.attempts.get(place.seq, 0)
             low, high = place.attempts_lo, place.attempts_hi
-            check(low <= count <= high, f"message {place.seq} of {found.name} counts {count} attempts, not {low} to {high}")
+            check(
+                low <= count <= high,
+                f"message {place.seq} of {found.name} counts {count} attempts, not {low} to {high}",
+            )
             place.attempts_lo = place.attempts_hi = count
         return
     known = place.lease
@@ -162,7 +170,8 @@ def _compare_numbers(place: Place, found: core.Group, standing: str, moment: Mom
         return
     check(
         known.ends_lo <= lease.deadline <= known.ends_hi,
-        f"the lease of message {place.seq} of {found.name} ends at {lease.deadline}, not within {known.ends_lo} to {known.ends_hi}",
+        f"the lease of message {place.seq} of {found.name} ends at {lease.deadline}, "
+        f"not within {known.ends_lo} to {known.ends_hi}",
     )
     if not place.unseen:
         place.attempts_lo = place.attempts_hi = known.attempt
@@ -176,9 +185,14 @@ def _check_counters(checker: Checker, engine: EmbeddedEngine, *, full: bool) -> 
     for queue in engine.core.topics.values():
         for group in queue.groups.values():
             count = sum(group.lease_of(seq) is not None for seq in group.open)
-            check(group.leased == count, f"group {queue.name}/{group.name} counts {group.leased} leases, and has {count}")
+            check(
+                group.leased == count, f"group {queue.name}/{group.name} counts {group.leased} leases, and has {count}"
+            )
             ready = sum(group.standing(seq) is State.READY for seq in queue.seqs())
-            check(group.ready == ready, f"group {queue.name}/{group.name} counts {group.ready} ready messages, and has {ready}")
+            check(
+                group.ready == ready,
+                f"group {queue.name}/{group.name} counts {group.ready} ready messages, and has {ready}",
+            )
             leased += count
         for message in queue.messages.values():
             memory += MESSAGE_COST + (message.size if message.body is not None else 0)
@@ -250,9 +264,7 @@ def restarted(checker: Checker, engine: EmbeddedEngine) -> None:
                 _restore(checker, topic, group, place, queue.group_by_id[group.id])
 
 
-def _restore(
-    checker: Checker, topic: Topic, group: Group, place: Place, found: core.Group
-) -> None:
+def _restore(checker: Checker, topic: Topic, group: Group, place: Place, found: core.Group) -> None:
     now, message = checker.now(), place.message
     if message.expires_at is not None:
         left_s = message.expires_at - checker.ahead - now
@@ -331,10 +343,10 @@ def nothing_left(checker: Checker, engine: EmbeddedEngine) -> None:
         held = (queue.held_messages, queue.held_bytes)
         check(held == (0, 0), f"topic {queue.name} counts {held[0]} messages of {held[1]} bytes, and has none")
         check(not list(queue.seqs()), f"topic {queue.name} keeps messages that nobody wants")
-    left = [place.seq for topic in checker.topics.values() for place in _places(topic.groups.values())]
+    left = [place.seq for topic in checker.topics.values() for place in places(topic.groups.values())]
     check(not left, f"messages {left} were never settled")
 
 
-def _places(groups: Iterable[Group]) -> Iterable[Place]:
+def places(groups: Iterable[Group]) -> Iterable[Place]:
     for group in groups:
         yield from group.places.values()

@@ -612,7 +612,8 @@ class QueueCore:
         if len(topic.groups) == 1 and not group.gone:
             return MessageRemoved(topic.id, seq)
         message = topic.messages.get(seq)
-        if message is None or message.plain:
+        # The cursor says it of plain ones, but a store isn't told of a cursor that may have to go back.
+        if (message is None or message.plain) and not group.purges:
             return HistoryCleared(topic.id, group.id, seq)
         return HistorySet(topic.id, group.id, seq, "gone")
 
@@ -747,7 +748,6 @@ class QueueCore:
             fresh = topic.next_from(fresh + 1)
         group.skipped.intersection_update(scheduled)
         group.cursor, group.passed = topic.visible_to, topic.visible_count
-        self.moved[group] = None
 
     def give_back(self, group: Group, dropped: Mapping[int, int]) -> None:
         """Undo `drop_waiting`."""
@@ -855,7 +855,8 @@ class QueueCore:
                 if seq < group.start or seq in group.skipped:
                     group.exempt -= 1
                     group.passed += 1
-                    group.skipped.discard(seq)
+                    if seq < group.cursor:
+                        group.skipped.discard(seq)
                 elif seq < group.cursor:
                     group.passed += 1
                     message = topic.messages.get(seq)
@@ -872,6 +873,11 @@ class QueueCore:
 
     # History: what a store keeps of leases and attempts
 
+    def note_cursor(self, group: Group) -> None:
+        """What the store may know of a group's cursor has changed."""
+        if self._durable:
+            self.moved[group] = None
+
     def _note_change(self, group: Group, seq: int) -> None:
         if self._durable:
             self.changed[group, seq] = None
@@ -886,13 +892,13 @@ class QueueCore:
         places = [place for place in self.changed if not place[0].gone]
         self.changed.clear()
         moved = {group: None for group in [*moved, *(group for group, _ in places)] if not group.gone}
-        return WriteHistory(self, places, loose, [*self._history(moved, places, now, wall), *loose])
+        return WriteHistory(self, moved, places, loose, [*self._history(moved, places, now, wall), *loose])
 
     def _history(
         self, moved: Iterable[Group], places: Sequence[tuple[Group, int]], now: float, wall: float
     ) -> Iterator[Record]:
         for group in moved:
-            yield GroupPut(group.topic.id, group.id, group.name, group.start, group.cursor)
+            yield GroupPut(group.topic.id, group.id, group.name, group.start, group.storable_cursor)
         for group, seq in places:
             yield self._standing(group, seq, now, wall)
 

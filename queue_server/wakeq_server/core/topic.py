@@ -22,7 +22,7 @@ from wakeq_server.core.rates import Rate
 from wakeq_server.core.runs import Runs
 
 if TYPE_CHECKING:
-    from wakeq_server.core.transactions import PutTopic
+    from wakeq_server.core.transactions import Purge, PutTopic
 
 
 class Dead(NamedTuple):
@@ -164,6 +164,7 @@ class Group:
         "name",
         "open",
         "passed",
+        "purges",
         "purging",
         "returned",
         "settled",
@@ -198,6 +199,8 @@ class Group:
         """Fresh ones that were dropped: the cursor passes them by."""
         self.purging: set[int] = set()
         """Out of reach, but not done with until their purge is durable."""
+        self.purges: dict[Purge, int] = {}
+        """Those that aren't durable, and where the cursor was before."""
         self.exempt = topic.scheduled_before(start)
         """Of the topic's scheduled messages: those that are none of this group's."""
         self.floor = start
@@ -217,6 +220,11 @@ class Group:
     def ready(self) -> int:
         """How many messages are READY; those behind their key included."""
         return self.topic.visible_count - self.passed + self.waiting
+
+    @property
+    def storable_cursor(self) -> int:
+        """The cursor without what purges have passed that may yet fail."""
+        return min([self.cursor, *self.purges.values()])
 
     def take(self) -> int | None:
         """Take the READY message with the lowest seq that its key lets go; returned ones come before fresh ones."""
@@ -318,8 +326,10 @@ class Group:
 
     def clear(self) -> None:
         """Forget every message: what is still decided about this group finds nothing."""
-        for held in (self.open, self.attempts, self.returned, self.holders, self.blocked, self.skipped, self.purging):
+        for held in (self.open, self.attempts, self.returned, self.holders, self.blocked, self.skipped):
             held.clear()
+        self.purging.clear()
+        self.purges.clear()
         self.delays.clear()
         self.dead.clear()
         self.lease_queues.clear()

@@ -382,13 +382,11 @@ class Purge(Decided):
     def __init__(self, core: "QueueCore", group: Group) -> None:
         self.core = core
         self.group = group
+        before = group.cursor
         self.dropped = dict(core.drop_waiting(group))
         group.purging |= self.dropped.keys()
-
-    @property
-    def needs_history(self) -> bool:
-        """Where other groups want the messages, it is the cursor that says that this one doesn't."""
-        return len(self.group.topic.groups) > 1
+        if self.dropped:
+            group.purges[self] = before
 
     def records(self) -> Iterable[Record]:
         """Each is done with in its group."""
@@ -396,16 +394,21 @@ class Purge(Decided):
 
     def commit(self, now: float) -> None:
         """What no other group wants is removed."""
-        self.group.purging -= self.dropped.keys()
+        self._end()
         for seq in self.dropped:
             self.core.remove_if_done(self.group.topic, seq)
 
     def abort(self, error: QueueError, now: float) -> None:
         """They are READY, at their places."""
         self.error = error
-        self.group.purging -= self.dropped.keys()
+        self._end()
         if not self.group.gone:
             self.core.give_back(self.group, self.dropped)
+
+    def _end(self) -> None:
+        self.group.purging -= self.dropped.keys()
+        self.group.purges.pop(self, None)
+        self.core.note_cursor(self.group)
 
 
 class Redrive(Decided):
@@ -466,9 +469,15 @@ class WriteHistory(Decided):
     """Leases, their ends, and what time has dropped, that nobody waits for: they ride along with the next commit."""
 
     def __init__(
-        self, core: "QueueCore", places: Sequence[tuple[Group, int]], loose: Sequence[Record], records: Sequence[Record]
+        self,
+        core: "QueueCore",
+        moved: Iterable[Group],
+        places: Sequence[tuple[Group, int]],
+        loose: Sequence[Record],
+        records: Sequence[Record],
     ) -> None:
         self.core = core
+        self._moved = moved
         self._places = places
         self._loose = loose
         self._records = records
@@ -480,7 +489,7 @@ class WriteHistory(Decided):
     def abort(self, error: QueueError, now: float) -> None:
         """To be written again."""
         self.error = error
-        self.core.moved |= {group: None for group, _ in self._places}
+        self.core.moved |= dict.fromkeys(self._moved)
         self.core.loose[:0] = self._loose
         for place in self._places:
             self.core.changed[place] = None
