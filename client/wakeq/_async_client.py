@@ -54,14 +54,13 @@ class AsyncClient(Administration):
         # Plain HTTP needs no certificates, and loading them is most of what making a client costs.
         common: dict[str, Any] = {"base_url": url, "transport": transport, "verify": url.startswith("https:")}
         token = token or os.environ.get("WAKEQ_TOKEN")
-        if token:
-            common["headers"] = {"authorization": f"Bearer {token}"}
-        self._http = httpx.AsyncClient(timeout=timeout_s, **common)
+        shown = {b"authorization": b"Bearer " + token.encode()} if token else {}
+        self._http = httpx.AsyncClient(timeout=timeout_s, headers=shown, **common)
         # Streams and parked claims hold a connection each; a settle must never wait for one of them to end.
         self._parked = httpx.AsyncClient(
             timeout=timeout_s,
             limits=httpx.Limits(max_connections=_STREAMS_MAX),
-            headers={b"wakeq-consumer": consumer.encode()},
+            headers=shown | {b"wakeq-consumer": consumer.encode()},
             **common,
         )
         self._timeout_s = timeout_s

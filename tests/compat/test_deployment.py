@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.compat.peer_process import START_MAX_S, peer
@@ -32,7 +33,9 @@ class Deployment:
     """A control plane and a service that are up, and a tap between them and the queue server."""
 
     python: Path
+    queue_url: str
     control_plane_url: str
+    service_url: str
     tap: Tap
     directory: Path
 
@@ -64,7 +67,8 @@ def deployment(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         options = ["--queue-port", tap.port, "--control-plane-port", control_plane, "--service-port", service]
         with peer(python, "system", *options, "--service-name", SERVICE, errors=directory / "system.log") as system:
             assert system.line(START_MAX_S) == "READY"
-            yield Deployment(python, f"http://127.0.0.1:{control_plane}", tap, directory)
+            control_plane_url, service_url = (f"http://127.0.0.1:{port}" for port in (control_plane, service))
+            yield Deployment(python, queue.url, control_plane_url, service_url, tap, directory)
 
 
 def test_a_task_runs(deployment: Deployment) -> None:
@@ -89,3 +93,14 @@ def test_a_human_answers(deployment: Deployment) -> None:
     outcome = deployment.run("--arg", "user_msg=hello", "--arg", "ask=Who are you?", "--respond", "Ann")
     assert outcome["result"] == "answer: Ann"
     assert {"_data": {"prefix": "Who are you?"}} in outcome["event_data"]
+
+
+def test_a_task_that_is_pushed_runs(deployment: Deployment) -> None:
+    push = f"{deployment.queue_url}/topics/llama_deploy.{SERVICE}/push/service"
+    with httpx.Client() as http:
+        put = http.put(push, json={"url": f"{deployment.service_url}/process_message"})
+        assert put.status_code == 201, put.text
+        assert deployment.run("--arg", "user_msg=pushed")["result"] == "echo: pushed"
+        shown = http.get(push).json()
+        assert (shown["delivered"], shown["failed"], shown["state"]) == (1, 0, "up")
+        assert http.delete(push).status_code == 204

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from schemathesis import GenerationMode, SerializationContext, checks
 from schemathesis.openapi import from_dict
 
@@ -112,6 +112,8 @@ def test_every_answer_is_described(base_url: str, asked: Asked) -> None:
     )
     @given(case=asked.operation.as_strategy(generation_mode=asked.mode))
     def ask(case: Any) -> None:
+        # Not quoted, this ends the path, and another call is made than the one that is looked up.
+        assume("#" not in case.formatted_path)
         hurry(case)
         case.validate_response(case.call(base_url=base_url, timeout=FAIL_S), checks=CHECKS)
 

@@ -162,12 +162,37 @@ async def test_a_failed_settle_leaves_the_lease_as_it_was() -> None:
         await engine.publish("t", [X])
         (held,) = await (await engine.subscribe("t")).take(1, 0.0)
         lines = [Settle("ack", held.lease.encode())]
-        # The batch, then what rode along in it, then the settle by itself.
-        disk.failures = [StorageFailed("disk")] * 3
+        disk.failures = [StorageFailed("disk")]
         with pytest.raises(StorageFailed):
             await engine.settle("t", lines)
         assert [result.status for result in await engine.settle("t", lines)] == ["ok"]
         assert disk.messages == {}
+
+
+async def test_a_lease_that_is_settled_at_once_is_never_written() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        await engine.publish("t", [X])
+        commits = disk.commits
+        (held,) = await (await engine.subscribe("t")).take(1, 0.0)
+        await engine.settle("t", [Settle("ack", held.lease.encode())])
+        assert disk.commits == commits + 1
+        assert disk.histories == {}
+
+
+async def test_a_lease_is_written_though_nothing_else_is() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        await engine.publish("t", [X])
+        await (await engine.subscribe("t")).take(1, 0.0)
+        await engine.publish("t", [X])
+        assert disk.histories == {}
+        await disk.block()
+        await disk.reached()
+        disk.gate.set()
+        await engine.settle("t", [])
+        await engine.publish("t", [X])
+        assert [row.standing for row in disk.histories.values()] == ["leased"]
 
 
 async def test_a_repeated_settle_waits_for_the_first() -> None:

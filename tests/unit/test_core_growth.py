@@ -39,13 +39,28 @@ def entries(due: Due | None) -> int:
     return len(due._heap)
 
 
-def test_messages_that_are_settled_leave_no_deadline_behind(bench: Bench) -> None:
+@pytest.mark.parametrize("stays", [0, 1])
+def test_messages_that_are_settled_leave_no_deadline_behind(bench: Bench, stays: int) -> None:
     topic = bench.topic(config=TopicConfig(ttl_s=86_400.0))
     group = topic.groups["default"]
+    bench.publish(topic, *[X] * (stays + 1))
     for _ in range(MANY):
-        bench.publish(topic)
         bench.settle(topic, "ack", bench.claim(group))
+        bench.publish(topic)
+        bench.tick(0.001)
     assert entries(topic.expiries) < 200
+    assert len(bench.core._deadlines._heap) < 200
+
+
+@pytest.mark.parametrize("what", ["ttl_s", "delay_s"])
+def test_a_topic_has_one_heap_of_deadlines_of_a_kind(bench: Bench, what: str) -> None:
+    topic = bench.topic()
+    for _ in range(MANY):
+        bench.publish(topic, NewMessage(b"x", **{what: 86_400.0}))  # type: ignore[arg-type]
+        bench.write(bench.core.purge(topic.groups["default"]))
+    assert len(bench.core._deadlines._registered) <= 2
+    due = topic.expiries if what == "ttl_s" else topic.scheduled
+    assert entries(due) < 200
 
 
 def test_deadlines_of_a_few_that_stay_are_kept(bench: Bench) -> None:

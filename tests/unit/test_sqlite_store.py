@@ -290,7 +290,7 @@ def test_what_every_group_is_done_with_is_swept(tmp_path: Path) -> None:
 
 
 def test_what_came_to_a_topic_after_its_end_is_swept(tmp_path: Path) -> None:
-    late = [
+    late: list[Record] = [
         GroupPut(1, 1, "late", 1, 1),
         KeySeen(1, b"k" * 16, b"f" * 16, 1, 1, 9e9),
         added(1),

@@ -94,16 +94,15 @@ class LeaseKey(NamedTuple):
 
     def encode(self) -> str:
         """The lease id as clients see it; opaque to them."""
-        return "-".join(f"{part:x}" for part in self)
+        incarnation, group, seq, epoch, number = self
+        return f"{incarnation:x}-{group:x}-{seq:x}-{epoch:x}-{number:x}"
 
     @classmethod
     def decode(cls, text: str) -> "LeaseKey | None":
         """The key in a lease id, or None where the text is no lease id of ours."""
-        parts = text.split("-", 5)
-        if len(parts) != 5:
-            return None
         try:
-            return cls(*(int(part, 16) for part in parts))
+            incarnation, group, seq, epoch, number = text.split("-", 5)
+            return cls(int(incarnation, 16), int(group, 16), int(seq, 16), int(epoch, 16), int(number, 16))
         except ValueError:
             return None
 

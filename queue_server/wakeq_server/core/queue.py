@@ -106,8 +106,8 @@ class QueueCore:
         self.topics: dict[str, Topic] = {}
         self.effects = Effects()
         self.counts = Counts()
-        self.changed: dict[tuple[Group, int], None] = {}
-        """Places whose history the store doesn't know yet."""
+        self.changed: dict[tuple[Group, int], float] = {}
+        """Places whose history the store doesn't know yet, and since when; the oldest first."""
         self.moved: dict[Group, None] = {}
         """Groups whose cursor has gone on without a claim."""
         self.loose: list[Record] = []
@@ -123,6 +123,8 @@ class QueueCore:
         self._deadlines = Deadlines()
         self._recent = RecentOutcomes()
         self._lease_number = 0
+        self._latest = 0.0
+        """When the core was last told the time: about when what changes now has changed."""
 
     # Topics and groups
 
@@ -272,7 +274,7 @@ class QueueCore:
             seen = Seen(fingerprint(new), first, len(new), now + topic.config.dedup_window_s, None)
         publish = Publish(self, topic, messages, mark, seen, now=now, wall=wall)
         if mark is not None and seen is not None:
-            topic.dedup = topic.dedup or Dedup()
+            topic.dedup = Dedup() if topic.dedup is None else topic.dedup
             topic.dedup.put(mark, replace(seen, publish=publish))
         return publish
 
@@ -341,14 +343,14 @@ class QueueCore:
         """Count a message as visible, or see to it that it will be; and to its end."""
         due = _instant(message.due_at, message, now, ahead_s)
         if due is not None and due > now:
-            topic.scheduled = topic.scheduled or Scheduled(topic)
+            topic.scheduled = Scheduled(topic) if topic.scheduled is None else topic.scheduled
             topic.scheduled.add(message.seq, due)
             self._deadlines.touch(topic.scheduled)
         else:
             topic.visible_count += 1
         expires = _instant(message.expires_at, message, now, ahead_s)
         if expires is not None:
-            topic.expiries = topic.expiries or Expiries(topic)
+            topic.expiries = Expiries(topic) if topic.expiries is None else topic.expiries
             topic.expiries.add(message.seq, expires)
             self._deadlines.touch(topic.expiries)
 
@@ -387,6 +389,7 @@ class QueueCore:
 
     def claim(self, group: Group, lease_s: float | None, now: float, owner: Owner | None = None) -> Lease | None:
         """Lease the next READY message; None where there is none, or delivery is paused."""
+        self._latest = now
         seq = None if group.topic.paused else group.take()
         if seq is None:
             return None
@@ -807,6 +810,7 @@ class QueueCore:
 
     def tick(self, now: float, wall: float) -> None:
         """Do what is due: leases end, hidden messages come back, times to live are over, dead letters go."""
+        self._latest = now
         for timed in self._deadlines.due(now):
             if isinstance(timed, LeaseQueue):
                 self._end_leases(timed, now, wall)
@@ -880,12 +884,19 @@ class QueueCore:
 
     def _note_change(self, group: Group, seq: int) -> None:
         if self._durable:
-            self.changed[group, seq] = None
+            self.changed.setdefault((group, seq), self._latest)
 
-    def write_history(self, now: float, wall: float) -> WriteHistory | None:
-        """Everything that the store doesn't know yet and nobody waits for; None where it knows all."""
+    def write_history(self, now: float, wall: float, since: float | None = None) -> WriteHistory | None:
+        """What the store doesn't know yet and nobody waits for; None where it knows all.
+
+        Where all that has changed has so after ``since``, that is left for later. It is all or nothing: where the store
+        has a group's cursor, only what it is told of those in front of it says that they are not done with.
+        """
         loose, self.loose = (self.loose, []) if self._durable else ([], [])
         self.loose = []
+        oldest = next(iter(self.changed.values()), now)
+        if since is not None and oldest > since and not self.moved:
+            return WriteHistory(self, [], [], loose, loose) if loose else None
         if not self.changed and not self.moved and not loose:
             return None
         moved, self.moved = self.moved, {}

@@ -43,7 +43,7 @@ def restore(
         _restore_positions(core, topic, histories, now, wall)
     for key in snapshot.keys:
         topic = by_id[key.topic_id]
-        topic.dedup = topic.dedup or Dedup()
+        topic.dedup = Dedup() if topic.dedup is None else topic.dedup
         left_s = min(max(0.0, key.expires_at - wall), topic.config.dedup_window_s)
         topic.dedup.put(key.digest, Seen(key.fingerprint, key.first_seq, key.count, now + left_s, None))
     return core

@@ -174,7 +174,7 @@ class Settle(Decided):
     @property
     def needs_history(self) -> bool:
         """With several groups, how far each has come is what says that a message is done with."""
-        return any(len(one.group.topic.groups) > 1 for one in self.settlements)
+        return any(one.outcome != "ack" or len(one.group.topic.groups) > 1 for one in self.settlements)
 
     def records(self) -> Iterable[Record]:
         """Acked messages go; others are kept with their attempts, their delay, or the reason of their death."""
@@ -420,6 +420,11 @@ class Redrive(Decided):
         self.seqs = seqs
         group.dead.promised.update(seqs)
 
+    @property
+    def needs_history(self) -> bool:
+        """How far the group has come is what says that these have been delivered before."""
+        return True
+
     def records(self) -> Iterable[Record]:
         """Ready, without attempts."""
         topic = self.group.topic
@@ -492,4 +497,4 @@ class WriteHistory(Decided):
         self.core.moved |= dict.fromkeys(self._moved)
         self.core.loose[:0] = self._loose
         for place in self._places:
-            self.core.changed[place] = None
+            self.core.changed.setdefault(place, now)

@@ -13,6 +13,7 @@ from functools import partial
 
 import anyio
 
+from wakeq_server.core.model import Record
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.transactions import Transaction, WriteHistory
 from wakeq_server.engine.clocks import Clocks
@@ -20,7 +21,9 @@ from wakeq_server.engine.offload import Offload
 from wakeq_server.errors import StorageError, StorageFailed, StorageFull
 from wakeq_server.store.base import Store
 
-RIDE_S = 0.05
+RIDE_S = 0.025
+YOUNG_S = 0.025
+"""Leases so young are mostly settled before they need be written: a fast consumer's then never are."""
 
 
 class Batch:
@@ -51,6 +54,8 @@ class GroupCommit:
         self._urgent = anyio.Event()
         self.failure: StorageError | None = None
         """What the store refused last, and has not been seen to take since."""
+        self.took_s = 0.0
+        """How long the last write took, sync included."""
 
     def submit(self, transaction: Transaction) -> None:
         """Write this with the next commit; nobody waits."""
@@ -85,27 +90,38 @@ class GroupCommit:
             if not self._urgent.is_set():
                 with anyio.move_on_after(RIDE_S):
                     await self._urgent.wait()
-            await self.flush()
+            await self.flush(urgent=self._urgent.is_set())
 
-    async def flush(self) -> None:
-        """Write what there is."""
+    async def flush(self, *, urgent: bool = False) -> None:
+        """Write what there is; ``urgent``: of leases only what nobody is likely to end in a moment."""
         batch = self._writing = self._open
         self._open = Batch()
         self._something = anyio.Event()
         self._urgent = anyio.Event()
-        history = self._core.write_history(self._clocks.now(), self._clocks.wall())
-        if history is not None:
-            batch.transactions.insert(0, history)
+        self._add_history(batch, young=urgent)
         # Not cancelled half-way: the thread would go on and its outcome be lost.
         errors: list[StorageError | None] = []
         with anyio.CancelScope(shield=True):
             if batch.transactions:
-                errors = await self._offload(partial(self._write, batch.transactions))
+                # As they are meant now, not when the thread comes to it.
+                rows = [list(transaction.records()) for transaction in batch.transactions]
+                errors = await self._offload(partial(self._write, batch.transactions, rows))
         self._tell(batch, errors)
         before, self.failure = self.failure, self._failure(errors)
         self._writing = None
         batch.done.set()
         self._applied(before is not None and self.failure is None)
+
+    def _add_history(self, batch: Batch, *, young: bool) -> None:
+        """What the store doesn't know of leases goes first in the batch; ``young`` ones may wait for another."""
+        if any(transaction.needs_history for transaction in batch.transactions):
+            young = False
+        now = self._clocks.now()
+        history = self._core.write_history(now, self._clocks.wall(), since=now - YOUNG_S if young else None)
+        if history is not None:
+            batch.transactions.insert(0, history)
+        if self._core.changed:
+            self._something.set()
 
     def _failure(self, errors: list[StorageError | None]) -> StorageError | None:
         refused = next((error for error in errors if error is not None), None)
@@ -123,28 +139,30 @@ class GroupCommit:
             else:
                 transaction.abort(error, now)
 
-    def _write(self, transactions: list[Transaction]) -> list[StorageError | None]:
+    def _write(self, transactions: list[Transaction], rows: list[list[Record]]) -> list[StorageError | None]:
         """In the thread: all at once, and if that fails, each by itself, so that one bad row fails one request."""
-        error = self._try(transactions)
+        started = self._clocks.timer()
+        error = self._try(rows)
+        self.took_s = self._clocks.timer() - started
         if error is None or len(transactions) == 1:
             return [error] * len(transactions)
-        return self._each(transactions)
+        return self._each(transactions, rows)
 
-    def _each(self, transactions: list[Transaction]) -> list[StorageError | None]:
+    def _each(self, transactions: list[Transaction], rows: list[list[Record]]) -> list[StorageError | None]:
         errors: list[StorageError | None] = []
         without_history: StorageError | None = None
-        for transaction in transactions:
+        for transaction, records in zip(transactions, rows, strict=True):
             if without_history is not None and transaction.needs_history:
                 errors.append(without_history)
                 continue
-            errors.append(self._try([transaction]))
+            errors.append(self._try([records]))
             if isinstance(transaction, WriteHistory):
                 without_history = errors[-1]
         return errors
 
-    def _try(self, transactions: list[Transaction]) -> StorageError | None:
+    def _try(self, rows: list[list[Record]]) -> StorageError | None:
         try:
-            self._store.commit([transaction.records() for transaction in transactions])
+            self._store.commit(rows)
         except StorageError as error:
             return error
         except Exception as error:

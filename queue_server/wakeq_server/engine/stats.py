@@ -48,6 +48,8 @@ class Stats:
         self.memory_bytes = 0
         """What messages in memory cost now, and what they may."""
         self.memory_budget_bytes = 0
+        self.commit_s = Histogram()
+        """From a batch being handed to the store to its being durable."""
         self.publish_s = Histogram()
         """From a publish's arrival to its messages being durable and dealt."""
         self.wake_s = Histogram()

@@ -153,7 +153,7 @@ class Messages:
         """`POST /messages/{topic}/settle`: acks, nacks, extensions, deaths, in this order."""
         ask = params.parse_body(params.SettleBody, await read_body(receive, REQUEST_MAX_BYTES, headers))
         results = await self.engine.settle(topic, ask.lines())
-        return json_response({"results": [result._asdict() for result in results]})
+        return json_response({"results": [{"lease_id": lease_id, "status": status} for lease_id, status in results]})
 
 
 class LegacyAnswer:

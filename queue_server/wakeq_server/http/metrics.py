@@ -99,6 +99,9 @@ class QueueCollector(Collector):
             lost.add_metric([topic, code], count)
         yield lost
         yield GaugeMetricFamily("wakeq_parked_consumers", "Consumers parked now.", value=self._parked)
+        yield _histogram(
+            "wakeq_commit_seconds", "From a batch being handed to the store to its being durable.", stats.commit_s
+        )
         yield _histogram("wakeq_publish_seconds", "From a publish's arrival to its answer.", stats.publish_s)
         yield _histogram(
             "wakeq_wake_seconds", "From a message's hand-over to its parked consumer running.", stats.wake_s

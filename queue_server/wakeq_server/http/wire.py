@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -209,6 +210,7 @@ async def hung_up(receive: Receive) -> None:
         pass
 
 
+@lru_cache(maxsize=256)
 def instant(wall: float) -> str:
     """Wall-clock seconds as RFC 3339 in UTC."""
     return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

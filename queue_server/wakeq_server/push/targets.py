@@ -61,7 +61,7 @@ class Allowed:
         return allowed
 
     def _allows(self, address: Address) -> bool:
-        return any(address in network for network in self._networks if network.version == address.version)
+        return any(address in network for network in self._networks)
 
     def _refusal(self, problem: str) -> Forbidden:
         return Forbidden(f"url: {problem}; this server pushes to {self._said} (--push-allow)")
