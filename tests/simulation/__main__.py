@@ -1,7 +1,6 @@
 """`python -m tests.simulation`: runs one simulation, or a replay of one."""
 
 import argparse
-import contextlib
 import sys
 import time
 
@@ -18,16 +17,15 @@ def main() -> int:
     given = parser.parse_args()
     seed = time.time_ns() % 1_000_000 if given.seed is None else given.seed
     started = time.perf_counter()
-    with contextlib.ExitStack():
-        outcome = simulate(seed, given.steps, given.store)
+    outcome = simulate(seed, given.steps, given.store)
     if given.history:
-        print("\n".join(outcome.lines))
+        sys.stdout.write("\n".join(outcome.lines) + "\n")
     elif outcome.violation:
-        print("\n".join(outcome.lines[-50:]))
+        sys.stdout.write("\n".join(outcome.lines[-50:]) + "\n")
     counts = ", ".join(f"{count} {what}" for what, count in outcome.counts.items())
-    print(f"seed {seed}, {outcome.step} steps, {counts}, {time.perf_counter() - started:.1f} s")
+    sys.stdout.write(f"seed {seed}, {outcome.step} steps, {counts}, {time.perf_counter() - started:.1f} s\n")
     if outcome.violation:
-        print(f"violated at step {outcome.step}: {outcome.violation}")
+        sys.stdout.write(f"violated at step {outcome.step}: {outcome.violation}\n")
     return bool(outcome.violation)
 
 

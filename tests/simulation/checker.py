@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.simulation.model import (
-    INF,
     OUT,
     UNSETTLED,
     Applied,
@@ -23,7 +22,6 @@ from wakeq_server.core.model import (
     GroupDropped,
     GroupPut,
     HistoryCleared,
-    HistorySet,
     HistorySet,
     KeySeen,
     Message,
@@ -88,7 +86,7 @@ class Checker:
         """What the wall clock is ahead of the monotonic one, in this run of the server."""
         self.failures: Callable[[], int] = lambda: 0
         self.blurred: Callable[[int], bool] = lambda _: False
-        """Whether somebody may have had leases in a topic that it hasn't been told of, since bodies take time to read."""
+        """Whether somebody may have had leases in a topic and not been told, since bodies take time to read."""
         self.jumped = False
         """Whether the wall clock has ever been moved."""
         self.topics: dict[int, Topic] = {}
@@ -117,6 +115,9 @@ class Checker:
         group = topic.groups.get(group_id) if topic is not None else None
         place = group.places.get(seq) if group is not None else None
         return (topic, group, place) if topic is not None and group is not None and place is not None else None
+
+    def _spread(self, topic: Topic, place: Place) -> None:
+        place.spread(self.now(), topic.config, blurred=self.blurred(topic.id))
 
     # Commits
 
@@ -162,7 +163,9 @@ class Checker:
         topic.messages[message.seq] = message
         self.counts["published"] += 1
         self.tokens.setdefault(token(message.body), []).append((topic.id, message.seq, self.commits))
-        self.publishing.discard(self.calls_by_token.get(token(message.body)))
+        call = self.calls_by_token.get(token(message.body))
+        if call is not None and call.topic == topic.name:
+            self.publishing.discard(call)
         for group in topic.groups.values():
             place = Place(message, message.seq, {"ready"})
             if message.due_at is not None:
@@ -182,7 +185,7 @@ class Checker:
             place = group.places.get(done.seq)
             if topic is None or group.name != headers["dead-group"] or place is None:
                 continue
-            place.spread(self.now(), topic.config)
+            self._spread(topic, place)
             # Its time may be over meanwhile.
             check(place.possible & {"dead", "gone"}, f"message {done.seq} of {topic.name} was moved, but is not dead")
             place.pending.clear()
@@ -301,7 +304,7 @@ class Checker:
             return
         check(place is not None, f"{name} came back to group {group.label}, where it was settled")
         assert place is not None
-        place.spread(now, config, blurred=self.blurred(topic.id))
+        self._spread(topic, place)
         self._check_deliverable(place, group, name)
         low, high = place.attempts_lo + 1, place.attempts_hi + 1
         check(low <= delivery.attempt <= high, f"attempt {delivery.attempt} of {name} must be {low} to {high}")
@@ -341,7 +344,7 @@ class Checker:
         for other in group.places.values():
             if other is place or other.message.key != key:
                 continue
-            other.spread(self.now(), topic.config, blurred=self.blurred(topic.id))
+            self._spread(topic, other)
             out = other.possible <= OUT and not other.unseen
             check(not out, f"{name} came while message {other.seq} of its key {key} is out in group {group.label}")
             earlier = other.seq < place.seq and other.possible <= UNSETTLED and not other.redriven
@@ -350,7 +353,7 @@ class Checker:
     def released(self, deliveries: Sequence[Delivery]) -> None:
         """A consumer gave these back; they never reached it."""
         for topic, _, place, lease in self._held(deliveries):
-            place.spread(self.now(), topic.config)
+            self._spread(topic, place)
             if lease.ends_lo > self.now() and not place.pending and place.states == {"leased"}:
                 place.attempts_lo = place.attempts_hi = lease.attempt - 1
                 place.note("ready")
@@ -412,7 +415,7 @@ class Checker:
                 continue
             topic, group, place = found
             self.leases[lease.id] = lease
-            place.spread(self.now(), topic.config)
+            self._spread(topic, place)
             if "leased" not in place.possible:
                 continue
             pending, alone = None, not place.pending
@@ -476,7 +479,12 @@ class Checker:
         if one.pending is None:
             self._extended(call, one)
             return
-        lease.outcome, lease.ended_at = line.outcome, self.now()
+        if lease.outcome == line.outcome:
+            # Said once more, after that was answered.
+            if one.pending in one.place.pending:
+                one.place.pending.remove(one.pending)
+            return
+        lease.outcome = line.outcome
         if one.pending in one.place.pending and one.place.lease is lease:
             # A repeated line has the effect of the first, which may have said it otherwise.
             self._end(one.topic, one.group, one.place, [p for p in one.place.pending if p.outcome == line.outcome])
@@ -491,7 +499,7 @@ class Checker:
 
     def _end(self, topic: Topic, group: Group, place: Place, pending: list[Pending]) -> None:
         """A lease's end was answered."""
-        place.pending.clear()
+        place.pending = [one for one in place.pending if one.outcome in ("purge", "redrive")]
         now, states = self.now(), set().union(*(one.states for one in pending))
         place.due_lo = min(one.called + one.hidden[0] for one in pending)
         place.due_hi = now + max(one.hidden[1] for one in pending)
@@ -499,6 +507,7 @@ class Checker:
             first = min(one.called for one in pending)
             place.dead_lo, place.dead_hi = first + topic.config.dead_ttl_s, now + topic.config.dead_ttl_s
         place.note(*states, durable=True)
+        place.dirty = place.strayed = self.blurred(topic.id)
         if states == {"gone"}:
             group.places.pop(place.seq, None)
             group.gone.add(place.seq)
@@ -540,10 +549,12 @@ class Checker:
             return None
         sweep = Sweep(topic)
         for place in group.places.values():
-            place.spread(self.now(), topic.config)
+            self._spread(topic, place)
             if not place.possible & states:
                 continue
-            sure = calm and place.possible <= states and not place.pending
+            sure = calm and place.possible <= states and not place.pending and not self.blurred(topic.id)
+            # What is past its time to live would be dropped, so it stays dead.
+            sure = sure and (what == "purge" or place.expires > self.now())
             sweep.certain += sure
             pending = Pending(what, frozenset({target}), "", self.now(), self.failures(), sure=sure)
             place.pending.append(pending)
@@ -563,6 +574,7 @@ class Checker:
     def _swept(self, sweep: Sweep) -> None:
         for place, pending in sweep.pending:
             if pending in place.pending and pending.sure and len(place.pending) == 1:
+                self._spread(sweep.topic, place)
                 place.pending.clear()
                 if pending.outcome == "redrive":
                     place.attempts_lo = place.attempts_hi = 0

@@ -183,7 +183,8 @@ class Clients:
         finally:
             if not client.dead:
                 self.log(f"{client.kind} {client.number}: closed, {grace_s} s of grace")
-                self.checker.closed(client, grace_s)
+                # A server that drains leaves leases as they are.
+                self.checker.closed(client, INF if self.engine.draining else grace_s)
             self._of(client).close(grace_s)
 
     def _of(self, client: Client) -> EmbeddedSubscription:

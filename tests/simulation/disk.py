@@ -126,11 +126,11 @@ class SlowCalls:
     async def _in_turn(self, call: Callable[[], T]) -> T:
         await anyio.lowlevel.checkpoint()
         async with self._one:
-            with anyio.CancelScope(shield=True):
-                if not self._at_once:
-                    self._may_run = anyio.Event()
+            if not self._at_once:
+                self._may_run = anyio.Event()
+                with anyio.CancelScope(shield=True):
                     await self._may_run.wait()
-                return call()
+            return call()
 
     @property
     def running(self) -> bool:

@@ -42,7 +42,6 @@ class Lease:
     """The latest end that the store may know."""
     outcome: str = ""
     """How it ended, once that was answered."""
-    ended_at: float = 0.0
 
     def move(self, end: float) -> None:
         """It ends then, for certain."""
@@ -131,7 +130,7 @@ class Place:
                 # If it fails.
                 states.add("ready")
             if self.expires <= now and pending.states & {"ready", "delayed"}:
-                pending.states |= {"gone"}
+                pending.states |= {"gone", "dead"} if pending.outcome == "redrive" else {"gone"}
             if "dead" in pending.states and pending.called + config.dead_ttl_s <= now:
                 pending.states |= {"gone"}
         if "leased" in states and (self.unseen or (self.lease is not None and self.lease.ends_lo <= now)):
@@ -156,7 +155,7 @@ class Place:
         attempt = self.lease.attempt if known and self.lease is not None else self.attempts_hi
         last = bool(config.max_deliveries) and attempt >= config.max_deliveries
         if last:
-            ended = self.lease.ends_lo if self.lease is not None else 0.0
+            ended = self.lease.ends_lo if self.lease is not None and not self.strayed else 0.0
             self.dead_lo, self.dead_hi = ended + config.dead_ttl_s, INF
         if not known:
             return {"ready", "dead"} if last else {"ready"}

@@ -8,6 +8,7 @@ from wakeq_server.core.model import (
     HistoryCleared,
     HistorySet,
     KeySeen,
+    KeysForgotten,
     Message,
     MessageAdded,
     MessageRemoved,
@@ -54,7 +55,7 @@ class KeepingStore:
             runs=tuple(Run(topic, row.seq, row.seq, row.size) for topic, row in rows if row.plain),
             others=tuple(MessageAdded(topic, row._replace(body=None)) for topic, row in rows if not row.plain),
             histories=tuple(self.histories.values()),
-            keys=tuple(self.keys.values()),
+            keys=tuple(sorted(self.keys.values(), key=lambda row: (row.topic_id, row.expires_at))),
             next_topic_id=self.next_topic_id,
             next_seq=dict(self.next_seq),
         )
@@ -116,7 +117,7 @@ class KeepingStore:
                 del self.pushes[record.topic_id, record.name]
         elif isinstance(record, MessageAdded):
             self.messages[record.topic_id, record.message.seq] = record.message
-            self.next_seq[record.topic_id] = record.message.seq + 1
+            self.next_seq[record.topic_id] = max(self.next_seq.get(record.topic_id, 1), record.message.seq + 1)
         elif isinstance(record, MessageRemoved):
             self.messages.pop((record.topic_id, record.seq), None)
         elif isinstance(record, HistorySet):
@@ -125,6 +126,11 @@ class KeepingStore:
             self.histories.pop((record.topic_id, record.group, record.seq), None)
         elif isinstance(record, KeySeen):
             self.keys[record.topic_id, record.digest] = record
+        elif isinstance(record, KeysForgotten):
+            over = {
+                key for key, row in self.keys.items() if key[0] == record.topic_id and row.expires_at < record.before
+            }
+            self.keys = {key: row for key, row in self.keys.items() if key not in over}
 
     def _drop(self, unwanted: Callable[[tuple[int | bytes, ...]], bool]) -> None:
         self.messages = {key: row for key, row in self.messages.items() if not unwanted(key)}

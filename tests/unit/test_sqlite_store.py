@@ -289,6 +289,21 @@ def test_what_every_group_is_done_with_is_swept(tmp_path: Path) -> None:
     assert sorted(snapshot.histories) == sorted(kept)
 
 
+def test_what_came_to_a_topic_after_its_end_is_swept(tmp_path: Path) -> None:
+    late: list[Record] = [
+        GroupPut(1, 1, "late", 1, 1),
+        KeySeen(1, b"k" * 16, b"f" * 16, 1, 1, 9e9),
+        added(1),
+        HistorySet(1, 0, 1, "ready"),
+    ]
+    with opened(tmp_path) as (store, _):
+        store.commit([[TOPIC, GROUP]])
+        store.commit([[TopicDropped(1)]])
+        store.commit([late])
+    snapshot = reopened(tmp_path)
+    assert (snapshot.groups, snapshot.keys, snapshot.runs, snapshot.histories) == ((), (), (), ())
+
+
 def test_a_push_that_took_the_place_of_a_dropped_one_in_one_commit_stays(tmp_path: Path) -> None:
     first, second = (PushPut(1, "p", number, 0, "http://x", 1, 30.0) for number in (1, 2))
     with opened(tmp_path) as (store, _):

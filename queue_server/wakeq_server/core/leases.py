@@ -8,6 +8,7 @@ from wakeq_server.core.model import LeaseKey, Outcome
 
 if TYPE_CHECKING:
     from wakeq_server.core.topic import Group
+    from wakeq_server.core.transactions import Settle
 
 RECENT_MAX = 65_536
 RECENT_S = 120.0
@@ -23,18 +24,39 @@ class Owner(Protocol):
 class Lease:
     """One message in the hands of one consumer."""
 
-    __slots__ = ("attempt", "claimed_at", "deadline", "key", "owner", "queue", "settling", "state")
+    __slots__ = (
+        "attempt",
+        "claimed_at",
+        "deadline",
+        "durable_end",
+        "extending",
+        "key",
+        "moves",
+        "owner",
+        "queue",
+        "settled_in",
+        "settling",
+        "state",
+    )
 
     def __init__(self, key: LeaseKey, attempt: int, now: float, owner: Owner | None) -> None:
         self.key = key
         self.attempt = attempt
         self.claimed_at = now
         self.deadline = now
+        self.durable_end = now
+        """When it ends if none of the extensions that are being written gets there."""
+        self.extending: tuple[float, ...] = ()
+        """The ends that those would have."""
         self.owner = owner
+        self.moves = 0
+        """How often its end was moved by others than the one who has it."""
         self.state = State.LEASED
         self.queue: LeaseQueue | None = None
         """Where its clock runs; None while it is SETTLING."""
         self.settling: Outcome | None = None
+        self.settled_in: Settle | None = None
+        """While it is SETTLING: what will end it, if that becomes durable."""
 
     def step(self, event: Event) -> None:
         """Go where the transition table says."""

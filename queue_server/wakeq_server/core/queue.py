@@ -169,6 +169,8 @@ class QueueCore:
 
     def forget(self, topic: Topic) -> None:
         """Take a topic out, and stop every clock in it."""
+        if topic.gone:
+            return
         topic.gone = True
         if self.topics.get(topic.name) is topic:
             del self.topics[topic.name]
@@ -339,15 +341,17 @@ class QueueCore:
 
     def time(self, topic: Topic, message: Message, now: float, ahead_s: float) -> None:
         """Count a message as visible, or see to it that it will be; and to its end."""
-        if message.due_at is not None and message.due_at - ahead_s > now:
+        due = _instant(message.due_at, message, now, ahead_s)
+        if due is not None and due > now:
             topic.scheduled = Scheduled(topic) if topic.scheduled is None else topic.scheduled
-            topic.scheduled.add(message.seq, message.due_at - ahead_s)
+            topic.scheduled.add(message.seq, due)
             self._deadlines.touch(topic.scheduled)
         else:
             topic.visible_count += 1
-        if message.expires_at is not None:
+        expires = _instant(message.expires_at, message, now, ahead_s)
+        if expires is not None:
             topic.expiries = Expiries(topic) if topic.expiries is None else topic.expiries
-            topic.expiries.add(message.seq, message.expires_at - ahead_s)
+            topic.expiries.add(message.seq, expires)
             self._deadlines.touch(topic.expiries)
 
     # Restoring (`core.restore`)
@@ -373,11 +377,13 @@ class QueueCore:
                 self._free_room(topic, seq)
 
     def watch(self, group: Group) -> None:
-        """See to a group's deadlines and to the room of its dead, when all of its topic's groups have been restored."""
-        for seq in group.dead:
-            self._free_room(group.topic, seq)
+        """See to the deadlines of a group that has been restored."""
         self._deadlines.touch(group.delays)
         self._deadlines.touch(group.dead)
+
+    def note_over(self, group: Group, seq: int) -> None:
+        """What the store says of a place is over: a lease or a delay that has ended, a cursor that has gone on."""
+        self._note_change(group, seq)
 
     # Leases
 
@@ -404,6 +410,7 @@ class QueueCore:
         group.leased += 1
         self.leased += 1
         self.run_lease(group, lease, length_s, now)
+        lease.durable_end = lease.deadline
 
     def run_lease(self, group: Group, lease: Lease, length_s: float, now: float) -> None:
         """Start a lease's clock anew."""
@@ -426,10 +433,16 @@ class QueueCore:
 
     def shorten(self, group: Group, key: LeaseKey, length_s: float, now: float) -> None:
         """The consumer is gone: let the lease end within ``length_s``, unless it ends sooner anyway."""
-        lease = self.live_lease(group, key)
-        if lease is not None and lease.deadline > now + length_s:
+        lease = group.lease_of(key.seq)
+        if lease is None or lease.key != key or lease.deadline <= now + length_s:
+            return
+        lease.moves += 1
+        lease.deadline = lease.durable_end = now + length_s
+        lease.extending = ()
+        # One that is being settled has no longer either, should that fail.
+        if lease.queue is not None:
             self.run_lease(group, lease, length_s, now)
-            self._note_change(group, key.seq)
+        self._note_change(group, key.seq)
 
     def _end(self, group: Group, lease: Lease) -> None:
         lease.leave_queue()
@@ -490,7 +503,11 @@ class QueueCore:
             return "ok" if self._recent.ended_by(key, line.outcome, now) else "stale"
         if lease.queue is None:
             # Being settled: the same outcome waits for the same commit, another comes too late.
-            return "ok" if lease.settling == line.outcome else "stale"
+            if lease.settling != line.outcome:
+                return "stale"
+            if lease.settled_in is not None and lease.settled_in is not transaction:
+                transaction.repeats.append((line, lease.settled_in))
+            return "ok"
         if lease.deadline <= now:
             return "stale"
         if line.outcome == "extend":
@@ -520,23 +537,44 @@ class QueueCore:
     def _begin(self, transaction: Settle, settlement: Settlement, asked: Outcome) -> None:
         settlement.lease.step(Event.SETTLE)
         settlement.lease.settling = asked
+        settlement.lease.settled_in = transaction
         settlement.lease.leave_queue()
         transaction.settlements.append(settlement)
 
     def _extend(self, group: Group, lease: Lease, lease_s: float | None, transaction: Settle, now: float) -> None:
         wanted_s = group.topic.config.lease_s if lease_s is None else lease_s
         length_s = min(wanted_s, lease.claimed_at + LEASE_TOTAL_MAX_S - now)
-        before = lease.deadline
-        self.run_lease(group, lease, length_s, now)
-        self._note_change(group, lease.key.seq)
-        transaction.extended.append(Extension(group, lease, before, lease.deadline))
+        until = now + length_s
+        if until > lease.deadline:
+            # At once, so that it doesn't end while this is being written. A shorter one waits for its commit.
+            self.run_lease(group, lease, length_s, now)
+        lease.extending = (*lease.extending, until)
+        record = self._lease_record(group, lease, until, now, transaction.wall)
+        transaction.extended.append(Extension(group, lease, until, record, lease.moves))
 
-    def shrink(self, extension: Extension, now: float) -> None:
-        """Undo an extension that could not be stored, unless something else has happened to its lease."""
-        group, lease, before, until = extension
-        if lease.queue is not None and lease.deadline == until:
-            self.run_lease(group, lease, max(0.0, before - now), now)
-            self._note_change(group, lease.key.seq)
+    def keep_extension(self, extension: Extension, now: float) -> None:
+        """An extension is durable."""
+        if extension.in_force:
+            extension.lease.durable_end = extension.until
+            self._extended(extension, now)
+
+    def undo_extension(self, extension: Extension, now: float) -> None:
+        """An extension could not be stored."""
+        if extension.in_force:
+            self._extended(extension, now)
+
+    def _extended(self, extension: Extension, now: float) -> None:
+        """The lease ends when the store says, unless others that are still being written keep it alive."""
+        group, lease = extension.group, extension.lease
+        written = lease.extending.index(extension.until)
+        lease.extending = lease.extending[:written] + lease.extending[written + 1 :]
+        end = max(lease.durable_end, *lease.extending) if lease.extending else lease.durable_end
+        if lease.deadline == end:
+            return
+        lease.deadline = end
+        if lease.queue is not None:
+            self.run_lease(group, lease, max(0.0, end - now), now)
+        self._note_change(group, lease.key.seq)
 
     def finish(self, settlement: Settlement, now: float, wall: float) -> None:
         """A settlement is durable."""
@@ -573,10 +611,12 @@ class QueueCore:
     def done_record(self, group: Group, seq: int) -> Record:
         """What a store must write so that a message is done with in a group."""
         topic = group.topic
-        if len(topic.groups) == 1:
+        # A group that was dropped while this was on its way has no say in it any more.
+        if len(topic.groups) == 1 and not group.gone:
             return MessageRemoved(topic.id, seq)
         message = topic.messages.get(seq)
-        if message is None or message.plain:
+        # The cursor says it of plain ones, but a store isn't told of a cursor that may have to go back.
+        if (message is None or message.plain) and not group.purges:
             return HistoryCleared(topic.id, group.id, seq)
         return HistorySet(topic.id, group.id, seq, "gone")
 
@@ -588,6 +628,8 @@ class QueueCore:
 
     def remove_if_done(self, topic: Topic, seq: int) -> None:
         """Remove a message that no group wants any more."""
+        if not topic.holds(seq):
+            return
         if topic.everybody_done(seq):
             if len(topic.groups) != 1:
                 self.loose.append(MessageRemoved(topic.id, seq))
@@ -637,7 +679,7 @@ class QueueCore:
         """A dead letter is READY again, as if never delivered; it stays dead if its time is over meanwhile."""
         topic = group.topic
         if topic.is_overdue(seq):
-            group.dead.promised.discard(seq)
+            self.leave_dead(group, [seq])
             self._note_change(group, seq)
             return
         group.dead.pop(seq)
@@ -646,11 +688,13 @@ class QueueCore:
         message = topic.messages.get(seq)
         del group.open[seq]
         self.changed.pop((group, seq), None)
-        if topic.is_overdue(seq):
-            self._let_drop(group, seq)
-            return
         group.wait_again(seq, None if message is None else message.key)
         self.effects.deliverable[group] = None
+
+    def leave_dead(self, group: Group, seqs: Iterable[int]) -> None:
+        """Dead letters that were promised stay where they are, until their time is over."""
+        group.dead.promised.difference_update(seqs)
+        self._deadlines.touch(group.dead)
 
     def redrive(self, group: Group, limit: int | None) -> Redrive:
         """Make dead letters READY again, the oldest first; those past their time to live would be dropped, and stay."""
@@ -707,15 +751,11 @@ class QueueCore:
             fresh = topic.next_from(fresh + 1)
         group.skipped.intersection_update(scheduled)
         group.cursor, group.passed = topic.visible_to, topic.visible_count
-        self.moved[group] = None
 
     def give_back(self, group: Group, dropped: Mapping[int, int]) -> None:
         """Undo `drop_waiting`."""
         scheduled = group.topic.scheduled.when if group.topic.scheduled is not None else {}
         for seq, attempts in sorted(dropped.items()):
-            if not group.topic.holds(seq):
-                # The others have done with it meanwhile.
-                continue
             if group.topic.is_overdue(seq):
                 self._let_drop(group, seq)
             elif seq in scheduled:
@@ -737,7 +777,7 @@ class QueueCore:
         elif place is State.DELAYED:
             del group.open[seq]
             group.delays.discard(seq)
-        elif place is not None or seq < group.start or group.done(seq):
+        elif place is not None or seq < group.start or seq in group.purging or group.done(seq):
             return False
         else:
             group.skip(seq)
@@ -819,7 +859,8 @@ class QueueCore:
                 if seq < group.start or seq in group.skipped:
                     group.exempt -= 1
                     group.passed += 1
-                    group.skipped.discard(seq)
+                    if seq < group.cursor:
+                        group.skipped.discard(seq)
                 elif seq < group.cursor:
                     group.passed += 1
                     message = topic.messages.get(seq)
@@ -828,12 +869,18 @@ class QueueCore:
 
     def _end_dead(self, letters: DeadLetters, now: float) -> None:
         group = letters.group
-        while len(letters) and (head := letters.head()) is not None and head <= now:
-            seq = next(iter(letters))
+        while (head := letters.head()) is not None and head <= now:
+            seq = letters.oldest()
+            assert seq is not None
             self.loose.append(self.done_record(group, seq))
             self.bury(group, seq)
 
     # History: what a store keeps of leases and attempts
+
+    def note_cursor(self, group: Group) -> None:
+        """What the store may know of a group's cursor has changed."""
+        if self._durable:
+            self.moved[group] = None
 
     def _note_change(self, group: Group, seq: int) -> None:
         if self._durable:
@@ -849,27 +896,27 @@ class QueueCore:
         self.loose = []
         oldest = next(iter(self.changed.values()), now)
         if since is not None and oldest > since and not self.moved:
-            return WriteHistory(self, [], loose, loose) if loose else None
+            return WriteHistory(self, [], [], loose, loose) if loose else None
         if not self.changed and not self.moved and not loose:
             return None
         moved, self.moved = self.moved, {}
         places = [place for place in self.changed if not place[0].gone]
         self.changed.clear()
         moved = {group: None for group in [*moved, *(group for group, _ in places)] if not group.gone}
-        return WriteHistory(self, places, loose, [*self._history(moved, places, now, wall), *loose])
+        return WriteHistory(self, moved, places, loose, [*self._history(moved, places, now, wall), *loose])
 
     def _history(
         self, moved: Iterable[Group], places: Sequence[tuple[Group, int]], now: float, wall: float
     ) -> Iterator[Record]:
         for group in moved:
-            yield GroupPut(group.topic.id, group.id, group.name, group.start, group.cursor)
+            yield GroupPut(group.topic.id, group.id, group.name, group.start, group.storable_cursor)
         for group, seq in places:
             yield self._standing(group, seq, now, wall)
 
     def _standing(self, group: Group, seq: int, now: float, wall: float) -> Record:
         place, topic_id, attempt = group.open.get(seq), group.topic.id, group.attempts.get(seq, 0)
         if isinstance(place, Lease):
-            return self._lease_record(group, place, now, wall)
+            return self._lease_record(group, place, place.deadline, now, wall)
         if place is State.DEAD:
             dead = group.dead[seq]
             return HistorySet(topic_id, group.id, seq, "dead", dead.attempt, dead.died_at, reason=dead.reason)
@@ -880,8 +927,8 @@ class QueueCore:
             return HistorySet(topic_id, group.id, seq, "ready", attempt)
         return HistoryCleared(topic_id, group.id, seq)
 
-    def _lease_record(self, group: Group, lease: Lease, now: float, wall: float) -> HistorySet:
-        key, left_s = lease.key, max(0.0, lease.deadline - now)
+    def _lease_record(self, group: Group, lease: Lease, end: float, now: float, wall: float) -> HistorySet:
+        key, left_s = lease.key, max(0.0, end - now)
         return HistorySet(
             key.incarnation,
             group.id,
@@ -897,6 +944,11 @@ class QueueCore:
 
 def _cost(message: Message) -> int:
     return MESSAGE_COST + (0 if message.body is None else message.size)
+
+
+def _instant(at: float | None, message: Message, now: float, ahead_s: float) -> float | None:
+    """An instant of a message by ``now``'s clock; never further away than at its publish, whatever the wall says."""
+    return None if at is None else min(at - ahead_s, now + at - message.published_at)
 
 
 def _topic_of(due: Scheduled | Expiries) -> Topic:

@@ -85,27 +85,67 @@ def _restore_positions(
     now: float,
     wall: float,
 ) -> None:
+    # What a group has had in hand was due, whatever the wall clock says by now.
+    was_due = {
+        seq
+        for group in topic.groups.values()
+        for seq, history in histories.get((topic.id, group.id), {}).items()
+        if history.standing != "gone"
+    }
     for message in topic.messages.values():
         topic.held_messages += 1
         topic.held_bytes += message.size
-        core.time(topic, message, now, wall - now)
+        core.time(topic, message._replace(due_at=None) if message.seq in was_due else message, now, wall - now)
     others = sorted(topic.messages)
     for group in topic.groups.values():
         group.exempt = topic.scheduled_before(group.start)
         own = histories.get((topic.id, group.id), {})
+        overtaken = _advance_cursor(topic, group, own)
+        for seq in overtaken:
+            # Once the store has the cursor, only this says that they are not done with.
+            core.note_over(group, seq)
         _restore_passed(topic, group, others)
-        seqs = {*own, *(seq for seq in others if group.start <= seq < group.cursor)}
+        seqs = {*own, *overtaken, *(seq for seq in others if group.start <= seq < group.cursor)}
         # What is out holds its key, whatever comes before it: a redriven one may.
         out = {seq for seq in seqs if seq in own and own[seq].standing in ("leased", "delayed")}
         # Dead letters are listed as they died: the first is the next to go, and to be redriven.
-        died = {seq: row.due_at for seq, row in own.items() if row.standing == "dead"}
-        rest = sorted(seqs - out, key=lambda seq: (died.get(seq, 0.0), seq))
-        for seq in [*sorted(out), *rest]:
+        ends = {seq: _died_at(topic, own[seq], wall) for seq in seqs if seq in own}
+        died = {seq: died_at for seq, died_at in ends.items() if died_at is not None}
+        rest = sorted(seqs - out - died.keys())
+        for seq in [*sorted(out - died.keys()), *rest, *sorted(died, key=lambda seq: (died[seq], seq))]:
             if topic.holds(seq):
                 _restore_place(core, group, own.get(seq), seq, now, wall)
     for group in topic.groups.values():
         core.watch(group)
     core.free_dead(topic)
+
+
+def _died_at(topic: Topic, history: HistorySet, wall: float) -> float | None:
+    """When a message died, by the wall clock; None: it lives. A last attempt may have run out unattended."""
+    if history.standing == "dead":
+        return history.due_at
+    last = 0 < topic.config.max_deliveries <= history.attempt
+    return wall if last and history.standing == "leased" and not _left_s(history, wall) else None
+
+
+def _left_s(history: HistorySet, wall: float) -> float:
+    """What is left of a lease or a delay: never more than when it was written, wherever the wall clock is now."""
+    return min(max(0.0, history.due_at - wall), history.span_s)
+
+
+def _advance_cursor(topic: Topic, group: Group, own: Mapping[int, HistorySet]) -> list[int]:
+    """Put the cursor behind all that was delivered; the messages that were not, and that it has passed by that.
+
+    A settle may have been stored when the cursor that belongs to it was not.
+    """
+    delivered = (seq for seq, history in own.items() if history.standing != "gone" and topic.holds(seq))
+    stored, group.cursor = group.cursor, max([group.cursor, *(seq + 1 for seq in delivered)])
+    overtaken, seq = [], topic.next_from(stored)
+    while seq < group.cursor:
+        if seq not in own:
+            overtaken.append(seq)
+        seq = topic.next_from(seq + 1)
+    return overtaken
 
 
 def _restore_passed(topic: Topic, group: Group, others: list[int]) -> None:
@@ -130,7 +170,7 @@ def _restore_place(
     if history is None:
         group.wait_again(seq, key)
         return
-    left_s = min(max(0.0, history.due_at - wall), history.span_s)
+    left_s = _left_s(history, wall)
     if history.standing == "gone":
         if seq >= group.cursor:
             group.skipped.add(seq)
@@ -142,7 +182,12 @@ def _restore_place(
         if key is not None:
             group.holders.setdefault(key, seq)
         _restore_hidden(core, group, history, now, left_s)
+    elif history.standing == "leased" and _died_at(topic, history, wall) is not None:
+        core.restore_dead(group, seq, Dead("lease expired", history.attempt, now, wall))
+        core.note_over(group, seq)
     else:
+        if history.standing != "ready":
+            core.note_over(group, seq)
         if history.attempt:
             group.attempts[seq] = history.attempt
         group.wait_again(seq, key)

@@ -22,7 +22,7 @@ from wakeq_server.core.rates import Rate
 from wakeq_server.core.runs import Runs
 
 if TYPE_CHECKING:
-    from wakeq_server.core.transactions import PutTopic
+    from wakeq_server.core.transactions import Purge, PutTopic
 
 
 class Dead(NamedTuple):
@@ -121,9 +121,12 @@ class DeadLetters:
 
     def head(self) -> float | None:
         """When the oldest is past its time."""
-        for dead in self._by_seq.values():
-            return dead.died + self.group.topic.config.dead_ttl_s
-        return None
+        oldest = self.oldest()
+        return None if oldest is None else self._by_seq[oldest].died + self.group.topic.config.dead_ttl_s
+
+    def oldest(self) -> int | None:
+        """The one that died first, of those that aren't promised."""
+        return next((seq for seq in self._by_seq if seq not in self.promised), None)
 
     def add(self, seq: int, dead: Dead) -> None:
         """Bury one."""
@@ -161,6 +164,8 @@ class Group:
         "name",
         "open",
         "passed",
+        "purges",
+        "purging",
         "returned",
         "settled",
         "skipped",
@@ -192,6 +197,10 @@ class Group:
         """By ordering key: those behind its holder, a heap; one that comes back has its old place among them."""
         self.skipped: set[int] = set()
         """Fresh ones that were dropped: the cursor passes them by."""
+        self.purging: set[int] = set()
+        """Out of reach, but not done with until their purge is durable."""
+        self.purges: dict[Purge, int] = {}
+        """Those that aren't durable, and where the cursor was before."""
         self.exempt = topic.scheduled_before(start)
         """Of the topic's scheduled messages: those that are none of this group's."""
         self.floor = start
@@ -211,6 +220,11 @@ class Group:
     def ready(self) -> int:
         """How many messages are READY; those behind their key included."""
         return self.topic.visible_count - self.passed + self.waiting
+
+    @property
+    def storable_cursor(self) -> int:
+        """The cursor without what purges have passed that may yet fail."""
+        return min([self.cursor, *self.purges.values()])
 
     def take(self) -> int | None:
         """Take the READY message with the lowest seq that its key lets go; returned ones come before fresh ones."""
@@ -285,7 +299,19 @@ class Group:
         self.floor = min(self.floor, seq)
         self.open[seq] = State.READY
         self.waiting += 1
-        heapq.heappush(self.returned, seq)
+        heapq.heappush(self.returned, self._first_of_its_key(seq))
+
+    def _first_of_its_key(self, seq: int) -> int:
+        """An earlier message that was redriven while this one had their key goes first now; else this one does."""
+        message = self.topic.messages.get(seq)
+        key = None if message is None else message.key
+        line = self.blocked.get(key) if key is not None else None
+        while line and self.open.get(line[0]) is not State.READY:
+            heapq.heappop(line)
+        if key is None or not line or line[0] >= seq:
+            return seq
+        first = self.holders[key] = heapq.heapreplace(line, seq)
+        return first
 
     def wait_again(self, seq: int, key: str | None) -> None:
         """Make a message READY that had let go of its key: in its old place, or behind it."""
@@ -302,6 +328,8 @@ class Group:
         """Forget every message: what is still decided about this group finds nothing."""
         for held in (self.open, self.attempts, self.returned, self.holders, self.blocked, self.skipped):
             held.clear()
+        self.purging.clear()
+        self.purges.clear()
         self.delays.clear()
         self.dead.clear()
         self.lease_queues.clear()
@@ -310,6 +338,8 @@ class Group:
 
     def done(self, seq: int) -> bool:
         """Whether this group has no more interest in a message."""
+        if seq in self.purging:
+            return False
         if seq < self.start or seq in self.skipped:
             return True
         if self.topic.scheduled is not None and seq in self.topic.scheduled.when:
@@ -321,7 +351,7 @@ class Group:
         place = self.open.get(seq)
         if place is not None:
             return place.state if isinstance(place, Lease) else place
-        if self.done(seq) or not self.topic.holds(seq):
+        if self.done(seq) or seq in self.purging or not self.topic.holds(seq):
             return State.GONE
         return State.DELAYED if self.topic.is_scheduled(seq) else State.READY
 
@@ -573,7 +603,7 @@ class Topic:
         """
         others = self.groups.values()
         end = min((max(other.start, other.cursor) for other in others), default=self.visible_to)
-        found = {*group.open, *(self.scheduled.when if self.scheduled is not None else ())}
+        found = {*group.open, *group.purging, *(self.scheduled.when if self.scheduled is not None else ())}
         found.update(*(other.skipped for other in others))
         seq = self.next_from(group.cursor)
         while seq < end:

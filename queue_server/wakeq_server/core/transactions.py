@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from wakeq_server.core.dedup import Seen
 from wakeq_server.core.leases import Lease
-from wakeq_server.core.lifecycle import Event
+from wakeq_server.core.lifecycle import Event, State
 from wakeq_server.core.model import (
     GroupDropped,
     GroupPut,
@@ -28,6 +28,7 @@ from wakeq_server.core.model import (
     TopicDropped,
     TopicPut,
 )
+from wakeq_server.core.model import Settle as SettleLine
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.errors import GroupNotFound, QueueError, TopicNotFound
 
@@ -142,12 +143,18 @@ class Settlement(NamedTuple):
 
 
 class Extension(NamedTuple):
-    """A lease that lasts longer, from the call on."""
+    """Another end of a lease: from the call on where it is a later one, else from the commit on."""
 
     group: Group
     lease: Lease
-    before: float
     until: float
+    record: HistorySet
+    moves: int
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the lease is alive, and nobody else has moved its end since."""
+        return self.lease.moves == self.moves and self.lease.state in (State.LEASED, State.SETTLING)
 
 
 class Settle(Decided):
@@ -158,23 +165,21 @@ class Settle(Decided):
         self.wall = wall
         self.settlements: list[Settlement] = []
         self.extended: list[Extension] = []
+        self.repeats: list[tuple[SettleLine, Settle]] = []
+        """Lines that an earlier one, not durable yet, has already: they share its fate."""
 
     def __bool__(self) -> bool:
         return bool(self.settlements or self.extended)
 
     @property
     def needs_history(self) -> bool:
-        """With several groups, how far each has come is what says that a message is done with.
-
-        How long a lease lasts is history, too: written as it stands with the batch, it can't be older than what else
-        is written of its message.
-        """
-        return bool(self.extended) or any(
-            one.outcome != "ack" or len(one.group.topic.groups) > 1 for one in self.settlements
-        )
+        """With several groups, how far each has come is what says that a message is done with."""
+        return any(one.outcome != "ack" or len(one.group.topic.groups) > 1 for one in self.settlements)
 
     def records(self) -> Iterable[Record]:
         """Acked messages go; others are kept with their attempts, their delay, or the reason of their death."""
+        # The history that is written before this is newer: what has ended or was shortened since must stay so.
+        yield from (extension.record for extension in self.extended if extension.in_force)
         for group, lease, outcome, hidden_s, reason in self.settlements:
             key = lease.key
             if outcome == "ack":
@@ -190,20 +195,22 @@ class Settle(Decided):
                 yield HistorySet(key.incarnation, group.id, key.seq, "ready", lease.attempt)
 
     def commit(self, now: float) -> None:
-        """The leases have ended."""
+        """The leases have ended, or will when they were asked to."""
+        for extension in self.extended:
+            self.core.keep_extension(extension, now)
         for settlement in self.settlements:
             self.core.finish(settlement, now, self.wall)
 
     def abort(self, error: QueueError, now: float) -> None:
         """The leases go on, and those that were to last longer don't."""
         self.error = error
+        for extension in self.extended:
+            self.core.undo_extension(extension, now)
         for settlement in self.settlements:
             settlement.lease.step(Event.ABORT)
             if not settlement.group.gone:
                 left_s = max(0.0, settlement.lease.deadline - now)
                 self.core.run_lease(settlement.group, settlement.lease, left_s, now)
-        for extension in self.extended:
-            self.core.shrink(extension, now)
 
 
 class PutTopic(Decided):
@@ -375,12 +382,11 @@ class Purge(Decided):
     def __init__(self, core: "QueueCore", group: Group) -> None:
         self.core = core
         self.group = group
+        before = group.cursor
         self.dropped = dict(core.drop_waiting(group))
-
-    @property
-    def needs_history(self) -> bool:
-        """Where other groups want the messages, it is the cursor that says that this one doesn't."""
-        return len(self.group.topic.groups) > 1
+        group.purging |= self.dropped.keys()
+        if self.dropped:
+            group.purges[self] = before
 
     def records(self) -> Iterable[Record]:
         """Each is done with in its group."""
@@ -388,13 +394,21 @@ class Purge(Decided):
 
     def commit(self, now: float) -> None:
         """What no other group wants is removed."""
+        self._end()
         for seq in self.dropped:
             self.core.remove_if_done(self.group.topic, seq)
 
     def abort(self, error: QueueError, now: float) -> None:
         """They are READY, at their places."""
         self.error = error
-        self.core.give_back(self.group, self.dropped)
+        self._end()
+        if not self.group.gone:
+            self.core.give_back(self.group, self.dropped)
+
+    def _end(self) -> None:
+        self.group.purging -= self.dropped.keys()
+        self.group.purges.pop(self, None)
+        self.core.note_cursor(self.group)
 
 
 class Redrive(Decided):
@@ -425,7 +439,7 @@ class Redrive(Decided):
     def abort(self, error: QueueError, now: float) -> None:
         """They stay dead."""
         self.error = error
-        self.group.dead.promised.difference_update(self.seqs)
+        self.core.leave_dead(self.group, self.seqs)
 
 
 class MoveDead(Decided):
@@ -452,7 +466,7 @@ class MoveDead(Decided):
     def abort(self, error: QueueError, now: float) -> None:
         """It stays in place."""
         self.error = error
-        self.group.dead.promised.discard(self.seq)
+        self.core.leave_dead(self.group, [self.seq])
         self.publish.abort(error, now)
 
 
@@ -460,9 +474,15 @@ class WriteHistory(Decided):
     """Leases, their ends, and what time has dropped, that nobody waits for: they ride along with the next commit."""
 
     def __init__(
-        self, core: "QueueCore", places: Sequence[tuple[Group, int]], loose: Sequence[Record], records: Sequence[Record]
+        self,
+        core: "QueueCore",
+        moved: Iterable[Group],
+        places: Sequence[tuple[Group, int]],
+        loose: Sequence[Record],
+        records: Sequence[Record],
     ) -> None:
         self.core = core
+        self._moved = moved
         self._places = places
         self._loose = loose
         self._records = records
@@ -474,7 +494,7 @@ class WriteHistory(Decided):
     def abort(self, error: QueueError, now: float) -> None:
         """To be written again."""
         self.error = error
-        self.core.moved |= {group: None for group, _ in self._places}
+        self.core.moved |= dict.fromkeys(self._moved)
         self.core.loose[:0] = self._loose
         for place in self._places:
             self.core.changed.setdefault(place, now)

@@ -67,6 +67,7 @@ class EmbeddedEngine(PushAdministration):
         self._holding = Holding()
         self._presences = Presences(clocks, self._tick_by)
         self._deliverer = None
+        self._closing = False
         self._ticks_at = _NEVER
         self._sooner = anyio.Event()
         self._unleased = anyio.Event()
@@ -213,10 +214,15 @@ class EmbeddedEngine(PushAdministration):
         elif self._store.durable:
             # A repeated line may wait for the same commit as the first.
             await self._commits.written()
+        again = [line for line, first in transaction.repeats if first.error is not None]
         for line, result in zip(lines, results, strict=True):
-            if result.status == "ok":
+            if result.status == "ok" and line not in again:
                 self._stats.settled[line.outcome] += 1
-        return results
+        if not again:
+            return results
+        # What they repeat has failed, so they are the first.
+        renewed = dict(zip(again, await self.settle(topic, again), strict=True))
+        return [renewed.get(line, result) for line, result in zip(lines, results, strict=True)]
 
     async def leases_ended(self) -> None:
         """See `Engine`."""
@@ -300,7 +306,8 @@ class EmbeddedEngine(PushAdministration):
                 self._tell_deliverer(push, there)
             for topic in effects.roomier:
                 self._holding.wake(topic)
-            for group, seq in effects.to_move:
+            # What has died since the tasks ended is moved after the next start.
+            for group, seq in () if self._closing else effects.to_move:
                 self._tasks.start_soon(self._move_dead, group, seq)
             for group in effects.deliverable:
                 self._dealer.deal(group)
@@ -350,7 +357,8 @@ class EmbeddedEngine(PushAdministration):
         await self._commits.run()
 
     async def flush(self) -> None:
-        """Write what is left."""
+        """Write what is left, when the tasks have ended."""
+        self._closing = True
         if self._store.durable:
             await self._commits.flush()
 

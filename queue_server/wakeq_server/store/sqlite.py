@@ -155,6 +155,9 @@ _SWEEP = (
             WHERE topic.id = history.topic)
         OR NOT EXISTS (SELECT 1 FROM grp WHERE (grp.topic, grp.id) = (history.topic, history.grp))
     """,
+    # What was on its way into a topic that was deleted before it.
+    "DELETE FROM grp WHERE topic NOT IN (SELECT id FROM topic)",
+    "DELETE FROM seen WHERE topic NOT IN (SELECT id FROM topic)",
     "DELETE FROM push WHERE NOT EXISTS (SELECT 1 FROM grp WHERE (grp.topic, grp.id) = (push.topic, push.grp))",
 )
 # Not one more than the last alone: a backup that is put back doesn't know of the starts after it was made, and no lease
