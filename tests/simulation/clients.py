@@ -28,13 +28,13 @@ class Client:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     line_is_cut: anyio.Event = field(default_factory=anyio.Event)
     subscription: EmbeddedSubscription | None = None
+    publishing: tuple[str, int] | None = None
+    """The topic, and how many messages."""
     taking: bool = False
     ends: float = INF
     dead: bool = False
     """Its server has crashed: what it does from now on nobody sees."""
     hung_up: bool = False
-    disturbed: bool = False
-    done: bool = False
 
 
 @dataclass
@@ -60,6 +60,7 @@ class Clients:
         self, client: Client, topic: str, messages: list[NewMessage], key: str | None, hold_s: float
     ) -> None:
         call = self.checker.publish_called(topic, messages, key)
+        client.publishing = (topic, len(messages))
         try:
             published = await self.engine.publish(topic, messages, key=key, hold_s=hold_s)
         except QueueError as error:

@@ -1,352 +1,333 @@
-"""Deliberate faults, each of which the checker must find: a checker that finds none proves nothing.
+"""Deliberate faults: each breaks one thing that the checker must then find. Nothing but tests uses them."""
 
-Each is switched on by a context manager, and breaks one promise in one place.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from tests.simulation.disk import MemoryDisk
+from tests.simulation.disk import MemoryDisk, WatchedStore
+from tests.support.stores import KeepingStore
+from wakeq_server.core import restore as restoring
+from wakeq_server.core import transactions
 from wakeq_server.core.dedup import Dedup
-from wakeq_server.core.leases import LeaseQueue
+from wakeq_server.core.leases import Lease, LeaseQueue
 from wakeq_server.core.lifecycle import State
+from wakeq_server.core.model import GroupPut, HistorySet, KeySeen, Message, MessageAdded, Snapshot
 from wakeq_server.core.queue import QueueCore
-from wakeq_server.core.topic import Delays, Group, Scheduled
-from wakeq_server.core.transactions import Publish, Settle
+from wakeq_server.core.topic import Due, Group
+from wakeq_server.engine import bodies
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
 from wakeq_server.engine.embedded import EmbeddedEngine
+from wakeq_server.errors import StorageError
 
-FAULTS: dict[str, Callable[[], Any]] = {}
-
-
-def fault(function: Callable[[], Iterator[None]]) -> Callable[[], Any]:
-    """Listed under its name."""
-    FAULTS[function.__name__] = contextmanager(function)
-    return FAULTS[function.__name__]
+Replace = Callable[[Any], Callable[..., Any]]
 
 
-@fault
-def cancelled_consumers_keep_what_they_were_handed() -> Iterator[None]:
-    leave = Dealer._leave
-    with patch.object(Dealer, "_leave", lambda self, parked, *, undo: leave(self, parked, undo=False)):
+class Fault(NamedTuple):
+    """One thing that goes wrong."""
+
+    owner: Any
+    name: str
+    replace: Replace
+    """From what was there, what is there instead."""
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(owner: Any, name: str) -> Callable[[Replace], Replace]:
+    """Register a replacement of an attribute under its function's name."""
+
+    def register(replace: Replace) -> Replace:
+        FAULTS[replace.__name__] = Fault(owner, name, replace)
+        return replace
+
+    return register
+
+
+@contextmanager
+def injected(name: str) -> Iterator[None]:
+    """Run with a fault; `none` is none."""
+    if name == "none":
+        yield
+        return
+    owner, attribute, replace = FAULTS[name]
+    with patch.object(owner, attribute, replace(getattr(owner, attribute))):
         yield
 
 
-@fault
-def released_messages_stay_leased() -> Iterator[None]:
-    with patch.object(Dealer, "release", lambda *_: None):
-        yield
+# Waking and parking
 
 
-@fault
-def a_message_that_comes_back_wakes_nobody() -> Iterator[None]:
-    come_back = QueueCore._come_back
-
-    def silent(self: QueueCore, group: Group, *more: Any) -> None:
-        before = group in self.effects.deliverable
-        come_back(self, group, *more)
-        if not before:
-            self.effects.deliverable.pop(group, None)
-
-    with patch.object(QueueCore, "_come_back", silent):
-        yield
+@fault(Dealer, "_undo")
+def undo_is_dropped(_: Any) -> Callable[..., Any]:
+    """Whoever is cancelled, or hangs up, keeps what it was handed."""
+    return lambda self, group, keys: self._act()
 
 
-@fault
-def a_delay_that_falls_due_wakes_nobody() -> Iterator[None]:
-    unhide = QueueCore._unhide
-
-    def silent(self: QueueCore, delays: Delays, now: float) -> None:
-        unhide(self, delays, now)
-        self.effects.deliverable.clear()
-
-    with patch.object(QueueCore, "_unhide", silent):
-        yield
+@fault(Dealer, "deal")
+def deal_is_forgotten(original: Any) -> Callable[..., Any]:
+    """Every third time that something becomes deliverable nobody is woken."""
+    calls = iter(range(1 << 62))
+    return lambda self, group: None if next(calls) % 3 == 0 else original(self, group)
 
 
-@fault
-def a_publish_wakes_nobody() -> Iterator[None]:
-    show = QueueCore.show
+@fault(Dealer, "deal")
+def one_message_wakes_two(original: Any) -> Callable[..., Any]:
+    def deal(self: Dealer, group: Group) -> None:
+        woken = self.woken
+        original(self, group)
+        parking = self._parkings.get(group)
+        if self.woken > woken and parking:
+            parking.first(1)[0].wake()
 
-    def silent(self: QueueCore, topic: Any, *more: Any) -> None:
-        show(self, topic, *more)
-        for group in topic.groups.values():
-            self.effects.deliverable.pop(group, None)
-
-    with patch.object(QueueCore, "show", silent):
-        yield
-
-
-@fault
-def the_timer_is_never_set() -> Iterator[None]:
-    with patch.object(QueueCore, "next_deadline", lambda _: None):
-        yield
+    return deal
 
 
-@fault
-def leases_never_end() -> Iterator[None]:
-    with patch.object(QueueCore, "_end_leases", lambda *_: None), patch.object(LeaseQueue, "head", lambda _: None):
-        yield
+@fault(Dealer, "made_room")
+def prefetch_room_is_not_noticed(_: Any) -> Callable[..., Any]:
+    return lambda self, subscription: None
 
 
-@fault
-def scheduled_messages_come_at_once() -> Iterator[None]:
-    add = Scheduled.add
-    with patch.object(Scheduled, "add", lambda self, seq, due: add(self, seq, due - 5.0)):
-        yield
+@fault(EmbeddedSubscription, "room")
+def prefetch_is_ignored(_: Any) -> Callable[..., Any]:
+    return lambda self, limit: limit
 
 
-@fault
-def acks_are_answered_before_they_are_written() -> Iterator[None]:
-    async def at_once(self: EmbeddedEngine, transaction: Any) -> None:
-        self._submit(transaction)
+@fault(Dealer, "drain")
+def drain_wakes_nobody(_: Any) -> Callable[..., Any]:
+    def drain(self: Dealer) -> None:
+        self.draining = True
 
-    durably = EmbeddedEngine._durably
-
-    async def hasty(self: EmbeddedEngine, transaction: Any) -> None:
-        await (at_once if isinstance(transaction, Settle) else durably)(self, transaction)
-
-    with patch.object(EmbeddedEngine, "_durably", hasty):
-        yield
+    return drain
 
 
-@fault
-def publishes_are_answered_before_they_are_written() -> Iterator[None]:
-    durably = EmbeddedEngine._durably
-
-    async def hasty(self: EmbeddedEngine, transaction: Any) -> None:
-        if isinstance(transaction, Publish):
-            self._submit(transaction)
-        else:
-            await durably(self, transaction)
-
-    with patch.object(EmbeddedEngine, "_durably", hasty):
-        yield
+# Time
 
 
-@fault
-def a_failed_publish_shows() -> Iterator[None]:
-    with patch.object(Publish, "abort", lambda self, error, now: self.commit(now)):
-        yield
+@fault(EmbeddedEngine, "_watch_history_and_clock")
+def deadline_is_forgotten(_: Any) -> Callable[..., Any]:
+    """The timer is not set anew for a deadline that comes sooner."""
+
+    def watch(self: EmbeddedEngine) -> None:
+        if self.core.changed or self.core.loose:
+            self._commits.ride()
+
+    return watch
 
 
-@fault
-def a_failed_settle_ends_the_lease() -> Iterator[None]:
-    def eager(self: Settle, error: Any, now: float) -> None:
+@fault(QueueCore, "tick")
+def clock_runs_ahead(original: Any) -> Callable[..., Any]:
+    return lambda self, now, wall: original(self, now + 2.0, wall + 2.0)
+
+
+@fault(QueueCore, "tick")
+def clock_stands_back(original: Any) -> Callable[..., Any]:
+    return lambda self, now, wall: original(self, now - 2.0, wall - 2.0)
+
+
+@fault(QueueCore, "_end_leases")
+def expired_lease_is_not_returned(_: Any) -> Callable[..., Any]:
+    def end_leases(self: QueueCore, queue: LeaseQueue, now: float, wall: float) -> None:
+        while (head := queue.first()) is not None and head.deadline <= now:
+            head.leave_queue()
+
+    return end_leases
+
+
+@fault(QueueCore, "shorten")
+def grace_is_ignored(_: Any) -> Callable[..., Any]:
+    return lambda self, group, key, length_s, now: None
+
+
+@fault(Due, "pop_due")
+def delayed_message_is_forgotten(original: Any) -> Callable[..., Any]:
+    def pop_due(self: Due, now: float) -> Iterator[int]:
+        yield from list(original(self, now))[:-1]
+
+    return pop_due
+
+
+@fault(Group, "done")
+def time_to_live_ends_leased_messages(original: Any) -> Callable[..., Any]:
+    """A message that is overdue counts as done with, in whose hands ever it is."""
+
+    def done(self: Group, seq: int) -> bool:
+        place = self.open.get(seq)
+        if self.topic.overdue is not None and seq in self.topic.overdue and isinstance(place, Lease):
+            return True
+        return bool(original(self, seq))
+
+    return done
+
+
+@fault(QueueCore, "_expire")
+def time_to_live_ends_nothing(_: Any) -> Callable[..., Any]:
+    return lambda self, topic, seq: None
+
+
+# Commits
+
+
+@fault(GroupCommit, "write")
+def answered_before_the_commit(_: Any) -> Callable[..., Any]:
+    async def write(self: GroupCommit, transaction: Any) -> None:
+        self.submit(transaction)
+        self._urgent.set()
+
+    return write
+
+
+@fault(transactions.Publish, "abort")
+def failed_publish_stays_visible(_: Any) -> Callable[..., Any]:
+    def abort(self: transactions.Publish, error: Any, now: float) -> None:
+        self.error = error
+        self.core.show(self.topic, self.messages, now, self.wall - self.now)
+
+    return abort
+
+
+@fault(transactions.Settle, "abort")
+def failed_settle_ends_the_lease(_: Any) -> Callable[..., Any]:
+    def abort(self: transactions.Settle, error: Any, now: float) -> None:
         self.commit(now)
         self.error = error
 
-    with patch.object(Settle, "abort", eager):
-        yield
+    return abort
 
 
-@fault
-def a_failed_publish_keeps_its_idempotency_key() -> Iterator[None]:
-    with patch.object(Dedup, "forget", lambda self, key: self.settle(key)):
-        yield
+@fault(GroupCommit, "_try")
+def failed_commit_is_called_a_success(original: Any) -> Callable[..., Any]:
+    def attempt(self: GroupCommit, batch: list[Any]) -> StorageError | None:
+        error: StorageError | None = original(self, batch)
+        return error if len(batch) > 1 else None
+
+    return attempt
 
 
-@fault
-def idempotency_keys_are_not_looked_at() -> Iterator[None]:
-    with patch.object(Dedup, "get", lambda *_: None):
-        yield
+@fault(Dedup, "forget")
+def key_of_a_failed_publish_is_kept(_: Any) -> Callable[..., Any]:
+    return lambda self, key: self.settle(key)
 
 
-@fault
-def lease_ids_come_again_after_a_crash() -> Iterator[None]:
-    init = QueueCore.__init__
-
-    def first_epoch(self: QueueCore, *, epoch: int, **more: Any) -> None:
-        init(self, epoch=1, **more)
-
-    with patch.object(QueueCore, "__init__", first_epoch):
-        yield
+@fault(Dedup, "get")
+def key_is_forgotten(_: Any) -> Callable[..., Any]:
+    return lambda self, key, now: None
 
 
-@fault
-def a_dead_letter_keeps_its_key() -> Iterator[None]:
-    die = QueueCore._die
+@fault(WatchedStore, "commit")
+def half_a_batch_is_stored(original: Any) -> Callable[..., Any]:
+    def commit(self: WatchedStore, batch: Sequence[Any]) -> None:
+        rows = [list(records) for records in batch]
+        for records in rows:
+            added = [record for record in records if isinstance(record, MessageAdded)]
+            if len(added) > 1:
+                records.remove(added[-1])
+        original(self, rows)
 
-    def dying(self: QueueCore, *more: Any) -> None:
-        with patch.object(Group, "let_go", lambda *_: False):
-            die(self, *more)
-
-    with patch.object(QueueCore, "_die", dying):
-        yield
-
-
-@fault
-def an_acked_message_keeps_its_key() -> Iterator[None]:
-    with patch.object(Group, "let_go", lambda *_: False):
-        yield
+    return commit
 
 
-@fault
-def ordering_keys_hold_nobody_back() -> Iterator[None]:
-    with patch.object(Group, "_hold", lambda *_: True):
-        yield
+# Keys, order, purges
 
 
-@fault
-def what_comes_back_goes_to_the_end() -> Iterator[None]:
-    def last(self: Group) -> int | None:
-        fresh = take_fresh(self)
-        return take(self) if fresh is None else fresh
+@fault(Group, "let_go")
+def dead_letter_keeps_its_key(original: Any) -> Callable[..., Any]:
+    def let_go(self: Group, seq: int) -> bool:
+        return False if self.open.get(seq) is State.DEAD else bool(original(self, seq))
 
-    take = Group.take
-
-    def take_fresh(self: Group) -> int | None:
-        kept, self.returned = self.returned, []
-        try:
-            return take(self)
-        finally:
-            self.returned = kept + self.returned
-
-    with patch.object(Group, "take", last):
-        yield
+    return let_go
 
 
-@fault
-def attempts_are_forgotten() -> Iterator[None]:
-    claim = QueueCore.claim
-
-    def forgetful(self: QueueCore, group: Group, *more: Any) -> Any:
-        group.attempts.clear()
-        return claim(self, group, *more)
-
-    with patch.object(QueueCore, "claim", forgetful):
-        yield
+@fault(Group, "_hold")
+def key_holds_nobody_back(_: Any) -> Callable[..., Any]:
+    return lambda self, key, seq: self.holders.__setitem__(key, seq) is None
 
 
-@fault
-def nothing_ever_dies() -> Iterator[None]:
-    die = QueueCore._die
+@fault(Group, "put_back")
+def returned_message_loses_its_place(_: Any) -> Callable[..., Any]:
+    """What comes back goes behind what came back before."""
 
-    def spare(self: QueueCore, group: Group, seq: int, *more: Any) -> None:
-        die(self, group, seq, *more)
-        if seq in group.dead:
-            self.revive(group, seq)
+    def put_back(self: Group, seq: int) -> None:
+        self.open[seq] = State.READY
+        self.waiting += 1
+        self.returned.append(seq)
 
-    with patch.object(QueueCore, "_die", spare):
-        yield
-
-
-@fault
-def a_time_to_live_ends_what_is_leased() -> Iterator[None]:
-    expire = QueueCore._expire
-
-    def harsh(self: QueueCore, topic: Any, seq: int) -> None:
-        for group in list(topic.groups.values()):
-            lease = group.lease_of(seq)
-            if lease is not None and lease.queue is not None:
-                self._end(group, lease)
-                self.loose.append(self.done_record(group, seq))
-                self._done(group, seq)
-        expire(self, topic, seq)
-
-    with patch.object(QueueCore, "_expire", harsh):
-        yield
+    return put_back
 
 
-@fault
-def nothing_is_dropped_by_its_time_to_live() -> Iterator[None]:
-    with patch.object(QueueCore, "_expire", lambda *_: None):
-        yield
+@fault(QueueCore, "undo")
+def undone_lease_counts_an_attempt(_: Any) -> Callable[..., Any]:
+    def undo(self: QueueCore, group: Group, key: Any) -> None:
+        lease = self.live_lease(group, key)
+        if lease is not None:
+            self._end(group, lease)
+            self._come_back(group, key.seq, lease.attempt)
+
+    return undo
 
 
-@fault
-def a_purge_frees_no_key() -> Iterator[None]:
-    drop = QueueCore.drop_waiting
-
-    def stingy(self: QueueCore, group: Group) -> Any:
-        with patch.object(Group, "let_go", lambda *_: False):
-            return list(drop(self, group))
-
-    with patch.object(QueueCore, "drop_waiting", stingy):
-        yield
+@fault(QueueCore, "_free_room")
+def dead_letters_take_room(_: Any) -> Callable[..., Any]:
+    return lambda self, topic, seq: None
 
 
-@fault
-def a_closed_stream_keeps_its_leases() -> Iterator[None]:
-    with patch.object(EmbeddedSubscription, "close", lambda *_: None):
-        yield
+# Restarts
 
 
-@fault
-def room_in_a_prefetch_is_not_noticed() -> Iterator[None]:
-    with patch.object(Dealer, "made_room", lambda *_: None):
-        yield
+@fault(KeepingStore, "load")
+def epoch_is_not_raised(original: Any) -> Callable[..., Any]:
+    def load(self: KeepingStore) -> Snapshot:
+        snapshot: Snapshot = original(self)
+        return snapshot._replace(epoch=1)
+
+    return load
 
 
-@fault
-def a_prefetch_bounds_nothing() -> Iterator[None]:
-    with patch.object(EmbeddedSubscription, "room", lambda _, limit: limit):
-        yield
+@fault(KeepingStore, "apply")
+def cursor_is_lost_at_restart(original: Any) -> Callable[..., Any]:
+    """A group's row is written once, and then never again."""
+
+    def apply(self: KeepingStore, record: Any) -> None:
+        if not (isinstance(record, GroupPut) and (record.topic_id, record.group) in self.groups):
+            original(self, record)
+
+    return apply
 
 
-@fault
-def paused_topics_are_delivered() -> Iterator[None]:
-    claim = QueueCore.claim
+@fault(KeepingStore, "apply")
+def delays_are_not_stored(original: Any) -> Callable[..., Any]:
+    def apply(self: KeepingStore, record: Any) -> None:
+        if not (isinstance(record, HistorySet) and record.standing == "delayed"):
+            original(self, record)
 
-    def eager(self: QueueCore, group: Group, *more: Any) -> Any:
-        paused, group.topic.paused = group.topic.paused, False
-        try:
-            return claim(self, group, *more)
-        finally:
-            group.topic.paused = paused
-
-    with patch.object(QueueCore, "claim", eager):
-        yield
+    return apply
 
 
-@fault
-def history_is_never_written() -> Iterator[None]:
-    def forget(self: QueueCore, *_: Any, **__: Any) -> None:
-        self.changed.clear()
-        self.moved.clear()
-        self.loose = []
-
-    with patch.object(QueueCore, "write_history", forget):
-        yield
+@fault(KeepingStore, "apply")
+def idempotency_keys_are_not_stored(original: Any) -> Callable[..., Any]:
+    return lambda self, record: None if isinstance(record, KeySeen) else original(self, record)
 
 
-@fault
-def a_failed_batch_is_half_told() -> Iterator[None]:
-    tell = GroupCommit._tell
-    with patch.object(GroupCommit, "_tell", lambda self, batch, errors: tell(self, batch, [None for _ in errors])):
-        yield
+@fault(restoring, "_restore_hidden")
+def leases_are_lost_at_restart(_: Any) -> Callable[..., Any]:
+    def restore(core: QueueCore, group: Group, history: HistorySet, now: float, left_s: float) -> None:
+        group.attempts[history.seq] = history.attempt
+        group.put_back(history.seq)
+
+    return restore
 
 
-@fault
-def two_are_leased_one_message() -> Iterator[None]:
-    take = Group.take
-    last: dict[Group, int] = {}
-
-    def twice(self: Group) -> int | None:
-        seq = take(self)
-        if seq is None and self in last and self.open.get(last[self]) is not State.DEAD:
-            seq = last.pop(self)
-            return seq if self.lease_of(seq) is not None else None
-        if seq is not None:
-            last[self] = seq
-        return seq
-
-    with patch.object(Group, "take", twice):
-        yield
+@fault(MemoryDisk, "open")
+def nothing_survives(_: Any) -> Callable[..., Any]:
+    return lambda self: KeepingStore()
 
 
-@fault
-def committed_messages_are_lost_in_a_crash() -> Iterator[None]:
-    opened = MemoryDisk.open
+@fault(bodies.Bodies, "_take")
+def a_body_is_another_messages(original: Any) -> Callable[..., Any]:
+    def take(self: bodies.Bodies, topic_id: int, seq: int) -> Message | None:
+        message: Message | None = original(self, topic_id, seq)
+        return message and message._replace(body=b'"another.0/1"')
 
-    def forgetful(self: MemoryDisk) -> Any:
-        store = opened(self)
-        for key in list(getattr(store, "messages", {}))[-1:]:
-            store.messages.pop(key)  # type: ignore[attr-defined]
-        return store
-
-    with patch.object(MemoryDisk, "open", forgetful):
-        yield
+    return take

@@ -231,6 +231,17 @@ def _has_room(group: Group, consumer: Consumer) -> bool:
     return sum("leased" in place.possible for place in owned) < consumer.prefetch
 
 
+def check_held(engine: EmbeddedEngine, held: list[tuple[str, int]]) -> None:
+    """With nothing on its way to the disk, whoever still publishes waits for room."""
+    for name in {name for name, _ in held}:
+        queue = engine.core.topics.get(name)
+        if queue is None or queue.dropping or queue.config.max_messages is None:
+            continue
+        largest = max(size for topic, size in held if topic == name)
+        room = queue.config.max_messages - queue.held_messages
+        check(room < largest, f"publishers of {name} are held, and there is room for {room} messages")
+
+
 def _all_is_stored(checker: Checker) -> None:
     """The store knows everything: a crash would change nothing."""
     for topic in checker.topics.values():
@@ -266,6 +277,9 @@ def restarted(checker: Checker, engine: EmbeddedEngine) -> None:
 
 def _restore(checker: Checker, topic: Topic, group: Group, place: Place, found: core.Group) -> None:
     now, message = checker.now(), place.message
+    if place.expires <= now and place.states & {"ready", "delayed"}:
+        # By the wall clock as it was before.
+        place.states.add("gone")
     if message.expires_at is not None:
         left_s = message.expires_at - checker.ahead - now
         place.expires = now + min(max(0.0, left_s), message.expires_at - message.published_at)

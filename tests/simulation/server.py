@@ -77,6 +77,11 @@ class Server:
         """Whether nothing waits for the disk."""
         return not self.calls.running and not self.engine._commits._open.transactions
 
+    @property
+    def failing(self) -> bool:
+        """Whether the engine knows that its disk fails, or did when it was last asked."""
+        return self.engine.trouble is not None
+
     async def stop(self) -> None:
         """Write what is left, and close."""
         self._stop.set()

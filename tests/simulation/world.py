@@ -142,6 +142,9 @@ class World:
         await self.up.rest()
         self.raise_violation()
         quiet.compare(self.checker, self.up.engine, self.consumers(), full=self.up.full)
+        if self.up.full and not self.up.failing:
+            held = [client.publishing for client in self.clients.values() if client.publishing is not None]
+            quiet.check_held(self.up.engine, held)
         self.up.calls.read.clear()
 
     @property
@@ -181,7 +184,6 @@ class World:
             if not client.dead:
                 self.violation = self.violation or Violated(f"{client.kind} {client.number} raised {error!r}")
         finally:
-            client.done = True
             self.clients.pop(client.number, None)
 
     # Starts and ends
@@ -448,7 +450,6 @@ class World:
         if not self.clients:
             return
         client = self.clients[self.rng.choice(list(self.clients))]
-        client.disturbed = True
         if self.rng.random() < 0.5:
             self.log(f"{client.kind} {client.number}: cancelled")
             client.scope.cancel()
