@@ -387,6 +387,8 @@ async def test_a_consumer_survives_a_killed_server(restarts: Restarts) -> None:
             await client.publish_many("t", ["held", "acked"])
             held, acked = await next_of(consumer), await next_of(consumer)
             await acked.ack()
+            # Which is answered when it is on disk.
+            await held.extend(60)
             await restarts.kill()
             await restarts.start()
             await client.publish("t", "after")

@@ -103,9 +103,9 @@ def cut_off(path: Path) -> None:
 BROKEN = [
     (another_applications, "not one of wakeq's", False),
     (a_newer_wakeqs, "newer wakeq: format 999", True),
-    (garbage, "can't be opened", False),
-    (garbage, "can't be opened", True),
-    (cut_off, "can't be opened", True),
+    (garbage, "can't be used", False),
+    (garbage, "can't be used", True),
+    (cut_off, "can't be used", True),
 ]
 
 
