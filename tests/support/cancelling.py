@@ -306,7 +306,7 @@ def cost(message: Message) -> int:
 
 
 def _check_topic(topic: Topic) -> None:
-    assert (topic.changing, topic.dropping, topic.coming_groups) == (None, False, set())
+    assert (topic.changing, topic.dropping, topic.coming_groups) == (None, False, {})
     seqs = set(topic.seqs())
     assert topic.held_messages == len(seqs) - len(topic.unheld)
     hot = sum(one.size for seq, one in topic.messages.items() if seq not in topic.unheld)
@@ -324,7 +324,7 @@ def _check_group(group: Group, seqs: set[int]) -> None:
     states = list(group.open.values())
     assert group.waiting == states.count(State.READY)
     assert len(group.delays) == states.count(State.DELAYED)
-    assert (len(group.dead), group.dead.promised) == (states.count(State.DEAD), set())
+    assert (len(group.dead), group.dead.promised) == (states.count(State.DEAD), {})
     assert group.attempts.keys() <= group.open.keys()
     assert all(holder in group.open for holder in group.holders.values()), "a key is held by what is gone"
     assert group.ready == sum(group.standing(seq) is State.READY for seq in seqs)

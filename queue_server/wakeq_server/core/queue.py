@@ -187,7 +187,7 @@ class QueueCore:
 
     def put_group(self, topic: Topic, name: str) -> PutGroup:
         """Make a group; there must be none of that name."""
-        topic.coming_groups.add(name)
+        topic.coming_groups[name] = None
         return PutGroup(self, topic, name)
 
     def drop_group(self, group: Group) -> DropGroup:
@@ -643,7 +643,7 @@ class QueueCore:
             self.memory_used -= _cost(message)
         for group in topic.groups.values():
             group.exempt -= topic.is_scheduled(seq)
-            group.skipped.discard(seq)
+            group.skipped.pop(seq, None)
         if topic.remove(seq):
             self.effects.roomier[topic] = None
 
@@ -693,7 +693,8 @@ class QueueCore:
 
     def leave_dead(self, group: Group, seqs: Iterable[int]) -> None:
         """Dead letters that were promised stay where they are, until their time is over."""
-        group.dead.promised.difference_update(seqs)
+        for seq in seqs:
+            group.dead.promised.pop(seq, None)
         self._deadlines.touch(group.dead)
 
     def redrive(self, group: Group, limit: int | None) -> Redrive:
@@ -749,7 +750,7 @@ class QueueCore:
             if fresh not in scheduled and fresh not in group.skipped:
                 yield fresh, 0
             fresh = topic.next_from(fresh + 1)
-        group.skipped.intersection_update(scheduled)
+        group.skipped = {seq: None for seq in group.skipped if seq in scheduled}
         group.cursor, group.passed = topic.visible_to, topic.visible_count
 
     def give_back(self, group: Group, dropped: Mapping[int, int]) -> None:
@@ -860,7 +861,7 @@ class QueueCore:
                     group.exempt -= 1
                     group.passed += 1
                     if seq < group.cursor:
-                        group.skipped.discard(seq)
+                        group.skipped.pop(seq, None)
                 elif seq < group.cursor:
                     group.passed += 1
                     message = topic.messages.get(seq)

@@ -173,7 +173,7 @@ def _restore_place(
     left_s = _left_s(history, wall)
     if history.standing == "gone":
         if seq >= group.cursor:
-            group.skipped.add(seq)
+            group.skipped[seq] = None
             group.passed += 1
     elif history.standing == "dead":
         died = now - max(0.0, wall - history.due_at)

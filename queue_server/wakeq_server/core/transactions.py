@@ -287,13 +287,13 @@ class PutGroup(Decided):
 
     def commit(self, now: float) -> None:
         """It is there. Batches commit in order, so what was published before its start is visible by now."""
-        self.topic.coming_groups.discard(self.name)
+        self.topic.coming_groups.pop(self.name, None)
         self.topic.add_group(self.name, self.group_id, self.start)
 
     def abort(self, error: QueueError, now: float) -> None:
         """There is none."""
         self.error = error
-        self.topic.coming_groups.discard(self.name)
+        self.topic.coming_groups.pop(self.name, None)
 
 
 class DropGroup(Decided):
@@ -384,7 +384,7 @@ class Purge(Decided):
         self.group = group
         before = group.cursor
         self.dropped = dict(core.drop_waiting(group))
-        group.purging |= self.dropped.keys()
+        group.purging.update(dict.fromkeys(self.dropped))
         if self.dropped:
             group.purges[self] = before
 
@@ -406,7 +406,8 @@ class Purge(Decided):
             self.core.give_back(self.group, self.dropped)
 
     def _end(self) -> None:
-        self.group.purging -= self.dropped.keys()
+        for seq in self.dropped:
+            self.group.purging.pop(seq, None)
         self.group.purges.pop(self, None)
         self.core.note_cursor(self.group)
 
@@ -418,7 +419,7 @@ class Redrive(Decided):
         self.core = core
         self.group = group
         self.seqs = seqs
-        group.dead.promised.update(seqs)
+        group.dead.promised.update(dict.fromkeys(seqs))
 
     @property
     def needs_history(self) -> bool:
@@ -450,7 +451,7 @@ class MoveDead(Decided):
         self.group = group
         self.seq = seq
         self.publish = publish
-        group.dead.promised.add(seq)
+        group.dead.promised[seq] = None
 
     def records(self) -> Iterable[Record]:
         """There, and no longer here."""

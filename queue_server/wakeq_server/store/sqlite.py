@@ -51,7 +51,7 @@ from wakeq_server.store.schema import FORMAT
 DATABASE = "wakeq.sqlite3"
 LOCK = "lock"
 RESERVE = "reserve"
-_CACHE_KIB = 16 * 1024
+_CACHE_KIB = 8 * 1024
 _SLOTS = 1 << 63 - SEQ_BITS
 
 _PUT_TOPICS = f"""
@@ -382,6 +382,8 @@ class SqliteStore:
             # Until the epoch has been raised: lease ids must not repeat, whatever else a power cut takes.
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA journal_mode = WAL")
+            # The others read each page once.
+            db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             if version < FORMAT:
                 schema.upgrade(db, version)
             schema.check(db)
@@ -410,7 +412,6 @@ def _connected(path: Path, mode: str = "rw") -> sqlite3.Connection:
     )
     # On macOS fsync() alone leaves data in the drive's cache.
     db.execute("PRAGMA fullfsync = ON")
-    db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     db.execute("PRAGMA wal_autocheckpoint = 0")
     return db
 
