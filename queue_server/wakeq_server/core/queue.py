@@ -321,10 +321,8 @@ class QueueCore:
             self._admit(topic, message)
             self.time(topic, message, now, ahead_s)
         topic.visible_to = messages[-1].seq + 1
-        if not topic.groups:
-            for message in messages:
-                self.loose.append(MessageRemoved(topic.id, message.seq))
-                self._remove(topic, message.seq)
+        for message in messages if not topic.groups else ():
+            self.remove_if_done(topic, message.seq)
         topic.published.add(len(messages), now)
         for group in topic.groups.values():
             self.effects.deliverable[group] = None
@@ -381,10 +379,6 @@ class QueueCore:
         self._deadlines.touch(group.delays)
         self._deadlines.touch(group.dead)
 
-    def note_over(self, group: Group, seq: int) -> None:
-        """What the store says of a place is over: a lease or a delay that has ended, a cursor that has gone on."""
-        self._note_change(group, seq)
-
     # Leases
 
     def claim(self, group: Group, lease_s: float | None, now: float, owner: Owner | None = None) -> Lease | None:
@@ -401,7 +395,7 @@ class QueueCore:
         lease = Lease(key, attempt, now, owner)
         self.hold(group, lease, group.topic.config.lease_s if lease_s is None else lease_s, now)
         group.delivered.add(1, now)
-        self._note_change(group, seq)
+        self.note_change(group, seq)
         return lease
 
     def hold(self, group: Group, lease: Lease, length_s: float, now: float) -> None:
@@ -442,7 +436,7 @@ class QueueCore:
         # One that is being settled has no longer either, should that fail.
         if lease.queue is not None:
             self.run_lease(group, lease, length_s, now)
-        self._note_change(group, key.seq)
+        self.note_change(group, key.seq)
 
     def _end(self, group: Group, lease: Lease) -> None:
         lease.leave_queue()
@@ -458,7 +452,7 @@ class QueueCore:
         if attempts:
             group.attempts[seq] = attempts
         group.put_back(seq)
-        self._note_change(group, seq)
+        self.note_change(group, seq)
         self.effects.deliverable[group] = None
 
     def _tell_owner(self, lease: Lease) -> None:
@@ -574,7 +568,7 @@ class QueueCore:
         lease.deadline = end
         if lease.queue is not None:
             self.run_lease(group, lease, max(0.0, end - now), now)
-        self._note_change(group, lease.key.seq)
+        self.note_change(group, lease.key.seq)
 
     def finish(self, settlement: Settlement, now: float, wall: float) -> None:
         """A settlement is durable."""
@@ -680,15 +674,14 @@ class QueueCore:
         topic = group.topic
         if topic.is_overdue(seq):
             self.leave_dead(group, [seq])
-            self._note_change(group, seq)
+            self.note_change(group, seq)
             return
         group.dead.pop(seq)
         topic.dead_letters -= 1
         topic.take_room(seq)
-        message = topic.messages.get(seq)
         del group.open[seq]
         self.changed.pop((group, seq), None)
-        group.wait_again(seq, None if message is None else message.key)
+        group.wait_again(seq)
         self.effects.deliverable[group] = None
 
     def leave_dead(self, group: Group, seqs: Iterable[int]) -> None:
@@ -755,18 +748,16 @@ class QueueCore:
 
     def give_back(self, group: Group, dropped: Mapping[int, int]) -> None:
         """Undo `drop_waiting`."""
-        scheduled = group.topic.scheduled.when if group.topic.scheduled is not None else {}
         for seq, attempts in sorted(dropped.items()):
             if group.topic.is_overdue(seq):
                 self._let_drop(group, seq)
-            elif seq in scheduled:
+            elif group.topic.is_scheduled(seq):
                 group.unskip(seq)
             else:
                 if attempts:
                     group.attempts[seq] = attempts
-                self._note_change(group, seq)
-                message = group.topic.messages.get(seq)
-                group.wait_again(seq, None if message is None else message.key)
+                self.note_change(group, seq)
+                group.wait_again(seq)
         self.effects.deliverable[group] = None
 
     def _take_out(self, group: Group, seq: int) -> bool:
@@ -839,7 +830,7 @@ class QueueCore:
             self._end(group, head)
             if last:
                 self._die(group, head.key.seq, Dead("lease expired", head.attempt, now, wall))
-                self._note_change(group, head.key.seq)
+                self.note_change(group, head.key.seq)
             else:
                 self._come_back(group, head.key.seq, head.attempt)
         if not queue.leases:
@@ -864,8 +855,7 @@ class QueueCore:
                         group.skipped.pop(seq, None)
                 elif seq < group.cursor:
                     group.passed += 1
-                    message = topic.messages.get(seq)
-                    group.wait_again(seq, None if message is None else message.key)
+                    group.wait_again(seq)
                 self.effects.deliverable[group] = None
 
     def _end_dead(self, letters: DeadLetters, now: float) -> None:
@@ -883,7 +873,8 @@ class QueueCore:
         if self._durable:
             self.moved[group] = None
 
-    def _note_change(self, group: Group, seq: int) -> None:
+    def note_change(self, group: Group, seq: int) -> None:
+        """What the store knows of a message in a group isn't so any more."""
         if self._durable:
             self.changed.setdefault((group, seq), self._latest)
 

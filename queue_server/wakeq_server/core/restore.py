@@ -103,7 +103,7 @@ def _restore_positions(
         overtaken = _advance_cursor(topic, group, own)
         for seq in overtaken:
             # Once the store has the cursor, only this says that they are not done with.
-            core.note_over(group, seq)
+            core.note_change(group, seq)
         _restore_passed(topic, group, others)
         seqs = {*own, *overtaken, *(seq for seq in others if group.start <= seq < group.cursor)}
         # What is out holds its key, whatever comes before it: a redriven one may.
@@ -150,9 +150,8 @@ def _advance_cursor(topic: Topic, group: Group, own: Mapping[int, HistorySet]) -
 
 def _restore_passed(topic: Topic, group: Group, others: list[int]) -> None:
     """Of the visible messages: those in front of the cursor."""
-    scheduled = topic.scheduled.when if topic.scheduled is not None else {}
     group.passed = topic.cold.count_below(group.cursor) if topic.cold is not None else 0
-    group.passed += sum(seq < group.cursor and seq not in scheduled for seq in others)
+    group.passed += sum(seq < group.cursor and not topic.is_scheduled(seq) for seq in others)
 
 
 def _restore_place(
@@ -165,10 +164,8 @@ def _restore_place(
         if history is not None and history.standing == "gone":
             group.skip(seq)
         return
-    message = topic.messages.get(seq)
-    key = None if message is None else message.key
     if history is None:
-        group.wait_again(seq, key)
+        group.wait_again(seq)
         return
     left_s = _left_s(history, wall)
     if history.standing == "gone":
@@ -179,18 +176,19 @@ def _restore_place(
         died = now - max(0.0, wall - history.due_at)
         core.restore_dead(group, seq, Dead(history.reason, history.attempt, died, history.due_at))
     elif history.standing in ("leased", "delayed") and left_s:
+        key = topic.key_of(seq)
         if key is not None:
             group.holders.setdefault(key, seq)
         _restore_hidden(core, group, history, now, left_s)
     elif history.standing == "leased" and _died_at(topic, history, wall) is not None:
         core.restore_dead(group, seq, Dead("lease expired", history.attempt, now, wall))
-        core.note_over(group, seq)
+        core.note_change(group, seq)
     else:
         if history.standing != "ready":
-            core.note_over(group, seq)
+            core.note_change(group, seq)
         if history.attempt:
             group.attempts[seq] = history.attempt
-        group.wait_again(seq, key)
+        group.wait_again(seq)
 
 
 def _restore_hidden(core: QueueCore, group: Group, history: HistorySet, now: float, left_s: float) -> None:

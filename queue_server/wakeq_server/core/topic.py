@@ -242,14 +242,14 @@ class Group:
                 # Holes can be long: after a purge, or where another group made the topic grow.
                 self.cursor = topic.next_from(seq + 1)
                 continue
-            if topic.scheduled is not None and seq in topic.scheduled.when:
+            if topic.is_scheduled(seq):
                 continue
             if seq in self.skipped:
-                self.skipped.pop(seq, None)
+                del self.skipped[seq]
                 continue
             self.passed += 1
-            message = topic.messages.get(seq)
-            if message is None or message.key is None or self._hold(message.key, seq):
+            key = topic.key_of(seq)
+            if key is None or self._hold(key, seq):
                 return seq
         return None
 
@@ -264,13 +264,12 @@ class Group:
 
     def _is_behind(self, seq: int) -> bool:
         """Whether another message has its key: its place is one from before, and it gets another in its turn."""
-        message = self.topic.messages.get(seq)
-        return message is not None and message.key is not None and self.holders.get(message.key) != seq
+        key = self.topic.key_of(seq)
+        return key is not None and self.holders.get(key) != seq
 
     def let_go(self, seq: int) -> bool:
         """A message is settled: its key goes to the next in line. Whether that made one deliverable."""
-        message = self.topic.messages.get(seq)
-        key = None if message is None else message.key
+        key = self.topic.key_of(seq)
         if key is None or self.holders.get(key) != seq:
             return False
         line = self.blocked.get(key, [])
@@ -292,7 +291,7 @@ class Group:
     def unskip(self, seq: int) -> None:
         """It is not, after all; or nobody asks any more."""
         if seq in self.skipped:
-            self.skipped.pop(seq, None)
+            del self.skipped[seq]
             self.exempt -= self.topic.is_scheduled(seq)
 
     def put_back(self, seq: int) -> None:
@@ -304,8 +303,7 @@ class Group:
 
     def _first_of_its_key(self, seq: int) -> int:
         """An earlier message that was redriven while this one had their key goes first now; else this one does."""
-        message = self.topic.messages.get(seq)
-        key = None if message is None else message.key
+        key = self.topic.key_of(seq)
         line = self.blocked.get(key) if key is not None else None
         while line and self.open.get(line[0]) is not State.READY:
             heapq.heappop(line)
@@ -314,9 +312,10 @@ class Group:
         first = self.holders[key] = heapq.heapreplace(line, seq)
         return first
 
-    def wait_again(self, seq: int, key: str | None) -> None:
+    def wait_again(self, seq: int) -> None:
         """Make a message READY that had let go of its key: in its old place, or behind it."""
         self.floor = min(self.floor, seq)
+        key = self.topic.key_of(seq)
         holder = self.holders.get(key, seq) if key is not None else seq
         if key is not None and seq < holder and self.open.get(holder) is State.READY:
             # Nobody has the later one in hand, so the earlier goes before it.
@@ -343,7 +342,7 @@ class Group:
             return False
         if seq < self.start or seq in self.skipped:
             return True
-        if self.topic.scheduled is not None and seq in self.topic.scheduled.when:
+        if self.topic.is_scheduled(seq):
             return False
         return seq < self.cursor and seq not in self.open
 
@@ -560,6 +559,11 @@ class Topic:
     def scheduled_before(self, seq: int) -> int:
         """How many such messages there are with lower seqs."""
         return sum(other < seq for other in self.scheduled.when) if self.scheduled is not None else 0
+
+    def key_of(self, seq: int) -> str | None:
+        """A message's ordering key; one that is in the store alone has none."""
+        message = self.messages.get(seq)
+        return None if message is None else message.key
 
     def published_at(self, seq: int) -> float | None:
         """When a message was published; None where only the store knows."""
