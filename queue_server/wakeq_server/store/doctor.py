@@ -14,7 +14,7 @@ from wakeq_server.core.model import DEFAULT_GROUP, GroupPut, MessageAdded, Recor
 from wakeq_server.errors import StartupError
 from wakeq_server.store import rows, schema
 from wakeq_server.store.rows import SEQ_BITS, Damaged
-from wakeq_server.store.sqlite import DATABASE, SqliteStore, take_lock
+from wakeq_server.store.sqlite import DATABASE, SqliteStore, connected, take_lock
 
 PROBLEMS_MAX = 20
 _BATCH = 1_000
@@ -129,7 +129,7 @@ def _opened(directory: Path) -> sqlite3.Connection:
     path = directory / DATABASE
     if not path.is_file():
         raise StartupError(f"there is no database in {directory}", "name its directory with --data")
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
+    return connected(path)
 
 
 def _salvaged(db: sqlite3.Connection, table: _Table, findings: Findings) -> Iterator[Any]:
@@ -160,43 +160,52 @@ def _record(table: _Table, row: rows.Row, findings: Findings) -> Iterator[Any]:
 
 
 def _save(db: sqlite3.Connection, store: SqliteStore, findings: Findings) -> None:
+    saving = _Saving(store, findings)
     topic_in = {}
     for slot, topic in _salvaged(db, _TOPICS, findings):
         topic_in[slot] = topic.topic_id
-        _keep(store, [topic], findings, "topics")
+        saving.keep(topic, "topics")
     next_id = max(topic_in.values(), default=0) + 1
-    with_groups = set()
+    known, with_groups = set(topic_in.values()), set()
     for group in _salvaged(db, _GROUPS, findings):
-        if group.topic_id in topic_in.values():
+        if group.topic_id in known:
             with_groups.add(group.topic_id)
-            _keep(store, [group], findings, "groups")
-    waiting: list[Record] = []
+            saving.keep(group, "groups")
     for number, message in _salvaged(db, _MESSAGES, findings):
         slot = number >> SEQ_BITS
         if slot not in topic_in:
             topic_in[slot], next_id = next_id, next_id + 1
-            _keep(
-                store,
-                [TopicPut(topic_in[slot], f"recovered-{slot}", TopicConfig(schema="any"), 0.0)],
-                findings,
-                "topics",
-            )
-        waiting.append(MessageAdded(topic_in[slot], message))
-        if len(waiting) == _BATCH:
-            _keep(store, waiting, findings, "messages")
-            waiting = []
-    _keep(store, waiting, findings, "messages")
-    lost = [GroupPut(topic_id, 0, DEFAULT_GROUP, 1, 1) for topic_id in topic_in.values() if topic_id not in with_groups]
-    _keep(store, lost, findings, "groups")
+            saving.keep(TopicPut(topic_in[slot], f"recovered-{slot}", TopicConfig(schema="any"), 0.0), "topics")
+        saving.keep(MessageAdded(topic_in[slot], message), "messages")
+    known = set(topic_in.values())
+    for topic_id in sorted(known - with_groups):
+        saving.keep(GroupPut(topic_id, 0, DEFAULT_GROUP, 1, 1), "groups")
     for table in (_PUSHES, _HISTORIES, _KEYS):
-        known = [record for record in _salvaged(db, table, findings) if record.topic_id in topic_in.values()]
-        _keep(store, known, findings, table.what)
+        for record in _salvaged(db, table, findings):
+            if record.topic_id in known:
+                saving.keep(record, table.what)
+    saving.finish()
 
 
-def _keep(store: SqliteStore, records: list[Any], findings: Findings, what: str) -> None:
-    if records:
-        store.commit([records])
-        findings.counts[what] += len(records)
+class _Saving:
+    """Puts records into a store, many in each transaction: every one is synced."""
+
+    def __init__(self, store: SqliteStore, findings: Findings) -> None:
+        self._store = store
+        self._counts = findings.counts
+        self._waiting: list[Record] = []
+
+    def keep(self, record: Record, what: str) -> None:
+        """One more, which the findings call ``what``."""
+        self._counts[what] += 1
+        self._waiting.append(record)
+        if len(self._waiting) == _BATCH:
+            self.finish()
+
+    def finish(self) -> None:
+        """Write what waits."""
+        self._store.commit([self._waiting])
+        self._waiting = []
 
 
 def _put_aside(directory: Path) -> Path:

@@ -376,7 +376,7 @@ class SqliteStore:
         if found.st_size < schema.PAGE_MIN:
             raise Damaged(f"of the file only {found.st_size} bytes are left")
         self._file = found.st_dev, found.st_ino
-        db = _connected(self._path)
+        db = connected(self._path)
         try:
             version = schema.checked_version(db, self._path)
             # Until the epoch has been raised: lease ids must not repeat, whatever else a power cut takes.
@@ -396,17 +396,18 @@ class SqliteStore:
         """Under another name first, so that a database is whole or not there."""
         new = self._path.with_suffix(".new")
         new.unlink(missing_ok=True)
-        with contextlib.closing(_connected(new, mode="rwc")) as db:
+        with contextlib.closing(connected(new, mode="rwc")) as db:
             schema.create(db)
         new.rename(self._path)
 
     def _connect(self) -> sqlite3.Connection:
-        db = _connected(self._path)
+        db = connected(self._path)
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
         return db
 
 
-def _connected(path: Path, mode: str = "rw") -> sqlite3.Connection:
+def connected(path: Path, mode: str = "rw") -> sqlite3.Connection:
+    """A connection to a database; ``mode`` is that of SQLite's URIs: `rwc` makes one. Raises sqlite3.Error."""
     db = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
     )
