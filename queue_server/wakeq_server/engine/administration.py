@@ -54,9 +54,10 @@ class Administration:
         """See `Engine`."""
         existing = await self._existing(topic)
         if existing is None:
-            return await self.create_topic(topic, config)
-        await self._durably(self.core.configure(existing, config))
-        return False
+            await self._durably(self.core.create(topic, config, self._clocks.wall()))
+        else:
+            await self._durably(self.core.configure(existing, config))
+        return existing is None
 
     async def delete_topic(self, topic: str) -> None:
         """See `Engine`."""
