@@ -4,12 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
-from trio.testing import MockClock
-
-
-def virtual_trio() -> tuple[str, dict[str, object]]:
-    """trio on a clock that jumps when everybody waits: 30 virtual seconds take no time."""
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
 
 
 @pytest.fixture(autouse=True)

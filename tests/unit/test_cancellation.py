@@ -16,8 +16,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tests.conftest import virtual_trio
 from tests.support.cancelling import Client, Stepped, World, a_world, check_consistent
+from tests.support.clock import virtual_trio
 from tests.support.stores import KeepingStore
 from wakeq_server.core.leases import Lease
 from wakeq_server.core.lifecycle import State

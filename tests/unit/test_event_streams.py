@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
-from trio.testing import MockClock
 
+from tests.support.clock import jump_clock, standing_trio
 from wakeq_server.app import build_app
 from wakeq_server.core.model import Consumer, TopicConfig
 from wakeq_server.engine import presence
@@ -24,22 +24,18 @@ from wakeq_server.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
-CLOCK = MockClock()
 STREAMS = ["/messages/t?lease=30", "/messages/t", "/events"]
 streams = pytest.mark.parametrize("path", STREAMS)
 
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    """A clock that stands still until a test moves it."""
-    global CLOCK
-    CLOCK = MockClock()
-    return "trio", {"clock": CLOCK}
+    return standing_trio()
 
 
 async def jump(seconds: float) -> None:
     await wait_all_tasks_blocked()
-    CLOCK.jump(seconds)
+    jump_clock(seconds)
     await wait_all_tasks_blocked()
 
 

@@ -9,8 +9,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 from anyio import wait_all_tasks_blocked
-from trio.testing import MockClock
 
+from tests.support.clock import jump_clock, standing_trio
 from wakeq_server.core.model import DEFAULT_GROUP, NewMessage, TopicConfig
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import EmbeddedEngine, open_engine
@@ -19,17 +19,13 @@ from wakeq_server.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
-CLOCK = MockClock()
 WAIT_S = 30.0
 THINGS = ("publish", "timeout", "hang up", "cancel", "nothing")
 
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    """A clock that stands still until a test moves it."""
-    global CLOCK
-    CLOCK = MockClock()
-    return "trio", {"clock": CLOCK}
+    return standing_trio()
 
 
 async def stay() -> None:
@@ -73,7 +69,7 @@ async def happen(thing: str, engine: EmbeddedEngine, consumer: Consumer) -> None
     if thing == "publish":
         await engine.publish("t", [NewMessage(b"x")])
     elif thing == "timeout":
-        CLOCK.jump(WAIT_S)
+        jump_clock(WAIT_S)
     elif thing == "hang up":
         consumer.line_is_cut.set()
     elif thing == "cancel":
@@ -256,12 +252,12 @@ async def let_go(source: str, engine: EmbeddedEngine, holder: object, held: obje
         await engine.settle("t", [Settle("nack", held.lease.encode(), delay_s=0.0)])
     elif source == "delayed nack":
         await engine.settle("t", [Settle("nack", held.lease.encode(), delay_s=5.0)])
-        CLOCK.jump(5.0)
+        jump_clock(5.0)
     elif source == "expiry":
-        CLOCK.jump(10.0)
+        jump_clock(10.0)
     elif source == "release":
         holder.release([held])
     else:
         holder.close(grace_s=2.0)
         await wait_all_tasks_blocked()
-        CLOCK.jump(2.0)
+        jump_clock(2.0)

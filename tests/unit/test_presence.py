@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
-from trio.testing import MockClock
 
+from tests.support.clock import jump_clock, standing_trio
 from tests.support.stores import KeepingStore
 from wakeq_server.core.model import Consumer, ConsumerInfo, NewMessage, TopicConfig
 from wakeq_server.engine import presence
@@ -28,23 +28,19 @@ from wakeq_server.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
-CLOCK = MockClock()
 NEVER = float("inf")
 A, B = Consumer("a", "10.0.0.1"), Consumer("b", "10.0.0.2")
 
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    """A clock that stands still until a test moves it."""
-    global CLOCK
-    CLOCK = MockClock()
-    return "trio", {"clock": CLOCK}
+    return standing_trio()
 
 
 async def jump(seconds: float) -> None:
     """Let everything happen that can happen now, then so much later."""
     await wait_all_tasks_blocked()
-    CLOCK.jump(seconds)
+    jump_clock(seconds)
     await wait_all_tasks_blocked()
 
 

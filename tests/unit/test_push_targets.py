@@ -8,7 +8,7 @@ import anyio
 import httpcore
 import pytest
 
-from tests.conftest import virtual_trio
+from tests.support.clock import virtual_trio
 from wakeq_server.errors import Forbidden
 from wakeq_server.push.targets import Allowed, CheckedNetwork
 from wakeq_server.settings import PUSH_CONNECT_S, Settings

@@ -11,8 +11,8 @@ import pytest
 import trio
 from anyio import wait_all_tasks_blocked
 from structlog.testing import capture_logs
-from trio.testing import MockClock
 
+from tests.support.clock import jump_clock, standing_trio
 from tests.support.stores import KeepingStore
 from wakeq_server.core.model import DEFAULT_GROUP, Delivery, Message, NewMessage, Push, PushConfig, TopicConfig
 from wakeq_server.core.topic import Group
@@ -28,16 +28,12 @@ from wakeq_server.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
-CLOCK = MockClock()
 REFUSED = Unreachable("connection refused")
 
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    """A clock that stands still until a test moves it."""
-    global CLOCK
-    CLOCK = MockClock()
-    return "trio", {"clock": CLOCK}
+    return standing_trio()
 
 
 async def stay() -> None:
@@ -150,7 +146,7 @@ class World:
 
 
 async def jump(seconds: float) -> None:
-    CLOCK.jump(seconds)
+    jump_clock(seconds)
     await wait_all_tasks_blocked()
 
 

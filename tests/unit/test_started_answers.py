@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from tests.conftest import virtual_trio
 from tests.support.cancelling import Client, World, a_world, check_consistent
+from tests.support.clock import virtual_trio
 from tests.support.stores import KeepingStore
 from wakeq_server.core.model import NewMessage, TopicConfig
 from wakeq_server.errors import StorageFailed
