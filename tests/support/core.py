@@ -16,13 +16,14 @@ AHEAD = 1_000_000_000.0
 X = NewMessage(b"x")
 
 
-class Bench:
-    """A core, and what the engine does for it."""
+class Stored:
+    """A core on a store, which can be loaded again."""
 
-    def __init__(self, memory_budget: int = 1 << 62) -> None:
+    def __init__(self, memory_budget: int = 1 << 62, max_topics: int = 1 << 62) -> None:
         self.now = 100.0
         self.store = KeepingStore()
         self.memory_budget = memory_budget
+        self.max_topics = max_topics
         self.core = self.load()
 
     @property
@@ -37,11 +38,8 @@ class Bench:
             jitter=lambda: 0.0,
             durable=True,
             memory_budget=self.memory_budget,
+            max_topics=self.max_topics,
         )
-
-    def restart(self) -> None:
-        self.core = self.load()
-        self.tick()
 
     def write(self, *batch: Transaction, fails: Sequence[Transaction] = ()) -> None:
         """One batch: everything is stored first, and then told, in order; those that fail have been tried alone."""
@@ -53,6 +51,14 @@ class Bench:
                 transaction.abort(StorageFailed("disk"), self.now)
             else:
                 transaction.commit(self.now)
+
+
+class Bench(Stored):
+    """And what the engine does for any of its topics."""
+
+    def restart(self) -> None:
+        self.core = self.load()
+        self.tick()
 
     def tick(self, seconds: float = 0.0) -> None:
         self.now += seconds

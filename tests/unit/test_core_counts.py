@@ -5,45 +5,24 @@ from math import exp
 
 import pytest
 
-from tests.support.stores import KeepingStore
+from tests.support.core import Stored
 from wakeq_server.core.model import DEFAULT_GROUP, GroupInfo, NewMessage, Settle, TopicConfig
 from wakeq_server.core.peeking import peek
-from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.rates import OVER_S, Rate
-from wakeq_server.core.restore import restore
 from wakeq_server.core.survey import Survey
 from wakeq_server.core.topic import Group, Topic
-from wakeq_server.core.transactions import Publish, Transaction
+from wakeq_server.core.transactions import Publish
 from wakeq_server.errors import StorageFull, TooManyTopics
 
-AHEAD_S = 1_000_000.0
 
-
-class Core:
-    """A core with one topic `t`, and a clock that the test moves."""
+class Core(Stored):
+    """A core with one topic `t`."""
 
     def __init__(self, *, max_topics: int = 10, groups: tuple[str, ...] = ()) -> None:
-        self.store = KeepingStore()
-        self.now = 100.0
-        self.max_topics = max_topics
-        self.core = self.load()
-        self.do(self.core.create("t", TopicConfig(), self.wall))
+        super().__init__(max_topics=max_topics)
+        self.write(self.core.create("t", TopicConfig(), self.wall))
         for name in groups:
-            self.do(self.core.put_group(self.topic, name))
-
-    def load(self) -> QueueCore:
-        return restore(
-            self.store.load(),
-            now=self.now,
-            wall=self.wall,
-            jitter=lambda: 0.0,
-            durable=True,
-            max_topics=self.max_topics,
-        )
-
-    @property
-    def wall(self) -> float:
-        return self.now + AHEAD_S
+            self.write(self.core.put_group(self.topic, name))
 
     @property
     def topic(self) -> Topic:
@@ -55,15 +34,10 @@ class Core:
     def info(self, name: str = DEFAULT_GROUP) -> GroupInfo:
         return self.group(name).describe(self.now, self.wall)
 
-    def do(self, transaction: Transaction) -> None:
-        history = self.core.write_history(self.now, self.wall)
-        self.store.commit([*([history.records()] if history else []), transaction.records()])
-        transaction.commit(self.now)
-
     def publish(self, messages: int = 1, **said: object) -> list[int]:
         publish = self.core.publish(self.topic, [NewMessage(b"1", **said)] * messages, self.now, self.wall)  # type: ignore[arg-type]
         assert isinstance(publish, Publish)
-        self.do(publish)
+        self.write(publish)
         return [message.seq for message in publish.messages]
 
     def claim(self, name: str = DEFAULT_GROUP) -> str:
@@ -73,7 +47,7 @@ class Core:
 
     def settle(self, *lines: Settle) -> None:
         _, transaction = self.core.settle(self.topic, lines, self.now, self.wall)
-        self.do(transaction)
+        self.write(transaction)
 
     def restart(self) -> None:
         self.core = self.load()
@@ -137,7 +111,7 @@ def test_what_failed_to_be_stored_has_no_rate() -> None:
 def test_a_delayed_message_counts_in_those_groups_that_get_it() -> None:
     core = Core()
     core.publish(delay_s=50.0)
-    core.do(core.core.put_group(core.topic, "late"))
+    core.write(core.core.put_group(core.topic, "late"))
     core.publish(delay_s=60.0)
     assert (core.info().delayed, core.info("late").delayed) == (2, 1)
     core.now += 55.0
@@ -149,7 +123,7 @@ def test_a_delayed_message_counts_in_those_groups_that_get_it() -> None:
 def test_a_delayed_message_that_one_group_has_dropped_is_delayed_in_the_other_alone(restarted: bool) -> None:
     core = Core(groups=("second",))
     core.publish(delay_s=50.0)
-    core.do(core.core.purge(core.group("second")))
+    core.write(core.core.purge(core.group("second")))
     if restarted:
         core.restart()
     assert (core.info().delayed, core.info("second").delayed) == (1, 0)
@@ -168,7 +142,7 @@ def test_a_message_that_one_group_has_buried_takes_room_while_another_wants_it()
     core.publish()
     core.settle(Settle("dead", core.claim()))
     core.claim("second")
-    core.do(core.core.pause(core.topic, False))
+    core.write(core.core.pause(core.topic, False))
     assert core.topic.held_messages == 1
     core.restart()
     assert (core.topic.held_messages, core.info("second").leased) == (1, 1)
@@ -223,11 +197,11 @@ def test_the_oldest_message_is_found_wherever_it_stands() -> None:
     look()
     core.settle(Settle("ack", second))
     look()
-    core.do(core.core.redrive(core.group(), None))
+    core.write(core.core.redrive(core.group(), None))
     look()
     core.settle(Settle("nack", core.claim(), delay_s=5.0))
     look()
-    core.do(core.core.purge(core.group()))
+    core.write(core.core.purge(core.group()))
     look()
     assert ages == [None, 4.0, 4.0, 3.0, 2.0, 4.0, 4.0, None]
 
@@ -298,14 +272,14 @@ def test_a_survey_adds_up_all_topics_and_names_the_busiest() -> None:
     core.settle(Settle("dead", core.claim()), Settle("dead", core.claim("second")))
     core.claim()
     for name, held in (("backlog", 2), ("empty", 0), ("small backlog", 1)):
-        core.do(core.core.create(name, TopicConfig(), core.wall))
+        core.write(core.core.create(name, TopicConfig(), core.wall))
         core.core.topic(name).held_messages = held
     survey = Survey(3, core.now)
     survey.look(core.core.topics.values())
     assert [topic.name for topic in survey.busiest] == ["t", "backlog", "small backlog"]
     seen = survey.overview()
     assert (seen.topics, seen.messages, seen.ready, seen.delayed, seen.leased, seen.dead) == (4, 6, 3, 2, 1, 2)
-    core.do(core.core.drop_group(core.group("second")))
+    core.write(core.core.drop_group(core.group("second")))
     again = Survey(0, core.now)
     again.look(core.core.topics.values())
     assert (again.overview().dead, again.busiest) == (1, [])
@@ -339,6 +313,6 @@ def test_keys_forgotten_early_are_counted_over_all_topics(monkeypatch: pytest.Mo
     for number in range(6):
         publish = core.core.publish(core.topic, [NewMessage(b"1")], core.now, core.wall, str(number))
         assert isinstance(publish, Publish)
-        core.do(publish)
+        core.write(publish)
     assert core.topic.dedup is not None
     assert core.core.counts.keys_forgotten == core.topic.dedup.shortened == 3
