@@ -321,7 +321,9 @@ class EmbeddedEngine(PushAdministration):
         try:
             if message is None or message.body is None:
                 topic = group.topic
-                message = (await self._bodies.whole(topic.id, [seq], topic.size_of(seq)))[seq]
+                message = (await self._bodies.read(topic.id, [seq], topic.size_of(seq))).get(seq)
+            if message is None:
+                return
             move = self.core.move_dead(group, seq, message, self._clocks.now(), self._clocks.wall())
             if move is not None:
                 await self._durably(move)
