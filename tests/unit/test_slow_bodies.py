@@ -42,7 +42,8 @@ class Desk:
 @asynccontextmanager
 async def an_engine(desk: Desk, store: KeepingStore) -> AsyncIterator[EmbeddedEngine]:
     """An engine that keeps no body in memory, with one message in a topic."""
-    async with open_engine(store, Clocks(lambda: 1000.0, lambda: 0.0), memory_budget=0, offload=desk) as engine:
+    clocks = Clocks(lambda: 1000.0, lambda: 0.0)
+    async with open_engine(store, clocks, memory_budget=0, writing=desk, reading=desk) as engine:
         await engine.create_topic("t", TopicConfig())
         await engine.publish("t", [NewMessage(b"1")])
         yield engine

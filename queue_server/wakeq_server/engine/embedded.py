@@ -371,15 +371,16 @@ async def open_engine(
     clocks: Clocks,
     jitter: Callable[[], float] = random.random,
     memory_budget: int = 1 << 62,
-    offload: Offload | None = None,
+    writing: Offload | None = None,
+    reading: Offload | None = None,
     max_topics: int = 1 << 62,
 ) -> AsyncIterator[EmbeddedEngine]:
     """Load the store and run an engine on it; on the way out everything submitted is written, and the store closed.
 
-    ``memory_budget`` is in bytes; what doesn't fit stays in the store. ``offload`` makes the store's calls; None: those
-    that write in one thread, those that read bodies in another. Raises StartupError.
+    ``memory_budget`` is in bytes; what doesn't fit stays in the store. ``writing`` makes the store's
+    calls but those that read bodies, which ``reading`` makes; None: one of anyio's threads does. Raises StartupError.
     """
-    writing, reading = (offload, offload) if offload is not None else (OneThread(), OneThread())
+    writing, reading = writing or OneThread(), reading or OneThread()
     try:
         snapshot = await writing(store.load)
         core = restore(
