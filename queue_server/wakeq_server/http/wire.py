@@ -44,6 +44,7 @@ STATUS: dict[str, int] = {
     "IDEMPOTENCY_CONFLICT": 422,
     "TOPIC_FULL": 429,
     "TOO_MANY_TOPICS": 429,
+    "HEAD_TOO_LARGE": 431,
     "DRAINING": 503,
     "TOO_MANY_PARKED": 503,
     "STORAGE_FULL": 507,
@@ -52,8 +53,6 @@ STATUS: dict[str, int] = {
 
 _WITH: dict[str, Headers] = {
     "UNAUTHENTICATED": [(b"www-authenticate", b"Bearer")],
-    # The rest of the request may still come, and nobody will read it.
-    "REQUEST_TIMEOUT": [(b"connection", b"close")],
 }
 
 JSON_TYPE = (b"content-type", b"application/json")
@@ -80,8 +79,11 @@ class Connection(Protocol):
         """Whether a request has begun to come that isn't whole."""
 
     @property
-    def late(self) -> bool:
-        """Whether the body of the request that is being answered came too slowly; the rest won't be waited for."""
+    def fault(self) -> QueueError | None:
+        """What is wrong with how the body of the request that is being answered has come; no more of it will."""
+
+    def abandon(self) -> None:
+        """End an answer that has nobody to go to, or no end, by closing the connection."""
 
     async def flushed(self) -> None:
         """Return when everything that was sent has left for the kernel, or the connection is lost."""
