@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import anyio
 
-_CHUNK = 64 * 1024
+_PIECE = 64 * 1024
 
 
 async def write(data: bytes) -> None:
@@ -24,21 +24,22 @@ async def write(data: bytes) -> None:
     left = memoryview(data)
     while left:
         await anyio.wait_writable(fd)
+        # What a pipe that is writable takes without blocking.
         left = left[os.write(fd, left[: select.PIPE_BUF]) :]
 
 
-async def read(source: BinaryIO) -> AsyncIterator[bytes]:
-    """All of it, as it comes."""
+async def read(source: BinaryIO) -> AsyncIterator[tuple[bytes, bool]]:
+    """All of it in pieces, as it comes; with each, whether there is more to read already, which may be the end."""
     fd = _waitable(source)
     while True:
         if fd is None:
-            chunk = source.read(_CHUNK)
+            piece = source.read(_PIECE)
         else:
             await anyio.wait_readable(fd)
-            chunk = os.read(fd, _CHUNK)
-        if not chunk:
+            piece = os.read(fd, _PIECE)
+        if not piece:
             return
-        yield chunk
+        yield piece, fd is None or bool(select.select([fd], [], [], 0)[0])
 
 
 def _waitable(file: BinaryIO) -> int | None:
