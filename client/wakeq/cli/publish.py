@@ -74,15 +74,20 @@ def publish(
     message = content if raw else _json(content)
 
     async def work(client: wakeq.AsyncClient) -> wakeq.Published:
-        return await client.publish(
-            topic,
-            message,
-            delay_s=delay_s,
-            ttl_s=ttl_s,
-            key=key,
-            headers=dict(header or ()),
-            idempotency_key=idempotency_key,
-        )
+        try:
+            return await client.publish(
+                topic,
+                message,
+                delay_s=delay_s,
+                ttl_s=ttl_s,
+                key=key,
+                headers=dict(header or ()),
+                idempotency_key=idempotency_key,
+            )
+        except wakeq.InvalidMessage:
+            # A body is looked at before its topic is looked for; who mistyped the topic is to be told that first.
+            await client.topic(topic)
+            raise
 
     published = talk(url, work, topic)
     say(f"published message {published.first_seq} to topic {topic}")

@@ -280,7 +280,7 @@ def test_an_unknown_topic(wakeq: Wakeq, command: str) -> None:
     assert refused(wakeq(command.format("nowhere"))) == "topic nowhere not found"
 
 
-@pytest.mark.parametrize("command", ["publish {} {{}}", "topics show {}", "peek {}", "consume {}", "stats other {}"])
+@pytest.mark.parametrize("command", ["publish {} 1", "topics show {}", "peek {}", "consume {}", "stats other {}"])
 def test_an_unknown_topic_that_is_like_another(wakeq: Wakeq, http: httpx.Client, command: str) -> None:
     for name in ("quarterly-reports", "other"):
         http.put(f"/topics/{name}", json={})
