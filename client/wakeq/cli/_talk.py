@@ -131,10 +131,15 @@ async def _nearest(client: wakeq.AsyncClient, topics: Sequence[str]) -> str | No
 
 def fail(message: str, hint: str, *, code: int = 1) -> NoReturn:
     """One sentence and what to do, on stderr; then the end."""
+    warn(message, hint)
+    raise typer.Exit(code)
+
+
+def warn(message: str, hint: str) -> None:
+    """One sentence and what to do, on stderr."""
     typer.echo(f"wakeq: {_values.visible(message)}", err=True)
     if hint:
         typer.echo(f"hint: {hint}", err=True)
-    raise typer.Exit(code)
 
 
 def say(text: str) -> None:
