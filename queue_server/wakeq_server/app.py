@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+import anyio
 import structlog
 
 from wakeq_server.engine.base import Engine
@@ -50,11 +51,17 @@ def read_token(settings: Settings) -> str | None:
     return token
 
 
-def build_app(engine: Engine, settings: Settings, version: str, token: str | None = None) -> App:
-    """The ASGI application on an engine; ``token`` is what its requests must show."""
+def build_app(
+    engine: Engine,
+    settings: Settings,
+    version: str,
+    token: str | None = None,
+    now: Callable[[], float] = anyio.current_time,
+) -> App:
+    """The ASGI application on an engine; ``token`` is what its requests must show, ``now`` as in `Clocks`."""
     # A restart without a store forgets topics that clients make only once, when they start.
     auto_create = settings.auto_create_topics or settings.durability == "memory"
-    messages = Messages(engine, settings, auto_create=auto_create)
+    messages = Messages(engine, settings, now, auto_create=auto_create)
     service = Service(engine, messages.polls, settings, version, auto_create=auto_create, token=token is not None)
     guard = Guard(
         bound_to=settings.host, allowed_hosts=settings.allowed_hosts, origins=settings.cors_origin, token=token
@@ -83,4 +90,4 @@ async def open_app(settings: Settings, version: str) -> AsyncIterator[tuple[Engi
         open_poster(Allowed(settings.push_allow), f"wakeq/{version}") as poster,
         open_pusher(engine, poster, clocks.wall),
     ):
-        yield engine, build_app(engine, settings, version, token)
+        yield engine, build_app(engine, settings, version, token, clocks.now)
