@@ -1,7 +1,7 @@
 """Ask, and be answered, over two topics: `python examples/request_reply.py` beside a running `wakeq serve`.
 
-Questions go to a topic that all who answer share. Each client has a topic of its own for answers, which a question names
-in its headers, and tells the answers apart by the idempotency key of the question.
+Questions go to a topic that all who answer share. Each client has a topic of its own for answers, which a question
+names in its headers, and tells the answers apart by the idempotency key of the question.
 """
 
 import secrets
