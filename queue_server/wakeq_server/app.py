@@ -13,7 +13,7 @@ from wakeq_server.engine.base import Engine
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import open_engine
 from wakeq_server.engine.offload import own_thread
-from wakeq_server.errors import StartupError
+from wakeq_server.errors import StartupError, StorageError
 from wakeq_server.http.guard import Guard
 from wakeq_server.http.intake import Intake
 from wakeq_server.http.messages import Messages
@@ -28,6 +28,8 @@ from wakeq_server.settings import BODIES_MAX_BYTES, Settings, check_token
 from wakeq_server.store.base import Store
 from wakeq_server.store.memory import MemoryStore
 from wakeq_server.store.sqlite import SqliteStore
+
+_log = structlog.get_logger("wakeq.server")
 
 
 def make_store(settings: Settings) -> Store:
@@ -71,6 +73,13 @@ def build_app(
     return App(messages, Topics(engine), pushes, service, guard, Intake(BODIES_MAX_BYTES), access_log)
 
 
+def _log_storage(failure: StorageError | None) -> None:
+    if failure is None:
+        _log.info("storage works again")
+    else:
+        _log.error("storage refuses", reason=failure.detail, code=failure.code)
+
+
 @asynccontextmanager
 async def open_app(settings: Settings, version: str) -> AsyncIterator[tuple[Engine, App]]:
     """A running engine and its application. Raises StartupError."""
@@ -86,6 +95,7 @@ async def open_app(settings: Settings, version: str) -> AsyncIterator[tuple[Engi
             memory_budget=settings.memory_budget,
             max_topics=settings.max_topics,
             writing=writing,
+            tell=_log_storage,
         ) as engine,
         open_poster(Allowed(settings.push_allow), f"wakeq/{version}") as poster,
         open_pusher(engine, poster, clocks.wall),
