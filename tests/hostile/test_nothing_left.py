@@ -107,6 +107,7 @@ def test_memory_and_files_of_a_process_come_back(tmp_path_factory: pytest.TempPa
                 client.socket.sendall(point)
             for client in clients:
                 client.reset()
+        call(server, "GET", "/healthz")
         wait_until(lambda: not open_connections())
 
     with start_server(tmp_path_factory.mktemp("data"), "--legacy-wait", "60") as server:
