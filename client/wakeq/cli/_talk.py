@@ -78,7 +78,7 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]]) -> _T:
     """What ``work`` returns. Where the server refuses or can't be reached: a sentence, a hint and exit code 1."""
 
     async def with_client() -> _T:
-        async with wakeq.AsyncClient(url) as client:
+        async with wakeq.AsyncClient(url, retry_s=0) as client:
             return await work(client)
 
     try:
