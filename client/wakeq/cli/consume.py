@@ -66,6 +66,8 @@ def consume(
     """Take the messages that a topic has ready, print each body as a line, and end; with --follow, wait for more.
 
     A message is acked when it has been printed, or its command has succeeded: it may come twice, but is never lost.
+
+    A command finds the rest of its message in WAKEQ_SEQ, WAKEQ_ATTEMPT, WAKEQ_ID, WAKEQ_KEY, WAKEQ_HEADER_<NAME>, ….
     """
     if follow and wait_s is not None:
         fail("--follow never ends, and --wait says when to end", "give one of them", code=2)
