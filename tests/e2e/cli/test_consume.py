@@ -292,6 +292,27 @@ def test_a_lease_lasts_as_long_as_its_command(
     assert held(http, topic) == {}
 
 
+def test_a_command_that_outlives_its_server_is_acked_at_the_next(tmp_path: Path, gate: Gate) -> None:
+    with start_server(tmp_path / "data", "--drain", "0", durability="os") as server:
+        with httpx.Client(base_url=server.url, verify=False) as http:
+            http.put("/topics/jobs", json={})
+            publish(http, "jobs", 1)
+        process = executing(server, "jobs", gate.command, "--follow")
+        gate.begun()
+        server.terminate()
+    with start_server(tmp_path / "data", durability="os", port=server.port), httpx.Client(base_url=server.url) as http:
+        gate.let_go()
+        publish(http, "jobs", 2)
+        assert gate.begun() == "2"
+        process.terminate()
+        assert process.stderr is not None
+        # Nothing was said of the first message before.
+        assert process.stderr.readline().startswith(b"waiting ")
+        gate.let_go()
+        assert ended(process) == (0, "", "")
+        assert held(http, "jobs") == {}
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_lets_commands_finish_and_takes_no_more(
     server: ServerProcess, http: httpx.Client, topic: str, gate: Gate, number: signal.Signals, code: int
