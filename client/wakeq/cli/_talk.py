@@ -103,7 +103,7 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: 
     _check_token()
 
     async def with_client() -> _T:
-        async with wakeq.AsyncClient(url, retry_s=retry_s) as client:
+        async with _client(url, retry_s) as client:
             try:
                 return await work(client)
             except wakeq.TopicNotFound as error:
@@ -116,6 +116,13 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: 
         fail(error.detail, _UNREACHABLE)
     except wakeq.WakeqError as error:
         fail(error.detail, _HINTS.get(error.code, ""))
+
+
+def _client(url: str, retry_s: float) -> wakeq.AsyncClient:
+    try:
+        return wakeq.AsyncClient(url, retry_s=retry_s)
+    except ValueError as error:
+        fail(str(error), "--url, or WAKEQ_URL, is http://HOST:PORT", code=2)
 
 
 def _check_token() -> None:
