@@ -1,5 +1,7 @@
 """Runs the original control plane and one workflow service on a queue server that runs elsewhere.
 
+With `--plugin`, wakeq's stands for llama_deploy's client, and llama_deploy is left to start a queue if it would.
+
 Prints READY when both consume from it. The workflow echoes `user_msg`; `events` makes it stream so many events first,
 and with `ask` it puts that question to a human and returns the answer.
 """
@@ -8,6 +10,7 @@ and with `ask` it puts that question to a human and returns the answer.
 
 import argparse
 import asyncio
+import importlib
 import logging
 
 from _output import say
@@ -75,11 +78,11 @@ class Registrations(logging.Handler):
 async def deploy(options: argparse.Namespace) -> None:
     """Run both until one of them ends."""
     registrations = Registrations(expected=2)
-    logging.getLogger("llama_deploy.message_queues.simple").addHandler(registrations)
+    logging.getLogger("llama_deploy.message_queues").addHandler(registrations)
     control_plane = ControlPlaneConfig(host=HOST, port=options.control_plane_port)
     queue = SimpleMessageQueueConfig(host=options.queue_host, port=options.queue_port)
     service = WorkflowServiceConfig(host=HOST, port=options.service_port, service_name=options.service_name)
-    core = asyncio.create_task(deploy_core(control_plane, queue, disable_message_queue=True))
+    core = asyncio.create_task(deploy_core(control_plane, queue, disable_message_queue=not options.plugin))
     await wait_until_listening(HOST, options.control_plane_port)
     workflow = asyncio.create_task(deploy_workflow(AgenticWorkflow(timeout=None), service, control_plane))
     ready = asyncio.create_task(registrations.complete.wait())
@@ -97,7 +100,10 @@ def main() -> None:
     parser.add_argument("--control-plane-port", type=int, required=True)
     parser.add_argument("--service-port", type=int, required=True)
     parser.add_argument("--service-name", default="agentic_workflow")
+    parser.add_argument("--plugin", action="store_true")
     options = parser.parse_args()
+    if options.plugin:
+        importlib.import_module("wakeq.integrations.llama_deploy.auto")
     run_until_terminated(lambda: deploy(options))
 
 
