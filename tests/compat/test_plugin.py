@@ -10,7 +10,7 @@ import pytest
 
 from tests.compat.peer_process import START_MAX_S, PeerProcess, peer
 from tests.compat.tap import tapped
-from tests.compat.test_deployment import EVENTS, LOST_MAX, SERVICE, Deployment, unused_ports
+from tests.compat.test_deployment import EVENTS, SERVICE, Deployment, unused_ports
 from tests.compat.under_test import python_of, queue_server
 from wakeq_bench.peers.llama_deploy import wakeq_on_path
 
@@ -49,9 +49,8 @@ def test_events_are_streamed(deployment: Deployment) -> None:
     outcome = deployment.run("--arg", "user_msg=hello", "--arg", f"events={EVENTS}", "--stream")
     assert outcome["result"] == "echo: hello"
     assert deployment.tap.requests.count(json.dumps("task_stream").encode(), requests) == EVENTS + 1
-    numbers = [data["number"] for data in outcome["event_data"] if "number" in data]
-    assert numbers == sorted(set(numbers))
-    assert len(numbers) >= EVENTS - LOST_MAX
+    # The original loses some of them, on whatever queue: its services write old ones back over new ones.
+    assert [data["number"] for data in outcome["event_data"] if "number" in data] == list(range(EVENTS))
 
 
 def test_a_human_answers(deployment: Deployment) -> None:

@@ -1,15 +1,14 @@
 """Puts wakeq where llama_deploy has its SimpleMessageQueue.
 
 llama_deploy chooses its queue by the class of a config, in a chain of its own that names `SimpleMessageQueue` and
-`SimpleMessageQueueServer`. Both names are replaced wherever llama_deploy has them; the config stays, and with it every
-`deployment.yml`, environment variable and argument that says where the queue is. Modules of llama_deploy that are
-imported later take the names from those that have been changed.
+`SimpleMessageQueueServer`. Both names are replaced wherever llama_deploy has them, and so is its `ControlPlaneServer`;
+the config stays, and with it every `deployment.yml`, environment variable and argument that says where the queue is.
+Modules of llama_deploy that are imported later take the names from those that have been changed.
 """
 
 import re
 import sys
 from importlib import import_module, metadata
-from types import ModuleType
 
 OLDEST, NEWEST = (0, 4), (0, 8)
 """The first and the last release line whose queue can be replaced."""
@@ -24,16 +23,16 @@ class UnsupportedVersion(RuntimeError):
 def install() -> None:
     """Have `deploy_core`, `deploy_workflow` and the API server of this process use wakeq, and start no queue.
 
-    To be called before they are; calling it again changes nothing. Raises UnsupportedVersion, and ModuleNotFoundError
-    where llama_deploy is not installed.
+    To be called before they are; calling it again changes nothing. Raises UnsupportedVersion, and
+    importlib.metadata.PackageNotFoundError where llama_deploy is not installed.
     """
-    import_module(_NAME)
     _check(metadata.version(_NAME))
-    simple = import_module("llama_deploy.message_queues.simple")
-    ours = import_module("wakeq.integrations.llama_deploy._queue")
-    _replace("SimpleMessageQueueServer", simple, ours.ExternalQueue)
-    # Last: _queue's own module is the only one that still needs the original's config, not its client.
-    _replace("SimpleMessageQueue", simple, ours.WakeqMessageQueue)
+    import_module(_NAME)
+    queue = import_module("wakeq.integrations.llama_deploy._queue")
+    control_plane = import_module("wakeq.integrations.llama_deploy._control_plane")
+    _replace("SimpleMessageQueue", queue.WakeqMessageQueue)
+    _replace("SimpleMessageQueueServer", queue.ExternalQueue)
+    _replace("ControlPlaneServer", control_plane.WokenControlPlane)
 
 
 def _check(version: str) -> None:
@@ -45,9 +44,7 @@ def _check(version: str) -> None:
         )
 
 
-def _replace(name: str, simple: ModuleType, replacement: type) -> None:
-    original = getattr(simple, name)
+def _replace(name: str, replacement: type) -> None:
     for module_name, module in list(sys.modules.items()):
-        inside = module_name == _NAME or module_name.startswith(f"{_NAME}.")
-        if inside and vars(module).get(name) is original:
+        if module_name.partition(".")[0] == _NAME and name in vars(module):
             setattr(module, name, replacement)

@@ -20,7 +20,7 @@ def client_options(url: str, client_kwargs: Mapping[str, Any], token: str | None
     common: dict[str, Any] = {"token": token or _token(client_kwargs.get("headers", {}))}
     timeout = client_kwargs.get("timeout")
     if timeout is not None:
-        common["timeout_s"] = _seconds(timeout)
+        common["timeout"] = _seconds(timeout)
     of_transport = {name: client_kwargs[name] for name in _OF_TRANSPORT if name in client_kwargs}
     if not of_transport:
         return lambda: common

@@ -10,7 +10,6 @@ process is given back, comes again, and is a dead letter after the topic's last 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,8 +25,8 @@ from pydantic import Field
 
 from wakeq._async_client import AsyncClient
 from wakeq._backoff import Backoff
+from wakeq._delivery import Delivery
 from wakeq._errors import ServerUnavailable, TopicNotFound, WakeqError
-from wakeq._model import Delivery
 from wakeq.integrations.llama_deploy._options import client_options
 
 PROCESS_MAX_S = 60.0
@@ -159,22 +158,11 @@ class ExternalQueue:
 
 async def _process(consumer: BaseMessageQueueConsumer, delivery: Delivery) -> None:
     try:
-        await consumer.process_message(QueueMessage.model_validate(delivery.body))
-    except Exception as error:
-        _logger.exception(
-            "Message %d on topic '%s', attempt %d: %s", delivery.seq, delivery.topic, delivery.attempt, error
-        )
-        await _settle(delivery, delivery.nack)
-    else:
-        await _settle(delivery, delivery.ack)
-
-
-async def _settle(delivery: Delivery, settle: Callable[[], Awaitable[None]]) -> None:
-    try:
-        await settle()
-    except WakeqError as error:
-        # It comes again when its lease has ended, and the next message needn't wait for that.
-        _logger.warning("Message %d on topic '%s' could not be settled: %s", delivery.seq, delivery.topic, error)
+        async with delivery:
+            await consumer.process_message(QueueMessage.model_validate(delivery.body))
+    except Exception:
+        # Given back, or still leased where the server couldn't be told: it comes again, until it is a dead letter.
+        _logger.exception("Message %d on topic '%s', attempt %d", delivery.seq, delivery.topic, delivery.attempt)
 
 
 def _told_of_failures(consumer: BaseMessageQueueConsumer) -> BaseMessageQueueConsumer:
