@@ -2,11 +2,10 @@
 
 With `--plugin`, wakeq's stands for llama_deploy's client, and llama_deploy is left to start a queue if it would.
 
-Prints READY when both consume from it. The workflow echoes `user_msg`; `events` makes it stream so many events first,
-and with `ask` it puts that question to a human and returns the answer.
+Prints READY when both consume from it. The workflow is that of `_workflow`.
 """
 
-# mypy: disable-error-code="import-not-found", allow-subclassing-any, allow-untyped-decorators
+# mypy: disable-error-code="import-not-found"
 
 import argparse
 import asyncio
@@ -15,6 +14,7 @@ import logging
 
 from _output import say
 from _process import run_until_terminated, wait_until_listening
+from _workflow import workflow
 from llama_deploy import (
     ControlPlaneConfig,
     SimpleMessageQueueConfig,
@@ -22,42 +22,8 @@ from llama_deploy import (
     deploy_core,
     deploy_workflow,
 )
-from llama_index.core.workflow import (
-    Context,
-    Event,
-    HumanResponseEvent,
-    InputRequiredEvent,
-    StartEvent,
-    StopEvent,
-    Workflow,
-    step,
-)
 
 HOST = "127.0.0.1"
-
-
-class ProgressEvent(Event):
-    """One of the streamed events; they are numbered from 0."""
-
-    number: int
-
-
-class AgenticWorkflow(Workflow):
-    """Echoes, streams, asks."""
-
-    @step
-    async def start(self, ctx: Context, ev: StartEvent) -> InputRequiredEvent | StopEvent:
-        """Stream what was asked for, then answer or put the question."""
-        answer = f"echo: {ev.user_msg}"
-        for number in range(int(ev.get("events", 0))):
-            ctx.write_event_to_stream(ProgressEvent(number=number))
-        question = ev.get("ask", "")
-        return InputRequiredEvent(prefix=question) if question else StopEvent(result=answer)
-
-    @step
-    async def answered(self, ev: HumanResponseEvent) -> StopEvent:
-        """Return what the human said."""
-        return StopEvent(result=f"answer: {ev.response}")
 
 
 class Registrations(logging.Handler):
@@ -84,12 +50,12 @@ async def deploy(options: argparse.Namespace) -> None:
     service = WorkflowServiceConfig(host=HOST, port=options.service_port, service_name=options.service_name)
     core = asyncio.create_task(deploy_core(control_plane, queue, disable_message_queue=not options.plugin))
     await wait_until_listening(HOST, options.control_plane_port)
-    workflow = asyncio.create_task(deploy_workflow(AgenticWorkflow(timeout=None), service, control_plane))
+    deployed = asyncio.create_task(deploy_workflow(workflow, service, control_plane))
     ready = asyncio.create_task(registrations.complete.wait())
-    done, _ = await asyncio.wait({core, workflow, ready}, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait({core, deployed, ready}, return_when=asyncio.FIRST_COMPLETED)
     if ready in done:
         say("READY")
-    await asyncio.gather(core, workflow)
+    await asyncio.gather(core, deployed)
 
 
 def main() -> None:
