@@ -25,11 +25,12 @@ import uvicorn
 import uvicorn.server
 
 from wakeq_server.app import open_app
-from wakeq_server.connection import Connection, set_timeouts
+from wakeq_server.connection import Connection
 from wakeq_server.engine.base import Engine
 from wakeq_server.errors import StartupError
 from wakeq_server.http.guard import is_loopback
 from wakeq_server.settings import BACKLOG, KEEP_ALIVE_S, Settings
+from wakeq_server.tcp import set_timeouts
 
 _log = structlog.get_logger("wakeq.server")
 

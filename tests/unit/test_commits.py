@@ -299,6 +299,17 @@ async def test_a_held_publisher_gets_in_when_storage_recovers() -> None:
         assert ready(engine) == 1
 
 
+async def test_a_disk_that_is_full_from_the_start_is_told() -> None:
+    disk = Disk()
+    disk.full = True
+    async with open_engine(disk, Clocks(lambda: 1000.0, lambda: 0.0)) as engine:
+        assert engine.trouble is not None
+        assert "full" in engine.trouble
+        disk.full = False
+        await engine.create_topic("t", TopicConfig())
+        assert engine.trouble is None
+
+
 async def test_one_that_can_not_be_stored_does_not_end_the_writer() -> None:
     disk = Disk()
     async with an_engine(disk) as engine:

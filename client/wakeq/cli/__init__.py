@@ -14,12 +14,15 @@ from wakeq.cli._style import STYLE
 _LAZY = {
     "backup": ("wakeq_server.cli", "backup", "Copy a server's database, while it runs."),
     "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
-    "consume": ("wakeq.cli.messages", "consume", "Take messages off a topic as they come, a line each."),
+    "consume": ("wakeq.cli.consume", "consume", "Take messages off a topic as they come, a line each."),
     "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
     "groups": ("wakeq.cli.groups", "app", "Make, show and delete the groups of a topic."),
-    "publish": ("wakeq.cli.messages", "publish", "Publish a message."),
+    "peek": ("wakeq.cli.messages", "peek", "Show messages of a topic, and take none."),
+    "publish": ("wakeq.cli.publish", "publish", "Publish a message."),
+    "redrive": ("wakeq.cli.messages", "redrive", "Make dead letters of a topic ready again."),
     "doctor": ("wakeq_server.cli", "doctor", "Look for damage in a server's database, and save what can be read."),
     "serve": ("wakeq_server.cli", "serve", "Run the queue server."),
+    "stats": ("wakeq.cli.stats", "stats", "Show what topics hold, what comes and goes, and who waits."),
     "topics": ("wakeq.cli.topics", "app", "Make, configure, look at and look after topics."),
 }
 
@@ -50,7 +53,7 @@ def _load(name: str) -> Any:
     return typer.main.get_command(found)
 
 
-app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, **STYLE)
+app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, **STYLE | {"add_completion": True})
 
 
 def _show_version(wanted: bool) -> None:
@@ -73,4 +76,5 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # A name that the locale has no letters for is still a name.
         sys.stdout.reconfigure(errors="backslashreplace")
-    app()
+    # Named here, because the shell asks for completion by this name, however it was started.
+    app(prog_name="wakeq")

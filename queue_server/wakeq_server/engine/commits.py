@@ -52,8 +52,8 @@ class GroupCommit:
         self._writing: Batch | None = None
         self._something = anyio.Event()
         self._urgent = anyio.Event()
-        self.failure: StorageError | None = None
-        """What the store refused last, and has not been seen to take since."""
+        self.failure: StorageError | None = StorageFull() if store.full else None
+        """What the store refused last, or would, and has not been seen to take since."""
         self.took_s = 0.0
         """How long the last write took, sync included."""
 
