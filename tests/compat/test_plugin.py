@@ -3,8 +3,11 @@
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import httpx
 import psutil
 import pytest
 
@@ -15,6 +18,20 @@ from tests.compat.under_test import python_of, queue_server
 from wakeq_bench.peers.llama_deploy import wakeq_on_path
 
 pytestmark = [pytest.mark.compat, pytest.mark.slow]
+
+HELD_MAX_S = 5.0
+"""What httpx waits for a byte unless it is told otherwise."""
+TASKS, TASKS_MAX_S = 8, 60.0
+
+OF_SERVICE = {"agent_id": SERVICE, "service_id": SERVICE}
+"""How tasks and events name their service, up to 0.6 and since."""
+ANSWER = json.dumps(
+    {
+        "__is_pydantic": True,
+        "value": {"_data": {"response": "Ann"}},
+        "qualified_name": "workflows.events.HumanResponseEvent",
+    }
+)
 
 
 @pytest.fixture(scope="module", params=["0.4.2", "0.8.1"])
@@ -77,3 +94,42 @@ def test_no_queue_of_its_own_is_started(deployed: tuple[Deployment, PeerProcess]
         if connection.status == psutil.CONN_LISTEN
     }
     assert listening == {int(url.rpartition(":")[2]) for url in (deployment.control_plane_url, deployment.service_url)}
+
+
+def test_a_result_is_held_until_it_is_there(deployment: Deployment) -> None:
+    """And no longer than a client waits who has set nothing."""
+    with httpx.Client(base_url=deployment.control_plane_url, timeout=HELD_MAX_S) as http:
+        session, task = started(http, user_msg="hello", ask="Who are you?")
+        result = f"/sessions/{session}/tasks/{task}/result"
+        assert http.get(result).json() is None
+        with ThreadPoolExecutor(1) as held:
+            answer = held.submit(http.get, result)
+            http.post(f"/sessions/{session}/tasks/{task}/send_event", json=OF_SERVICE | {"event_obj_str": ANSWER})
+            assert answer.result().json()["result"] == "answer: Ann"
+
+
+def test_tasks_of_one_session_lose_nothing_to_each_other(deployment: Deployment) -> None:
+    """The original reads a session, publishes, and writes it back, without what others have written meanwhile."""
+    with (
+        httpx.Client(base_url=deployment.control_plane_url, timeout=TASKS_MAX_S) as http,
+        ThreadPoolExecutor(TASKS) as at_once,
+    ):
+        session = http.post("/sessions/create").json()
+        tasks = list(
+            at_once.map(lambda number: started(http, session, user_msg=f"{number}", events=5)[1], range(TASKS))
+        )
+        streams = list(at_once.map(lambda task: http.get(f"/sessions/{session}/tasks/{task}/result_stream"), tasks))
+        for number, (task, stream) in enumerate(zip(tasks, streams, strict=True)):
+            events = [json.loads(line) for line in stream.text.splitlines()]
+            assert [event["number"] for event in events if "number" in event] == list(range(5))
+            assert http.get(f"/sessions/{session}/tasks/{task}/result").json()["result"] == f"echo: {number}"
+        kept = http.get(f"/sessions/{session}").json()["task_ids"]
+        assert sorted(kept) == sorted(tasks)
+
+
+def started(http: httpx.Client, session: str | None = None, **arguments: Any) -> tuple[str, str]:
+    """A new task of a session, which is made if need be: both ids."""
+    session = session or http.post("/sessions/create").json()
+    created = http.post(f"/sessions/{session}/tasks", json=OF_SERVICE | {"input": json.dumps(arguments)})
+    assert created.status_code == 200, created.text
+    return session, created.json()

@@ -11,7 +11,7 @@ import pytest
 import wakeq
 from tests.compat.peer_process import START_MAX_S, PeerProcess, peer
 from tests.compat.under_test import python_of
-from tests.support.receiver import receiving
+from tests.support.receiver import free_port, receiving
 from tests.support.server import ServerProcess, start_server
 from wakeq_bench.peers.llama_deploy import wakeq_on_path
 
@@ -172,6 +172,18 @@ def test_registering_waits_for_the_server(desk: Desk, tmp_path: Path) -> None:
             nobody.close()
             with start_server(tmp_path / "late", port=port):
                 assert worker.record(START_MAX_S) == {"registered": True}
+
+
+def test_a_server_that_is_not_wakeq_is_named(desk: Desk, tmp_path: Path) -> None:
+    port = free_port()
+    with (
+        peer(python_of("0.8.1"), "queue", "--port", port, errors=tmp_path / "queue.log") as original,
+        desk.run(port, "consume") as worker,
+    ):
+        assert original.line(START_MAX_S) == "READY"
+        assert worker.process.wait(START_MAX_S) == 1
+        said = (tmp_path / "process-1.log").read_text()
+    assert f"WakeqError: http://127.0.0.1:{port}/ is no wakeq server: " in said.strip().split("\n")[-1]
 
 
 def test_the_control_plane_tells_services_what_they_know(desk: Desk) -> None:

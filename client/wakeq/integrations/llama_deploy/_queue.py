@@ -117,6 +117,10 @@ class WakeqMessageQueue(AbstractMessageQueue):
             except ServerUnavailable as error:
                 _logger.warning("Waiting for the queue server: %s (`wakeq serve` starts one)", error)
                 await asyncio.sleep(backoff.next_delay_s(error.retry_after_s or 0.0))
+            except WakeqError as error:
+                # The API server doesn't look at what ends a deployment.
+                _logger.error("Topic '%s' can't be made: %s", topic, error)
+                raise
             else:
                 return
 
@@ -126,21 +130,27 @@ class WakeqMessageQueue(AbstractMessageQueue):
             await self._publisher().topic(topic)
         except TopicNotFound:
             await self._publisher().create_topic(topic, schema="queue_message")
+        except WakeqError as error:
+            if error.status is not None and not error.code:
+                raise WakeqError(f"{self._url} is no wakeq server: {error}", status=error.status) from error
+            raise
 
     async def _consume(self, consumer: BaseMessageQueueConsumer, topic: str) -> None:
+        backoff = Backoff(random.random)
         async with self._client(consumer.id_) as client:
             while True:
                 try:
                     async with client.consume(topic, prefetch=1) as deliveries:
                         async for delivery in deliveries:
+                            backoff.succeeded()
                             await _process(consumer, delivery)
                 except TopicNotFound:
                     _logger.warning("Topic '%s' is gone; making it anew", topic)
                     await self._wait_for_topic(topic)
                 except WakeqError as error:
-                    # llama_deploy gathers its tasks without looking at what ended them.
-                    _logger.error("Consumer '%s' on topic '%s' has failed: %s", consumer.id_, topic, error)
-                    raise
+                    # Not raised: nobody looks at what ends a consumer, and its service would go on without it.
+                    _logger.error("Consumer '%s' on topic '%s' tries again: %s", consumer.id_, topic, error)
+                    await asyncio.sleep(backoff.next_delay_s(error.retry_after_s or 0.0))
 
 
 class ExternalQueue:
