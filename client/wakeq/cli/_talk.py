@@ -1,5 +1,6 @@
 """What every command that asks a server does: reach it, say what went wrong, ask before it destroys anything."""
 
+import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from difflib import get_close_matches
@@ -98,6 +99,8 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: 
     ``topics`` are those that it is about: for one that doesn't exist, the hint has the nearest name that does.
     """
 
+    _check_token()
+
     async def with_client() -> _T:
         async with wakeq.AsyncClient(url) as client:
             try:
@@ -112,6 +115,13 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: 
         fail(error.detail, _UNREACHABLE)
     except wakeq.WakeqError as error:
         fail(error.detail, _HINTS.get(error.code, ""))
+
+
+def _check_token() -> None:
+    token = os.environ.get("WAKEQ_TOKEN", "")
+    if not all("!" <= character <= "~" for character in token):
+        # Not shown, since it may be nearly right.
+        fail("WAKEQ_TOKEN is no token", "a token is printable ASCII without spaces", code=2)
 
 
 async def _nearest(client: wakeq.AsyncClient, topics: Sequence[str]) -> str | None:
@@ -131,10 +141,15 @@ async def _nearest(client: wakeq.AsyncClient, topics: Sequence[str]) -> str | No
 
 def fail(message: str, hint: str, *, code: int = 1) -> NoReturn:
     """One sentence and what to do, on stderr; then the end."""
+    warn(message, hint)
+    raise typer.Exit(code)
+
+
+def warn(message: str, hint: str) -> None:
+    """One sentence and what to do, on stderr."""
     typer.echo(f"wakeq: {_values.visible(message)}", err=True)
     if hint:
         typer.echo(f"hint: {hint}", err=True)
-    raise typer.Exit(code)
 
 
 def say(text: str) -> None:
