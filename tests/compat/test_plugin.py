@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -125,6 +127,32 @@ def test_tasks_of_one_session_lose_nothing_to_each_other(deployment: Deployment)
             assert http.get(f"/sessions/{session}/tasks/{task}/result").json()["result"] == f"echo: {number}"
         kept = http.get(f"/sessions/{session}").json()["task_ids"]
         assert sorted(kept) == sorted(tasks)
+
+
+@pytest.mark.parametrize("plugged", ["core", "service"])
+def test_a_part_without_the_plug_in_understands_one_with_it(plugged: str, tmp_path: Path) -> None:
+    python, path = python_of("0.8.1", for_wakeq=True), tmp_path / "path"
+    path.mkdir()
+    environment = wakeq_on_path(path)
+    control_plane, service = unused_ports(2)
+    with ExitStack() as stack:
+        queue = stack.enter_context(queue_server(tmp_path / "data"))
+        ports = ["--queue-port", queue.port, "--control-plane-port", control_plane, "--service-port", service]
+        for part in ("core", "service"):
+            options = [*ports, "--part", part, *(["--plugin"] if part == plugged else [])]
+            errors = tmp_path / f"{part}.log"
+            running = stack.enter_context(peer(python, "system", *options, errors=errors, environment=environment))
+            assert running.line(START_MAX_S) == "READY"
+        asking = ["--control-plane-url", f"http://127.0.0.1:{control_plane}", "--service", SERVICE]
+        asking += ["--arg", "user_msg=hello", "--arg", "ask=Who are you?", "--respond", "Ann"]
+        client = stack.enter_context(peer(python, "client", *asking, errors=tmp_path / "client.log"))
+        assert client.record(START_MAX_S)["result"] == "answer: Ann"
+        assert {consumer["streams"] for consumer in consumers(queue.url, "control_plane")} == {int(plugged == "core")}
+
+
+def consumers(queue_url: str, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = httpx.get(f"{queue_url}/topics/llama_deploy.{name}/consumers").json()["consumers"]
+    return found
 
 
 def started(http: httpx.Client, session: str | None = None, **arguments: Any) -> tuple[str, str]:

@@ -1,8 +1,8 @@
-"""Runs the original control plane and one workflow service on a queue server that runs elsewhere.
+"""Runs the original control plane and one workflow service, or one of them, on a queue server that runs elsewhere.
 
-With `--plugin`, wakeq's stands for llama_deploy's client, and llama_deploy is left to start a queue if it would.
+With `--plugin`, wakeq's client stands for llama_deploy's, and llama_deploy is left to start a queue if it would.
 
-Prints READY when both consume from it. The workflow is that of `_workflow`.
+Prints READY when its parts consume from the queue. The workflow is that of `_workflow`.
 """
 
 # mypy: disable-error-code="import-not-found"
@@ -24,6 +24,7 @@ from llama_deploy import (
 )
 
 HOST = "127.0.0.1"
+PARTS = ("core", "service")
 
 
 class Registrations(logging.Handler):
@@ -42,20 +43,24 @@ class Registrations(logging.Handler):
 
 
 async def deploy(options: argparse.Namespace) -> None:
-    """Run both until one of them ends."""
-    registrations = Registrations(expected=2)
+    """Run what is asked for until a part of it ends."""
+    registrations = Registrations(expected=len(options.part))
     logging.getLogger("llama_deploy.message_queues").addHandler(registrations)
     control_plane = ControlPlaneConfig(host=HOST, port=options.control_plane_port)
     queue = SimpleMessageQueueConfig(host=options.queue_host, port=options.queue_port)
     service = WorkflowServiceConfig(host=HOST, port=options.service_port, service_name=options.service_name)
-    core = asyncio.create_task(deploy_core(control_plane, queue, disable_message_queue=not options.plugin))
+    running = []
+    if "core" in options.part:
+        core = deploy_core(control_plane, queue, disable_message_queue=not options.plugin)
+        running.append(asyncio.create_task(core))
     await wait_until_listening(HOST, options.control_plane_port)
-    deployed = asyncio.create_task(deploy_workflow(workflow, service, control_plane))
+    if "service" in options.part:
+        running.append(asyncio.create_task(deploy_workflow(workflow, service, control_plane)))
     ready = asyncio.create_task(registrations.complete.wait())
-    done, _ = await asyncio.wait({core, deployed, ready}, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait({*running, ready}, return_when=asyncio.FIRST_COMPLETED)
     if ready in done:
         say("READY")
-    await asyncio.gather(core, deployed)
+    await asyncio.gather(*running)
 
 
 def main() -> None:
@@ -67,6 +72,7 @@ def main() -> None:
     parser.add_argument("--service-port", type=int, required=True)
     parser.add_argument("--service-name", default="agentic_workflow")
     parser.add_argument("--plugin", action="store_true")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     if options.plugin:
         importlib.import_module("wakeq.integrations.llama_deploy.auto")

@@ -57,7 +57,7 @@ class WakeqMessageQueue(AbstractMessageQueue):
 
     async def _publish(self, message: QueueMessage, topic: str) -> None:
         """Returns when the server has it. Raises WakeqError, of which TopicNotFound says that nobody has registered."""
-        await self._publisher().publish(topic, message.model_dump(mode="json"))
+        await self._publisher().publish(topic, message)
 
     async def register_consumer(self, consumer: BaseMessageQueueConsumer, topic: str) -> StartConsumingCallable:
         """Make the topic if need be, waiting for a server that can't be reached; the callable consumes it.
