@@ -47,10 +47,25 @@ class ApiServer:
     child: Child
     ports: set[int]
     tap: Tap
-    service_field: str
+    config: bytes
+    base: Path
+    version: str
+
+    def deploy(self, *, reload: bool = False) -> None:
+        """Give it the deployment, and wait until its service is registered, and looked at where that is done."""
+        params = {"base_path": str(self.base), "reload": str(reload)}
+        created = self.http.post("/deployments/create", params=params, files={"config_file": self.config})
+        assert created.status_code == 200, created.text
+        self._wait_for_answer("POST /services/register")
+        if self.version == "0.8.1":
+            self._wait_for_answer("GET /")
+
+    def _wait_for_answer(self, call: str) -> None:
+        self.child.wait_for(lambda line: True if f'"{call} HTTP/1.1" 200' in line else None)
 
     def task(self, **arguments: Any) -> dict[str, Any]:
-        return {"input": json.dumps(arguments), self.service_field: SERVICE}
+        field = "service_id" if self.version == "0.8.1" else "agent_id"
+        return {"input": json.dumps(arguments), field: SERVICE}
 
 
 def written(directory: Path, version: str, ports: list[int], queue_port: int) -> str:
@@ -81,14 +96,10 @@ def api_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         httpx.Client(base_url=f"http://127.0.0.1:{api}", timeout=TASK_MAX_S) as http,
     ):
         child.wait_for(lambda line: True if f"Uvicorn running on http://127.0.0.1:{api}" in line else None)
-        config = written(directory, request.param, ports, tap.port)
-        created = http.post(
-            "/deployments/create", params={"base_path": str(directory)}, files={"config_file": config.encode()}
-        )
-        assert created.status_code == 200, created.text
-        child.wait_for(lambda line: True if '"POST /services/register HTTP/1.1" 200' in line else None)
-        field = "service_id" if request.param == "0.8.1" else "agent_id"
-        yield ApiServer(http, child, {api, *ports}, tap, field)
+        config = written(directory, request.param, ports, tap.port).encode()
+        api_server = ApiServer(http, child, {api, *ports}, tap, config, directory, request.param)
+        api_server.deploy()
+        yield api_server
 
 
 def test_a_task_runs(api_server: ApiServer) -> None:
@@ -117,3 +128,13 @@ def test_it_streams_and_polls_nothing(api_server: ApiServer) -> None:
 def test_no_queue_of_its_own_is_started(api_server: ApiServer) -> None:
     connections = psutil.Process(api_server.child.pid).net_connections("tcp")
     assert {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN} == api_server.ports
+
+
+def test_a_reloaded_deployment_works(api_server: ApiServer) -> None:
+    """Reloading cancels the service's tasks, consumers among them, and goes on only if each of them returns."""
+    for reload in (False, True):
+        if reload:
+            api_server.deploy(reload=True)
+        # Before it reloads too: llama_deploy never comes back if it is still starting.
+        ran = api_server.http.post("/deployments/plugged/tasks/run", json=api_server.task(user_msg="hello"))
+        assert (ran.status_code, ran.json()) == (200, "echo: hello")

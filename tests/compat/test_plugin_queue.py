@@ -1,9 +1,10 @@
 """What the plug-in's queue promises llama_deploy: nothing is acked before it is processed, and nothing is lost."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from wakeq_bench.peers.llama_deploy import wakeq_on_path
 
 pytestmark = [pytest.mark.compat, pytest.mark.slow]
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 SCRIPT = Path(__file__).with_name("scripts") / "plugin_queue.py"
 
 
@@ -32,13 +34,22 @@ class Desk:
         self._started = 0
 
     @contextmanager
-    def run(self, port: int, scenario: str, *options: object) -> Iterator[PeerProcess]:
+    def run(
+        self, port: int, scenario: str, *options: object, environment: Mapping[str, str] = NOTHING
+    ) -> Iterator[PeerProcess]:
         """A process in that scenario."""
         self._started += 1
-        errors = self._directory / f"process-{self._started}.log"
         arguments = [scenario, "--port", port, *options]
-        with peer(self._python, SCRIPT, *arguments, errors=errors, environment=self._environment) as process:
+        variables = {**self._environment, **environment}
+        with peer(self._python, SCRIPT, *arguments, errors=self._errors(), environment=variables) as process:
             yield process
+
+    def error(self) -> str:
+        """The last line that the last process has written to stderr."""
+        return self._errors().read_text().strip().split("\n")[-1]
+
+    def _errors(self) -> Path:
+        return self._directory / f"process-{self._started}.log"
 
     @contextmanager
     def registered(self, port: int, scenario: str, *options: object) -> Iterator[PeerProcess]:
@@ -149,6 +160,13 @@ def test_consumers_end_when_they_are_told_to(desk: Desk, server: ServerProcess) 
         process.finish()
 
 
+def test_a_cancelled_consumers_message_is_anothers(desk: Desk, server: ServerProcess) -> None:
+    with desk.run(server.port, "interrupted") as process:
+        assert process.record(START_MAX_S) == {"interrupted": {"number": 1}}
+        assert process.records(2) == [{"began": {"number": 1}}, {"done": {"number": 1}}]
+        process.finish()
+
+
 def test_consumers_outlive_a_killed_server(desk: Desk, tmp_path: Path) -> None:
     data = tmp_path / "kept"
     with start_server(data, durability="fsync") as first, desk.registered(first.port, "consume") as worker:
@@ -182,8 +200,32 @@ def test_a_server_that_is_not_wakeq_is_named(desk: Desk, tmp_path: Path) -> None
     ):
         assert original.line(START_MAX_S) == "READY"
         assert worker.process.wait(START_MAX_S) == 1
-        said = (tmp_path / "process-1.log").read_text()
-    assert f"WakeqError: http://127.0.0.1:{port}/ is no wakeq server: " in said.strip().split("\n")[-1]
+    assert f"WakeqError: http://127.0.0.1:{port}/ is no wakeq server: " in desk.error()
+
+
+def test_the_token_is_the_environments(desk: Desk, tmp_path: Path) -> None:
+    with (
+        start_server(tmp_path / "guarded", "--token", "secret") as server,
+        wakeq.Client(server.url, token="secret") as client,
+    ):
+        with desk.run(server.port, "consume") as worker:
+            assert worker.process.wait(START_MAX_S) == 1
+        assert desk.error().startswith("wakeq._errors.Unauthenticated: ")
+        with desk.run(server.port, "consume", environment={"WAKEQ_TOKEN": "secret"}) as worker:
+            assert worker.record(START_MAX_S) == {"registered": True}
+            client.publish("work", message(number=1))
+            assert worker.records(2) == [{"began": {"number": 1}}, {"done": {"number": 1}}]
+
+
+def test_a_topic_that_is_deleted_is_consumed_again(desk: Desk, server: ServerProcess, client: wakeq.Client) -> None:
+    with desk.registered(server.port, "consume") as worker:
+        client.publish("work", message(number=1))
+        assert worker.records(2) == [{"began": {"number": 1}}, {"done": {"number": 1}}]
+        client.delete_topic("work")
+        # Made by whoever is first.
+        client.create_topic("work", schema="queue_message")
+        client.publish("work", message(number=2))
+        assert worker.records(2) == [{"began": {"number": 2}}, {"done": {"number": 2}}]
 
 
 def test_the_control_plane_tells_services_what_they_know(desk: Desk) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from wakeq.integrations.llama_deploy._options import client_options
 
+USAGE = "usage: python -m wakeq.integrations.llama_deploy COMMAND [ARGUMENT]...\n"
 HTTP, HTTPS = "http://queue:8001/", "https://queue:8001/"
 
 
@@ -115,5 +116,9 @@ def test_a_command_that_there_is_not(tmp_path: Path) -> None:
 
 def test_no_command(tmp_path: Path) -> None:
     done = plugged(path=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr == "usage: python -m wakeq.integrations.llama_deploy COMMAND [ARGUMENT]...\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", USAGE)
+
+
+def test_help(tmp_path: Path) -> None:
+    done = plugged("--help", path=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, USAGE, "")

@@ -99,13 +99,37 @@ async def end(queue: WakeqMessageQueue, _options: argparse.Namespace) -> None:
     await queue.cleanup()
 
 
+async def interrupted(queue: WakeqMessageQueue, _options: argparse.Namespace) -> None:
+    """A consumer is cancelled amid a message, which another one then has."""
+    began = asyncio.Event()
+
+    async def never(message: QueueMessage) -> None:
+        say(interrupted=message.data)
+        began.set()
+        await asyncio.Event().wait()
+
+    worker = Worker()
+    # Its id has what no name in a list of consumers may have.
+    start = await queue.register_consumer(worker.consumer("first\n" * 100, never), "work")
+    running = asyncio.create_task(start())
+    await queue.publish(QueueMessage(type=TYPE, data={"number": 1}), "work")
+    await began.wait()
+    running.cancel()
+    await running
+    running = asyncio.create_task((await queue.register_consumer(worker.consumer("second", worker.process), "work"))())
+    await worker.done.wait()
+    running.cancel()
+    await running
+    await queue.cleanup()
+
+
 async def config(_queue: WakeqMessageQueue, _options: argparse.Namespace) -> None:
     """What a control plane tells its services."""
     told = WakeqMessageQueue(WakeqMessageQueueConfig(host="queue.example", port=8002, token="secret")).as_config()
     say(told={type(told).__name__: told.model_dump()})
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (config, consume, end, publish, remote)}
+SCENARIOS = {scenario.__name__: scenario for scenario in (config, consume, end, interrupted, publish, remote)}
 
 
 def main() -> None:

@@ -19,9 +19,12 @@ _USAGE = "usage: python -m wakeq.integrations.llama_deploy COMMAND [ARGUMENT]...
 def main() -> None:
     """Become the command of the command line. Exits with 2 without one, and with 127 where there is no such command."""
     command = sys.argv[1:]
-    if not command or command[0] in ("-h", "--help"):
+    if command[:1] in (["-h"], ["--help"]):
+        sys.stdout.write(_USAGE)
+        return
+    if not command:
         sys.stderr.write(_USAGE)
-        sys.exit(0 if command else 2)
+        sys.exit(2)
     paths = [str(STARTUP), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         os.execvpe(command[0], command, {**os.environ, "PYTHONPATH": os.pathsep.join(paths)})  # noqa: S606

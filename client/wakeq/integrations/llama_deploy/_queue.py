@@ -32,6 +32,9 @@ from wakeq.integrations.llama_deploy._options import client_options
 PROCESS_MAX_S = 60.0
 """How long a service or the control plane may take to take in a message; llama_deploy's own limit is 5 s."""
 
+CONSUMER_MAX = 255
+"""Characters of a consumer's name (protocol, section 2)."""
+
 # A child of llama_deploy's logger, which has its handler and its level.
 _logger = logging.getLogger("llama_deploy.message_queues.wakeq")
 
@@ -137,7 +140,7 @@ class WakeqMessageQueue(AbstractMessageQueue):
 
     async def _consume(self, consumer: BaseMessageQueueConsumer, topic: str) -> None:
         backoff = Backoff(random.random)
-        async with self._client(consumer.id_) as client:
+        async with self._client(_presence_name(consumer)) as client:
             while True:
                 try:
                     async with client.consume(topic, prefetch=1) as deliveries:
@@ -173,6 +176,11 @@ async def _process(consumer: BaseMessageQueueConsumer, delivery: Delivery) -> No
     except Exception:
         # Given back, or still leased where the server couldn't be told: it comes again, until it is a dead letter.
         _logger.exception("Message %d on topic '%s', attempt %d", delivery.seq, delivery.topic, delivery.attempt)
+
+
+def _presence_name(consumer: BaseMessageQueueConsumer) -> str | None:
+    """A consumer's id as consumers are listed by, which may have less in it than ids; None where nothing is left."""
+    return "".join(filter(str.isprintable, consumer.id_))[:CONSUMER_MAX].strip() or None
 
 
 def _told_of_failures(consumer: BaseMessageQueueConsumer) -> BaseMessageQueueConsumer:
