@@ -9,6 +9,7 @@ table from code to status (`wakeq_server.http.wire`).
     ├── InvalidMessage          the body is not what the topic's schema asks for
     ├── IdempotencyConflict
     ├── MessageTooLarge
+    ├── HeadTooLarge
     ├── UnsupportedMediaType
     ├── TopicNotFound
     ├── GroupNotFound
@@ -83,6 +84,16 @@ class MessageTooLarge(QueueError):
 
     code = "MESSAGE_TOO_LARGE"
     title = "Message too large"
+
+
+class HeadTooLarge(QueueError):
+    """A request's head over its limit; or, together, what its chunks have about them beside their data."""
+
+    code = "HEAD_TOO_LARGE"
+    title = "Head too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the request's head, or its chunks' extensions and trailers, have more than {limit} bytes")
 
 
 class UnsupportedMediaType(QueueError):
