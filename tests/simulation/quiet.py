@@ -321,6 +321,8 @@ def _restore(checker: Checker, topic: Topic, group: Group, place: Place, found: 
     place.spread(now, topic.config)
     if place.dirty or checker.jumped:
         place.dead_lo, place.dead_hi = 0.0, INF
+        if "dead" in place.states:
+            place.states.add("gone")
     place.tighten(now, topic.config)
     _compare_place(checker, topic, group, place, found, Moment(now, True, True, frozenset()))
 

@@ -1,5 +1,6 @@
 """What every command that asks a server does: reach it, say what went wrong, ask before it destroys anything."""
 
+import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from difflib import get_close_matches
@@ -92,14 +93,17 @@ IfNotExists = Annotated[bool, typer.Option("--if-not-exists", help="Leave it as 
 DEFAULT_GROUP = "default"
 
 
-def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: str) -> _T:
+def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: str, retry_s: float = 0.0) -> _T:
     """What ``work`` returns. Where the server refuses or can't be reached: a sentence, a hint and exit code 1.
 
-    ``topics`` are those that it is about: for one that doesn't exist, the hint has the nearest name that does.
+    ``topics`` are those that it is about: for one that doesn't exist, the hint has the nearest name that does. For
+    ``retry_s`` seconds a publish or a settle is tried again; without it, whoever typed it is told at once.
     """
 
+    _check_token()
+
     async def with_client() -> _T:
-        async with wakeq.AsyncClient(url) as client:
+        async with _client(url, retry_s) as client:
             try:
                 return await work(client)
             except wakeq.TopicNotFound as error:
@@ -112,6 +116,20 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: 
         fail(error.detail, _UNREACHABLE)
     except wakeq.WakeqError as error:
         fail(error.detail, _HINTS.get(error.code, ""))
+
+
+def _client(url: str, retry_s: float) -> wakeq.AsyncClient:
+    try:
+        return wakeq.AsyncClient(url, retry_s=retry_s)
+    except ValueError as error:
+        fail(str(error), "--url, or WAKEQ_URL, is http://HOST:PORT", code=2)
+
+
+def _check_token() -> None:
+    token = os.environ.get("WAKEQ_TOKEN", "")
+    if not all("!" <= character <= "~" for character in token):
+        # Not shown, since it may be nearly right.
+        fail("WAKEQ_TOKEN is no token", "a token is printable ASCII without spaces", code=2)
 
 
 async def _nearest(client: wakeq.AsyncClient, topics: Sequence[str]) -> str | None:
@@ -131,10 +149,15 @@ async def _nearest(client: wakeq.AsyncClient, topics: Sequence[str]) -> str | No
 
 def fail(message: str, hint: str, *, code: int = 1) -> NoReturn:
     """One sentence and what to do, on stderr; then the end."""
+    warn(message, hint)
+    raise typer.Exit(code)
+
+
+def warn(message: str, hint: str) -> None:
+    """One sentence and what to do, on stderr."""
     typer.echo(f"wakeq: {_values.visible(message)}", err=True)
     if hint:
         typer.echo(f"hint: {hint}", err=True)
-    raise typer.Exit(code)
 
 
 def say(text: str) -> None:

@@ -27,7 +27,8 @@ def peek(
         else:
             _tables.show_message(peeked)
     if not found:
-        note(f"no message of topic {topic}, group {group}, is {state} behind {after}")
+        behind = f" behind {after}" if after else ""
+        note(f"no message of topic {topic}, group {group}, is {state}{behind}")
     elif len(found) == limit:
         note(f"there may be more: --after {found[-1].seq}")
 

@@ -16,8 +16,8 @@ from wakeq_server.store.reserve import Reserve
 
 FOLD_BYTES = 4 * 1024 * 1024
 """The most of new log that waits to be folded."""
-LONG_FRAMES = 16_384
-"""Pages after which the writer begins the log anew: 64 MiB."""
+LONG_BYTES = 64 * 1024 * 1024
+"""So much of log that the writer begins it anew; on a small disk less."""
 _COMMIT_BYTES = 16 * 1024
 """What a commit writes beside its rows: the pages around them."""
 
@@ -35,6 +35,7 @@ class Checkpointer:
         self._reserve = reserve
         self.step = min(FOLD_BYTES, reserve.size // 4)
         """About so many bytes of new log are folded at a time: few beside what is kept, which must do for them."""
+        self._long = min(LONG_BYTES, reserve.disk // 16)
         self._changed = threading.Condition()
         self._written = 0
         self._closed = False
@@ -66,7 +67,8 @@ class Checkpointer:
         self.cramped = not self._reserve.may_fold(db)
         if not self.cramped:
             _, frames, folded = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            self.overlong = frames > LONG_FRAMES and folded > frames // 2
+            (page,) = db.execute("PRAGMA page_size").fetchone()
+            self.overlong = frames * page > self._long and folded > frames // 2
 
     def _wait(self) -> bool:
         """Whether there is something to fold; False at the end."""

@@ -20,36 +20,37 @@ class Reserve:
         self.held = False
         self._path = path
         self._database = database
+        self._log = database.with_name(f"{database.name}-wal")
         self._most = size
 
     @property
     def size(self) -> int:
         """Bytes that are kept. Raises OSError."""
-        return min(self._most, _total(self._path.parent) // 8)
+        return min(self._most, self.disk // 8)
 
-    def regain(self, db: sqlite3.Connection) -> bool:
-        """Whether there is room for what keeps its room, beyond the reserve, which is occupied if it can be."""
+    @property
+    def disk(self) -> int:
+        """Bytes that the disk has in all. Raises OSError."""
+        return _total(self._path.parent)
+
+    def regain(self, db: sqlite3.Connection, needed: int = 0) -> bool:
+        """Whether there is room for so many bytes that stay, beyond the reserve, which is occupied if it can be."""
         try:
             size, free = self.size, self._free(db)
-            enough = size + size // 16
+            enough = size + size // 8
             if free >= enough and not self.held:
                 self._occupy(size)
-            # The log needs the disk's own.
-            return free >= size // 2 and free + _free_pages(db) >= enough
+            # They go through the log, which begins anew in the room that it has and finds no other in the database.
+            for_log = free + self._log_bytes() - needed
+            return for_log >= size // 2 and for_log + _bytes(db, "freelist_count") - needed >= enough
         except (OSError, sqlite3.Error):
             return False
 
     def may_fold(self, db: sqlite3.Connection) -> bool:
         """Whether folding the log leaves enough of the disk; when it fails half-way it has used up all there is."""
         try:
-            return self._free(db) >= (self.size if self.held else self.size // 16)
-        except (OSError, sqlite3.Error):
-            return False
-
-    def may_take(self, db: sqlite3.Connection, size: int) -> bool:
-        """Whether so many bytes find room in the log and in the database, beside the reserve."""
-        try:
-            return self._free(db) >= self.size + 2 * size
+            growth = self._growth(db)
+            return not growth or _free(self._path.parent) - growth >= (0 if self.held else self.size // 16)
         except (OSError, sqlite3.Error):
             return False
 
@@ -67,9 +68,18 @@ class Reserve:
             self._path.unlink(missing_ok=True)
 
     def _free(self, db: sqlite3.Connection) -> int:
-        """Bytes of the disk, the reserve included, without those that the database needs for what is in its log."""
-        kept = self.size if self.held else 0
-        return kept + _free(self._path.parent) - max(0, _bytes(db, "page_count") - self._database.stat().st_size)
+        """Bytes of the disk, the reserve included, without those that folding takes."""
+        return (self.size if self.held else 0) + _free(self._path.parent) - self._growth(db)
+
+    def _growth(self, db: sqlite3.Connection) -> int:
+        """Bytes by which folding the log makes the database larger."""
+        return max(0, _bytes(db, "page_count") - self._database.stat().st_size)
+
+    def _log_bytes(self) -> int:
+        try:
+            return self._log.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def _occupy(self, size: int) -> None:
         try:
@@ -84,10 +94,6 @@ class Reserve:
             self.held = True
         except OSError:
             self.release()
-
-
-def _free_pages(db: sqlite3.Connection) -> int:
-    return _bytes(db, "freelist_count")
 
 
 def _bytes(db: sqlite3.Connection, pages: str) -> int:

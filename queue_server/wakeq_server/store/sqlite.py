@@ -246,45 +246,42 @@ class SqliteStore:
                 kinds[type(record)].append(record)
         db = self._writer()
         try:
-            self._look_for_room(db)
-            if (self.full and self._grows(db, kinds)) or not self._may_take(db, kinds):
-                raise StorageFull
+            self._look_for_room(db, kinds)
             self._write(db, kinds)
         except sqlite3.Error as error:
             failure = self._failure(db, error)
-            if not isinstance(failure, StorageFull) or self._grows(db, kinds):
+            if not isinstance(failure, StorageFull):
                 raise failure from error
             # There is room now that was kept for this.
             self._write_again(db, kinds)
 
-    def _look_for_room(self, db: sqlite3.Connection) -> None:
-        checkpointer = self._checkpoints()
+    def _look_for_room(self, db: sqlite3.Connection, kinds: dict[type[Record], list[Any]]) -> None:
+        """Raises StorageFull where that grows and there is none. Most commits needn't be asked."""
+        checkpointer = self._checkpointer
+        assert checkpointer is not None
         if self.full or checkpointer.cramped or not self._reserve.held:
             checkpointer.cramped = False
             self.full = not self._reserve.regain(db)
-
-    def _may_take(self, db: sqlite3.Connection, kinds: dict[type[Record], list[Any]]) -> bool:
-        """Whether there is room for so much at once, which may be more than is kept."""
         size = sum(record.message.size for record in kinds.get(MessageAdded, ()))
-        return size < self._checkpoints().step or self._reserve.may_take(db, size)
+        if (self.full and self._grows(db, kinds)) or (size > checkpointer.step and not self._reserve.regain(db, size)):
+            raise StorageFull
 
     def _grows(self, db: sqlite3.Connection, kinds: dict[type[Record], list[Any]]) -> bool:
         if not _GROWING.isdisjoint(kinds):
             return True
-        try:
-            return bool(db.execute(_NEW_GROUPS, (rows.keys(kinds.get(GroupPut, ())),)).fetchone()[0])
-        except sqlite3.Error as error:
-            raise self._failure(db, error) from error
+        return bool(db.execute(_NEW_GROUPS, (rows.keys(kinds.get(GroupPut, ())),)).fetchone()[0])
 
     def _write_again(self, db: sqlite3.Connection, kinds: dict[type[Record], list[Any]]) -> None:
         try:
+            self._look_for_room(db, kinds)
             self._write(db, kinds)
         except sqlite3.Error as error:
             raise self._failure(db, error) from error
 
     def _write(self, db: sqlite3.Connection, kinds: dict[type[Record], list[Any]]) -> None:
         batch = _Batch(self._slots, self._free_slots)
-        checkpointer = self._checkpoints()
+        checkpointer = self._checkpointer
+        assert checkpointer is not None
         if checkpointer.overlong:
             checkpointer.overlong = False
             self._begin_log_anew(db, "RESTART")
@@ -299,10 +296,6 @@ class SqliteStore:
             raise
         self._slots, self._free_slots = batch.slots, batch.free_slots
         checkpointer.committed(batch.size)
-
-    def _checkpoints(self) -> Checkpointer:
-        assert self._checkpointer is not None
-        return self._checkpointer
 
     def _writer(self) -> sqlite3.Connection:
         """The writer's connection. Raises StorageFailed."""
@@ -441,6 +434,8 @@ def connected(path: Path, mode: str = "rw") -> sqlite3.Connection:
     # On macOS fsync() alone leaves data in the drive's cache.
     db.execute("PRAGMA fullfsync = ON")
     db.execute("PRAGMA wal_autocheckpoint = 0")
+    # Where it is on, as Debian has it, a delete writes as much as it frees.
+    db.execute("PRAGMA secure_delete = OFF")
     return db
 
 

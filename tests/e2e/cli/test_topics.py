@@ -1,9 +1,10 @@
-"""`wakeq topics`, `groups`, `publish` and `consume` against a real server: what they say, where, and how they end."""
+"""`wakeq topics`, `groups`, `peek` and `redrive` against a real server, and what all such commands have in common."""
 
 import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import httpx
 import pytest
 
 from tests.support.cli import Wakeq, die, ended, misused, publish, refused, said, standing, started
-from tests.support.server import STOP_S, ServerProcess
+from tests.support.server import STOP_S, ServerProcess, start_server
 
 
 def config(http: httpx.Client, topic: str) -> dict[str, Any]:
@@ -263,67 +264,6 @@ def test_groups_are_made_shown_and_dropped(wakeq: Wakeq, http: httpx.Client, top
     assert "no groups" in result.stderr
 
 
-# publish, consume
-
-
-def test_publish_says_where_it_went_and_keeps_every_digit(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    body = b'{"n": 123456789012345678901234567890, "x": 1.10}'
-    assert said(wakeq("publish", topic, body.decode())) == f"published message 1 to topic {topic}"
-    assert http.get(f"/messages/{topic}?wait=0").content == body
-    for arguments in ((), ("-",)):
-        said(wakeq("publish", topic, *arguments, stdin=b' "from stdin"\n'))
-        assert http.get(f"/messages/{topic}?wait=0").json() == "from stdin"
-
-
-def test_publish_takes_attributes(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    options = "--delay 1h --ttl 2h --idempotency-key i"
-    assert said(wakeq(f"publish {topic} 1 {options}")) == said(wakeq(f"publish {topic} 1 {options}"))
-    assert standing(http, topic)["delayed"] == 1
-    assert "idempotency key" in refused(wakeq(f"publish {topic} 2 --idempotency-key i"))
-    said(wakeq("publish", topic, "2", "--key", "ü"))
-    assert http.get(f"/topics/{topic}/messages").json()["messages"][0]["key"] == "ü"
-    assert refused(wakeq("publish", topic, "2", "--key", " x")).startswith("key: ")
-
-
-def test_publish_takes_bytes_where_the_topic_does(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    assert "not JSON" in refused(wakeq(f"publish {topic} hello"), 2)
-    assert "octet-stream" in refused(wakeq(f"publish {topic} hello --raw"))
-    http.put(f"/topics/{topic}", json={"schema": "any"})
-    said(wakeq("publish", topic, "--raw", stdin=b"\xff\x00"))
-    assert http.get(f"/messages/{topic}?wait=0").content == b"\xff\x00"
-
-
-def test_publish_to_a_full_topic(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    http.put(f"/topics/{topic}", json={"max_messages": 1})
-    said(wakeq(f"publish {topic} 1"))
-    assert topic in refused(wakeq(f"publish {topic} 2"))
-
-
-def test_consume_prints_a_body_a_line_and_acks(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    publish(http, topic, {"n": 1}, "a\nb", 3)
-    assert said(wakeq(f"consume {topic} --max 2")) == '{"n":1}\n"a\\nb"'
-    assert standing(http, topic)["ready"] == 1
-    assert said(wakeq(f"consume {topic} --wait 0")) == "3"
-    assert said(wakeq(f"consume {topic} --wait 0")) == ""
-    assert http.get(f"/topics/{topic}").json()["messages"] == 0
-
-
-def test_consume_takes_no_more_than_it_is_to_print(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    publish(http, topic, *range(205))
-    assert said(wakeq(f"consume {topic} --max 203")).split("\n") == [str(n) for n in range(203)]
-    assert {name: standing(http, topic)[name] for name in ("ready", "leased")} == {"ready": 2, "leased": 0}
-
-
-def test_consume_without_an_ack_leaves_messages_leased(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    http.put(f"/topics/{topic}", json={"schema": "any"})
-    http.put(f"/topics/{topic}/groups/g")
-    http.post(f"/messages/{topic}", content=b"\xff", headers={"content-type": "text/plain"})
-    result = wakeq(f"consume {topic} --group g --max 1 --no-ack")
-    assert result.stdout_bytes == b"\xff\n"
-    assert standing(http, topic, "g")["leased"] == 1
-    assert standing(http, topic)["ready"] == 1
-
-
 # Refusals
 
 
@@ -341,7 +281,7 @@ def test_an_unknown_topic(wakeq: Wakeq, command: str) -> None:
     assert refused(wakeq(command.format("nowhere"))) == "topic nowhere not found"
 
 
-@pytest.mark.parametrize("command", ["publish {} {{}}", "topics show {}", "peek {}", "consume {}", "stats other {}"])
+@pytest.mark.parametrize("command", ["publish {} 1", "topics show {}", "peek {}", "consume {}", "stats other {}"])
 def test_an_unknown_topic_that_is_like_another(wakeq: Wakeq, http: httpx.Client, command: str) -> None:
     for name in ("quarterly-reports", "other"):
         http.put(f"/topics/{name}", json={})
@@ -377,6 +317,11 @@ MISUSED = [
 @pytest.mark.parametrize(("command", "says"), MISUSED)
 def test_a_wrong_call_asks_no_server(wakeq: Wakeq, command: str, says: str) -> None:
     assert says in misused(wakeq(command))
+
+
+@pytest.mark.parametrize("url", ["http://\x00", "http://xn--\udcff"])
+def test_a_url_that_only_looks_like_one(wakeq: Wakeq, url: str) -> None:
+    assert "is no URL" in refused(wakeq("topics", "list", "--url", url), 2)
 
 
 def test_what_answers_is_no_wakeq_server(wakeq: Wakeq, server: ServerProcess) -> None:
@@ -419,15 +364,6 @@ def test_on_a_terminal_it_asks(server: ServerProcess, http: httpx.Client, topic:
     assert http.get(f"/topics/{topic}").status_code == (404 if code == 0 else 200)
 
 
-def test_an_interrupt_is_silent(server: ServerProcess, http: httpx.Client, topic: str) -> None:
-    publish(http, topic, 1)
-    process = started(server, "consume", topic)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"1\n"
-    process.send_signal(signal.SIGINT)
-    assert ended(process) == (130, "", "")
-
-
 def test_an_interrupt_is_silent_while_it_asks(server: ServerProcess, http: httpx.Client, topic: str) -> None:
     ours, theirs = pty.openpty()
     try:
@@ -444,30 +380,50 @@ def test_an_interrupt_is_silent_while_it_asks(server: ServerProcess, http: httpx
     assert http.get(f"/topics/{topic}").status_code == 200
 
 
-def test_a_reader_that_goes_away_costs_no_message(server: ServerProcess, http: httpx.Client, topic: str) -> None:
-    http.put(f"/topics/{topic}", json={"retry_backoff_s": {"min": 0, "max": 0}})
-    reads, writes = os.pipe()
-    os.close(reads)
-    process = started(server, "consume", topic, stdout=writes)
-    os.close(writes)
+@pytest.mark.parametrize("command", ["topics list", "publish {} 1", "consume {}"])
+def test_a_disk_that_is_full_is_said_in_a_sentence(
+    server: ServerProcess, http: httpx.Client, topic: str, command: str
+) -> None:
+    http.put(f"/topics/{topic}", json={"max_deliveries": 2})
     publish(http, topic, 1)
+    with open("/dev/full", "wb") as full:
+        process = started(server, *command.format(topic).split(), stdout=full)
     _, err = process.communicate(timeout=STOP_S)
-    assert (process.returncode, err) == (1, b"")
-    assert {name: standing(http, topic)[name] for name in ("ready", "leased")} == {"ready": 1, "leased": 0}
+    assert (process.returncode, err) == (1, b"wakeq: can't write or read: [Errno 28] No space left on device\n")
+    assert standing(http, topic)["leased"] == 0
 
 
-def test_consume_says_when_it_was_too_slow_to_ack(server: ServerProcess, http: httpx.Client, topic: str) -> None:
-    # No pipe holds so much: it is being printed, and the lease that ends meanwhile is no longer its own.
-    body = json.dumps("x" * 1_000_000)
-    publish(http, topic, "x" * 1_000_000)
-    process = started(server, "consume", topic, "--max", "1")
-    assert process.stdout is not None
-    printed = process.stdout.read(1)
-    assert http.delete(f"/topics/{topic}/groups/default").status_code == 204
-    printed += process.stdout.readline()
-    code, _, err = ended(process)
-    assert (printed.decode(), code) == (body + "\n", 1)
-    assert err.startswith("wakeq: 1 message came too late to be acked")
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("publish {} <&-", (2, "wakeq: there is no message: stdin is closed\nhint: give BODY or --file\n")),
+        ("consume {} >&-", (1, "wakeq: can't write or read: [Errno 9] stdout is closed\n")),
+    ],
+)
+def test_what_a_shell_has_closed(
+    server: ServerProcess, http: httpx.Client, topic: str, command: str, says: tuple[int, str]
+) -> None:
+    publish(http, topic, 1)
+    line = f"{shlex.quote(sys.executable)} -m wakeq {command.format(topic)}"
+    env = {**os.environ, "WAKEQ_URL": server.url}
+    done = subprocess.run(["sh", "-c", line], env=env, stderr=subprocess.PIPE, text=True, timeout=STOP_S)
+    assert (done.returncode, done.stderr) == says
+
+
+@pytest.mark.parametrize("token", ["two words", "gr\u00fcn", "line\n"])
+def test_a_token_that_is_none_is_not_shown(server: ServerProcess, token: str) -> None:
+    code, out, err = ended(started(server, "topics", "list", env={"WAKEQ_TOKEN": token}))
+    assert (code, out) == (2, "")
+    assert err == "wakeq: WAKEQ_TOKEN is no token\nhint: a token is printable ASCII without spaces\n"
+
+
+def test_a_server_with_a_token(tmp_path: Path) -> None:
+    with start_server(tmp_path, "--token", "s3cret") as guarded:
+        for token in ("", "wrong"):
+            code, out, err = ended(started(guarded, "topics", "list", env={"WAKEQ_TOKEN": token}))
+            assert (code, out) == (1, "")
+            assert err.endswith("hint: this server wants a token; WAKEQ_TOKEN has the one that is sent\n")
+        assert ended(started(guarded, "topics", "list", env={"WAKEQ_TOKEN": "s3cret"}))[0] == 0
 
 
 def test_names_that_the_locale_has_no_letters_for(server: ServerProcess) -> None:
