@@ -9,12 +9,15 @@ async with wakeq.AsyncClient("http://127.0.0.1:8001") as queue:
 """
 
 from wakeq._async_client import AsyncClient
+from wakeq._client import Client, SyncConsumer
 from wakeq._consumer import Consumer
+from wakeq._delivery import Delivery, SyncDelivery
 from wakeq._errors import (
     BadRequest,
     Draining,
     Forbidden,
     GroupNotFound,
+    HeadTooLarge,
     IdempotencyConflict,
     InvalidMessage,
     LeaseLost,
@@ -33,7 +36,7 @@ from wakeq._errors import (
     WakeqError,
 )
 from wakeq._model import (
-    Delivery,
+    Dead,
     GroupInfo,
     Nack,
     Peeked,
@@ -45,20 +48,26 @@ from wakeq._model import (
     TopicInfo,
 )
 from wakeq._version import __version__
+from wakeq._worker import HandlerTimeout, Middleware, Worker
 
 __all__ = [
     "AsyncClient",
     "BadRequest",
+    "Client",
     "Consumer",
+    "Dead",
     "Delivery",
     "Draining",
     "Forbidden",
     "GroupInfo",
     "GroupNotFound",
+    "HandlerTimeout",
+    "HeadTooLarge",
     "IdempotencyConflict",
     "InvalidMessage",
     "LeaseLost",
     "MessageTooLarge",
+    "Middleware",
     "Nack",
     "OriginRefused",
     "Peeked",
@@ -70,6 +79,8 @@ __all__ = [
     "SettleResult",
     "StorageFailed",
     "StorageFull",
+    "SyncConsumer",
+    "SyncDelivery",
     "TooManyParked",
     "TooManyTopics",
     "TopicConfig",
@@ -79,5 +90,6 @@ __all__ = [
     "Unauthenticated",
     "UnsupportedMediaType",
     "WakeqError",
+    "Worker",
     "__version__",
 ]

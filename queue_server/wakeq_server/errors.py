@@ -212,6 +212,11 @@ class StorageFull(StorageError):
     code = "STORAGE_FULL"
     title = "Storage full"
 
+    def __init__(
+        self, detail: str = "the disk is full: publishes are refused until there is room, settles go on"
+    ) -> None:
+        super().__init__(detail)
+
 
 class StorageFailed(StorageError):
     """The disk or the database failed."""

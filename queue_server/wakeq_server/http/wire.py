@@ -223,21 +223,19 @@ def instant(wall: float) -> str:
 
 
 def delivery_json(delivery: Delivery) -> bytes:
-    """A Delivery."""
+    """A Delivery. Put together by hand, since there is one for every message, and most of it needs no escaping."""
     message = delivery.message
-    head = orjson.dumps(
-        {
-            "seq": message.seq,
-            "id": message.id,
-            "lease_id": delivery.lease.encode(),
-            "lease_expires_at": instant(delivery.lease_expires_at),
-            "attempt": delivery.attempt,
-            "published_at": instant(message.published_at),
-            "key": message.key,
-            "headers": dict(message.headers) if message.headers else {},
-        }
+    head = (
+        f'{{"seq":{message.seq},"id":{_text(message.id)},"lease_id":"{delivery.lease.encode()}",'
+        f'"lease_expires_at":"{instant(delivery.lease_expires_at)}","attempt":{delivery.attempt},'
+        f'"published_at":"{instant(message.published_at)}","key":{_text(message.key)},'
+        f'"headers":{orjson.dumps(dict(message.headers)).decode() if message.headers else "{}"}}}'
     )
-    return _with_body(head, message)
+    return _with_body(head.encode(), message)
+
+
+def _text(text: str | None) -> str:
+    return "null" if text is None else orjson.dumps(text).decode()
 
 
 def peeked_json(peeked: Peeked) -> bytes:
