@@ -9,11 +9,12 @@ from typing import Any
 
 import httptools
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from wakeq_server.arrival import Arrival
 from wakeq_server.errors import BadRequest, HeadTooLarge, QueueError, RequestTimeout
+from wakeq_server.flow import Flow, HeadFirst
 from wakeq_server.framing import body_header, check_head, origin_form
 from wakeq_server.http.wire import error_response
 from wakeq_server.settings import BLOCKED_S, HEAD_MAX_BYTES, LINGER_S, PIPELINED_MAX, TCP_USER_TIMEOUT_S, Settings
@@ -102,7 +103,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """uvicorn's, and a client on another machine is watched for being cut off."""
         super().connection_made(transport)
-        self.flow = _Flow(self)
+        self.flow = Flow(self)
         if self.client is not None:
             watch_peer(transport.get_extra_info("socket"), self.client[0])
 
@@ -339,7 +340,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
-        cycle.transport = _HeadFirst(self)  # type: ignore[assignment]
+        cycle.transport = HeadFirst(self)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
@@ -378,58 +379,3 @@ class Connection(HttpToolsProtocol):
             own: Any = self.transport.get_extra_info("socket")
             self._view = socket.socket(own.family, own.type, own.proto, fileno=own.fileno())
         return self._view
-
-
-class _Flow(FlowControl):
-    """uvicorn's, but it reads on behind a request that is being answered, or a parked one wouldn't see a hang-up."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection.transport)
-        self._connection = connection
-
-    def pause_reading(self) -> None:
-        """uvicorn's, once there is enough to do."""
-        if self._connection.backed_up:
-            super().pause_reading()
-
-    def resume_reading(self) -> None:
-        """uvicorn's, unless there is enough to do; and the connection hears of it."""
-        connection = self._connection
-        if self.read_paused and not (connection.pipeline and connection.backed_up):
-            super().resume_reading()
-            connection.reads_on()
-
-
-class _HeadFirst:
-    """A transport that holds the head of an answer back until its body comes, so that both are one system call."""
-
-    __slots__ = ("_connection", "_head", "_transport")
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._transport = connection.transport
-        self._head = b""
-
-    def write(self, data: bytes) -> None:
-        """Write, or hold."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
-            self._head = data
-            return
-        self._transport.write(data)
-
-    def is_closing(self) -> bool:
-        """The transport's."""
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        """Write what is held, and close; what was refused is closed when all has been said."""
-        self.flush()
-        if self._connection.fault is None:
-            self._transport.close()
-
-    def flush(self) -> None:
-        """Write what is held: the answer has no body."""
-        if self._head:
-            self.write(b"")
