@@ -148,7 +148,7 @@ class Connection(HttpToolsProtocol):
 
         So another parser is told of it, as the rest of a request whose head everybody here has seen already.
         """
-        line = body_header(self.headers)
+        line = body_header(self.scope["headers"])
         assert line is not None
         self.parser = httptools.HttpRequestParser(self)
         self._replaying = True
@@ -171,11 +171,6 @@ class Connection(HttpToolsProtocol):
         self._begun += 1
         self.scope["state"] = {"connection": self}
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """uvicorn's, but for trailers: what comes behind a body is nothing that a head was checked for."""
-        if not self._has_head:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """uvicorn's, for a head that can be read in one way only."""
         if self._replaying:
@@ -189,6 +184,8 @@ class Connection(HttpToolsProtocol):
             self._objection = objection
             raise
         super().on_headers_complete()
+        # The scope has the head's. What comes behind a body is nothing that a head was checked for.
+        self.headers = []
 
     def on_body(self, body: bytes) -> None:
         """uvicorn's, and it is counted."""
@@ -201,7 +198,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """uvicorn's, and nothing is waited for any more."""
-        if self.parser.should_upgrade() and body_header(self.headers) is not None:
+        if self.parser.should_upgrade() and body_header(self.scope["headers"]) is not None:
             # It is not: see `_read_body_after_upgrade`.
             return
         self.incoming = False
