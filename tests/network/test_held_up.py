@@ -11,6 +11,8 @@ import pytest
 from tests.support.raw import JSON, Client, call, metric, request, wait_until
 from tests.support.server import ServerProcess, start_server
 
+pytestmark = pytest.mark.slow
+
 UNREACHABLE_S = 1
 HELD_UP_S = 4.0
 BACKLOG = 100
