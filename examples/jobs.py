@@ -19,8 +19,8 @@ async def work(queue: wakeq.AsyncClient) -> None:
     done = 0
     async with queue.consume("jobs", prefetch=1) as deliveries:
         async for delivery in deliveries:
-            print(f"worked on job {delivery.body['number']}, attempt {delivery.attempt}")
-            await delivery.ack()
+            async with delivery:
+                print(f"worked on job {delivery.body['number']}, attempt {delivery.attempt}")
             done += 1
             if done == JOBS:
                 return

@@ -11,7 +11,6 @@ LAZY = (
     "opentelemetry",
     "aiohttp",
     "typer",
-    "rich.live",
     "pytest",
 )
 
