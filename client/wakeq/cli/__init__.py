@@ -1,5 +1,6 @@
 """The `wakeq` command. A subcommand's code is imported when it is called: `wakeq --version` loads no server."""
 
+import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
@@ -11,29 +12,29 @@ from typer.core import TyperCommand, TyperGroup
 from wakeq._version import __version__
 from wakeq.cli._style import STYLE
 
+# In the order in which somebody new to it needs them.
 _LAZY = {
-    "backup": ("wakeq_server.cli", "backup", "Copy a server's database, while it runs."),
-    "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
-    "consume": ("wakeq.cli.messages", "consume", "Take messages off a topic as they come, a line each."),
-    "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
-    "groups": ("wakeq.cli.groups", "app", "Make, show and delete the groups of a topic."),
-    "publish": ("wakeq.cli.messages", "publish", "Publish a message."),
-    "doctor": ("wakeq_server.cli", "doctor", "Look for damage in a server's database, and save what can be read."),
     "serve": ("wakeq_server.cli", "serve", "Run the queue server."),
     "topics": ("wakeq.cli.topics", "app", "Make, configure, look at and look after topics."),
+    "publish": ("wakeq.cli.publish", "publish", "Publish messages."),
+    "consume": ("wakeq.cli.consume", "consume", "Take messages off a topic: print them, or run a command for each."),
+    "stats": ("wakeq.cli.stats", "stats", "Show what topics hold, what comes and goes, and who waits."),
+    "peek": ("wakeq.cli.messages", "peek", "Show messages of a topic, and take none."),
+    "redrive": ("wakeq.cli.messages", "redrive", "Make dead letters of a topic ready again."),
+    "groups": ("wakeq.cli.groups", "app", "Make, show and delete the groups of a topic."),
+    "backup": ("wakeq_server.cli", "backup", "Copy a server's database, while it runs."),
+    "doctor": ("wakeq_server.cli", "doctor", "Look for damage in a server's database; save what can be read."),
+    "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
+    "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
 }
 
 
 class _LazyGroup(TyperGroup):
     """Knows its commands by name and by one line of help, and imports one when it is called."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_LAZY})
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in _LAZY:
-            return super().get_command(ctx, cmd_name)
-        return TyperCommand(cmd_name, help=_LAZY[cmd_name][2])
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.commands.update({name: TyperCommand(name, help=line) for name, (_, _, line) in _LAZY.items()})
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
@@ -50,7 +51,7 @@ def _load(name: str) -> Any:
     return typer.main.get_command(found)
 
 
-app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, **STYLE)
+app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, **STYLE | {"add_completion": True})
 
 
 def _show_version(wanted: bool) -> None:
@@ -65,7 +66,16 @@ def _wakeq(
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """A message queue over HTTP whose consumers are woken, not polling."""
+    """A message queue over HTTP whose consumers are woken, not polling.
+
+    WAKEQ_URL says where the server is, and WAKEQ_TOKEN has the token that it asks for, if it does. To begin:
+
+    \b
+    wakeq serve
+    wakeq topics create jobs
+    wakeq publish jobs '{"n": 1}'
+    wakeq consume jobs --follow
+    """
 
 
 def main() -> None:
@@ -73,4 +83,10 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # A name that the locale has no letters for is still a name.
         sys.stdout.reconfigure(errors="backslashreplace")
-    app()
+    try:
+        # Named here, because the shell asks for completion by this name, however it was started.
+        app(prog_name="wakeq")
+    except OSError as error:
+        # A disk that is full, mostly; what is still in the buffers would be said to fail once more at the end.
+        os.write(2, f"wakeq: can't write or read: {error}\n".encode())
+        os._exit(1)

@@ -54,7 +54,15 @@ class EmbeddedEngine(PushAdministration):
     )
 
     def __init__(
-        self, store: Store, core: QueueCore, clocks: Clocks, tasks: TaskGroup, *, writing: Offload, reading: Offload
+        self,
+        store: Store,
+        core: QueueCore,
+        clocks: Clocks,
+        tasks: TaskGroup,
+        *,
+        writing: Offload,
+        reading: Offload,
+        tell: Callable[[StorageError | None], object],
     ) -> None:
         self._stats = Stats()
         self.core = core
@@ -68,6 +76,9 @@ class EmbeddedEngine(PushAdministration):
         self._presences = Presences(clocks, self._tick_by)
         self._deliverer = None
         self._closing = False
+        self._tell = tell
+        self._told: type[StorageError] | None = None
+        self._tell_of_storage()
         self._ticks_at = _NEVER
         self._sooner = anyio.Event()
         self._unleased = anyio.Event()
@@ -109,9 +120,12 @@ class EmbeddedEngine(PushAdministration):
         while True:
             try:
                 return await self._publish(topic, messages, key)
-            except (TopicFull, StorageError):
+            except (TopicFull, StorageError) as error:
                 if self._clocks.now() >= until:
                     raise
+                if isinstance(error, StorageError) and self._commits.failure is None:
+                    # It has recovered since, and told whoever was held by then.
+                    continue
             await self._holding.wait(topic, until, first=retried)
             retried = True
 
@@ -284,7 +298,16 @@ class EmbeddedEngine(PushAdministration):
         self._stats.commit_s.observe(self._commits.took_s)
         if recovered:
             self._holding.wake_all_topics()
+        self._tell_of_storage()
         self._act()
+
+    def _tell_of_storage(self) -> None:
+        failure = self._commits.failure
+        kind = None if failure is None else type(failure)
+        # The words of one kind differ from write to write, and say nothing new.
+        if kind is not self._told:
+            self._told = kind
+            self._tell(failure)
 
     def _act(self) -> None:
         """Deal with the effects of what the core has decided, until there are none."""
@@ -321,7 +344,9 @@ class EmbeddedEngine(PushAdministration):
         try:
             if message is None or message.body is None:
                 topic = group.topic
-                message = (await self._bodies.whole(topic.id, [seq], topic.size_of(seq)))[seq]
+                message = (await self._bodies.read(topic.id, [seq], topic.size_of(seq))).get(seq)
+            if message is None:
+                return
             move = self.core.move_dead(group, seq, message, self._clocks.now(), self._clocks.wall())
             if move is not None:
                 await self._durably(move)
@@ -369,15 +394,18 @@ async def open_engine(
     clocks: Clocks,
     jitter: Callable[[], float] = random.random,
     memory_budget: int = 1 << 62,
-    offload: Offload | None = None,
+    writing: Offload | None = None,
+    reading: Offload | None = None,
     max_topics: int = 1 << 62,
+    tell: Callable[[StorageError | None], object] = lambda _: None,
 ) -> AsyncIterator[EmbeddedEngine]:
     """Load the store and run an engine on it; on the way out everything submitted is written, and the store closed.
 
-    ``memory_budget`` is in bytes; what doesn't fit stays in the store. ``offload`` makes the store's calls; None: those
-    that write in one thread, those that read bodies in another. Raises StartupError.
+    ``memory_budget`` is in bytes; what doesn't fit stays in the store. ``writing`` makes the store's calls but those
+    that read bodies, which ``reading`` makes; None: one of anyio's threads does. ``tell`` is told what the storage
+    refuses when it begins to, and None when it works again. Raises StartupError.
     """
-    writing, reading = (offload, offload) if offload is not None else (OneThread(), OneThread())
+    writing, reading = writing or OneThread(), reading or OneThread()
     try:
         snapshot = await writing(store.load)
         core = restore(
@@ -390,7 +418,7 @@ async def open_engine(
             max_topics=max_topics,
         )
         async with anyio.create_task_group() as tasks:
-            engine = EmbeddedEngine(store, core, clocks, tasks, writing=writing, reading=reading)
+            engine = EmbeddedEngine(store, core, clocks, tasks, writing=writing, reading=reading, tell=tell)
             tasks.start_soon(engine.tick)
             tasks.start_soon(engine.write)
             try:
