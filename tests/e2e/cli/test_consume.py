@@ -94,6 +94,15 @@ def test_without_follow_it_ends_when_nothing_is_ready(wakeq: Wakeq, http: httpx.
     assert said(wakeq(f"consume {topic} --wait 100ms")) == ""
 
 
+def test_a_wait_that_is_longer_than_a_claim_may_be_is_several(
+    wakeq: Wakeq, http: httpx.Client, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wakeq.cli._taking._PARK_S", 0.05)
+    assert http.post(f"/messages/{topic}", json=1, headers={"wakeq-delay": "0.2"}).status_code == 200
+    assert said(wakeq(f"consume {topic} --wait 10m --max 1")) == "1"
+    assert said(wakeq(f"consume {topic} --wait 120ms")) == ""
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_with_follow_it_waits_for_what_comes(
     server: ServerProcess, http: httpx.Client, topic: str, number: signal.Signals, code: int
