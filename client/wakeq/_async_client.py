@@ -21,7 +21,7 @@ from wakeq._connection import Answer, Connection, Transport, query
 from wakeq._consumer import Consumer
 from wakeq._delivery import Delivery, Holder
 from wakeq._errors import LeaseLost, raise_for_answer
-from wakeq._feed import CLOSE_S, Feed
+from wakeq._feed import Feed
 from wakeq._keeper import Keeper
 from wakeq._model import Dead, Nack, Published, SettleResult
 from wakeq._publisher import Batch, Message, Outgoing, Publisher, new_key
@@ -107,8 +107,7 @@ class AsyncClient(Administration):
 
     async def aclose(self) -> None:
         """Close all connections, of a client that was not used as a context manager."""
-        with anyio.move_on_after(CLOSE_S, shield=True):
-            await self._connection.aclose()
+        await self._connection.aclose()
 
     async def publish(
         self,
