@@ -17,9 +17,11 @@ STOP_S = 20.0
 class ServerProcess:
     """`wakeq serve` as somebody else would start it. Its log is read all the while, so that it never blocks."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], before: str = "") -> None:
+        """``before``: statements that run in its process first."""
+        start = ["-c", f"{before}\nfrom wakeq.cli import main\nmain()"] if before else ["-m", "wakeq"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "wakeq", "serve", "--log-format", "json", *arguments],
+            [sys.executable, *start, "serve", "--log-format", "json", *arguments],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -76,9 +78,11 @@ class ServerProcess:
 
 
 @contextmanager
-def start_server(data: Path, *arguments: str, durability: str = "memory", port: int = 0) -> Iterator[ServerProcess]:
+def start_server(
+    data: Path, *arguments: str, durability: str = "memory", port: int = 0, before: str = ""
+) -> Iterator[ServerProcess]:
     """A server on a free port, ended on the way out whatever happens."""
-    server = ServerProcess(["--port", str(port), "--data", str(data), "--durability", durability, *arguments])
+    server = ServerProcess(["--port", str(port), "--data", str(data), "--durability", durability, *arguments], before)
     try:
         yield server
     finally:

@@ -60,6 +60,9 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq._handlers": ({"wakeq"}, {"anyio", "pydantic"}),
     "wakeq._fast": (set(), {"httpx", "httpx_aiohttp"}),
     "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),
+    "wakeq.integrations": ({"wakeq"}, {"anyio", "httpx"}),
+    # Whoever imports it has llama_deploy, and with it fastapi and pydantic.
+    "wakeq.integrations.llama_deploy": ({"wakeq"}, {"anyio", "fastapi", "httpx", "llama_deploy", "pydantic"}),
     "wakeq_control": ({"wakeq", "wakeq_control"}, set()),
     "wakeq_bench": (
         {"wakeq", "wakeq_bench"},
