@@ -7,7 +7,8 @@
     with wakeq.Client(transport=wakeq.testing.MemoryServer()) as queue:
         queue.create_topic("jobs", schema="json")
 
-A topic that is named before it is made takes llama_deploy's messages, as on any server without a disk. The server runs on asyncio. `wakeq.testing.fixtures` has pytest's fixtures.
+A topic that is named before it is made takes llama_deploy's messages, as on any server without a disk. The server runs
+on asyncio. `wakeq.testing.fixtures` has pytest's fixtures.
 """
 
 from wakeq.testing._server import MemoryServer

@@ -5,12 +5,13 @@ stream.
 """
 
 import logging
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from importlib import import_module
 from typing import Any, Self
 
 import anyio
+import anyio.to_thread
 import httpx
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -35,10 +36,9 @@ class MemoryServer(httpx.AsyncBaseTransport):
         self._app: Any = None
 
     async def __aenter__(self) -> Self:
-        # By name: who imports the client imports no server.
-        settings = import_module("wakeq_server.settings").Settings(**self._settings)
+        # Importing a server reads many files, which a loop isn't to wait for.
+        opened = await anyio.to_thread.run_sync(_opened, self._settings)
         async with AsyncExitStack() as stack:
-            opened = import_module("wakeq_server.app").open_app(settings, __version__)
             _, self._app = await stack.enter_async_context(opened)
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             self._stack = stack.pop_all()
@@ -61,6 +61,13 @@ class MemoryServer(httpx.AsyncBaseTransport):
         exchange = _Exchange(request)
         self._tasks.start_soon(exchange.run, self._app)
         return await exchange.response()
+
+
+def _opened(settings: Mapping[str, Any]) -> Any:
+    # By name: who imports the client imports no server.
+    return import_module("wakeq_server.app").open_app(
+        import_module("wakeq_server.settings").Settings(**settings), __version__
+    )
 
 
 class _Shared(httpx.AsyncBaseTransport):
