@@ -56,9 +56,14 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"anyio", "httptools", "pydantic", "structlog", "typer", "uvicorn", "uvloop"},
     ),
     "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson"}),
+    "wakeq.otel": ({"wakeq"}, {"opentelemetry"}),
+    "wakeq.testing": ({"wakeq"}, {"anyio", "httpx", "pytest"}),
     "wakeq._handlers": ({"wakeq"}, {"anyio", "pydantic"}),
     "wakeq._fast": (set(), {"httpx", "httpx_aiohttp"}),
     "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),
+    "wakeq.integrations": ({"wakeq"}, {"anyio", "httpx"}),
+    # Whoever imports it has llama_deploy, and with it fastapi and pydantic.
+    "wakeq.integrations.llama_deploy": ({"wakeq"}, {"anyio", "fastapi", "httpx", "llama_deploy", "pydantic"}),
     "wakeq_control": ({"wakeq", "wakeq_control"}, set()),
     "wakeq_bench": (
         {"wakeq", "wakeq_bench"},
