@@ -56,6 +56,8 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"anyio", "httptools", "pydantic", "structlog", "typer", "uvicorn", "uvloop"},
     ),
     "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson"}),
+    "wakeq.otel": ({"wakeq"}, {"opentelemetry"}),
+    "wakeq.testing": ({"wakeq"}, {"anyio", "httpx", "pytest"}),
     "wakeq._handlers": ({"wakeq"}, {"anyio", "pydantic"}),
     "wakeq._fast": (set(), {"httpx", "httpx_aiohttp"}),
     "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),
