@@ -22,7 +22,7 @@ from llama_deploy.control_plane import ControlPlaneServer
 from llama_deploy.orchestrators.utils import get_result_key, get_stream_key
 from llama_deploy.types import TaskDefinition, TaskResult, TaskStream
 
-HELD_S = 4.0
+HELD_S = 3.0
 """How long an answer is held that would be "not yet"; clients without a setting of their own give up after 5 s."""
 
 _Found = TypeVar("_Found")
