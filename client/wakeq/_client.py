@@ -3,7 +3,7 @@
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
@@ -91,6 +91,14 @@ class Client:
         except BaseException:
             future.cancel()
             raise
+
+    def _abandon(self, consumer: Consumer) -> None:
+        """Close what nobody refers to any more, without waiting for it."""
+        portal = self._portal
+        if portal is not None:
+            # A client that is being closed closes its consumers itself.
+            with suppress(RuntimeError):
+                portal.start_task_soon(consumer.aclose)
 
     def publish(
         self,
@@ -259,6 +267,9 @@ class SyncConsumer:
     def streams(self) -> bool:
         """False while this consumer has found that only long polls get through."""
         return self._consumer.streams
+
+    def __del__(self) -> None:
+        self._client._abandon(self._consumer)
 
     def close(self) -> None:
         """Close the stream, and give back what was not handed over."""

@@ -129,6 +129,8 @@ class Delivery(Received):
 
     def __init__(self, topic: str, wire: Mapping[str, Any], holder: Holder) -> None:
         """Made by `AsyncClient.consume` and `AsyncClient.claim`."""
+        # Until it is whole: what a server sent may be no delivery.
+        self._settled = True
         super().__init__(topic, wire)
         self._holder = holder
         self._settled = False
