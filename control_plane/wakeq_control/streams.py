@@ -1,0 +1,52 @@
+"""The events of one task, each once and in order.
+
+An event is known by its index. Messages that are delivered again may be overtaken by others, so one that is late holds
+back those behind it, until it comes or the task ends. Adding one and reading on cost the same however many there are.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event."""
+
+    index: int
+    data: dict[str, Any]
+    line: bytes
+    """``data`` as every watcher is sent it."""
+
+    @classmethod
+    def make(cls, index: int, data: dict[str, Any]) -> "Event":
+        """With its line, which is ASCII as llama_deploy's is."""
+        return cls(index, data, json.dumps(data).encode() + b"\n")
+
+
+class Stream:
+    """What a task has said so far."""
+
+    __slots__ = ("_held", "arrived", "ready")
+
+    def __init__(self) -> None:
+        self.arrived: list[Event] = []
+        """As they came."""
+        self.ready: list[Event] = []
+        """By index; what watchers may see."""
+        self._held: dict[int, Event] = {}
+
+    def add(self, event: Event) -> bool:
+        """Take an event; False where it is here already."""
+        if event.index < len(self.ready) or event.index in self._held:
+            return False
+        self.arrived.append(event)
+        self._held[event.index] = event
+        while (following := self._held.pop(len(self.ready), None)) is not None:
+            self.ready.append(following)
+        return True
+
+    def close(self) -> None:
+        """There will be no more: nothing is waited for."""
+        self.ready += (self._held[index] for index in sorted(self._held))
+        self._held = {}
