@@ -9,12 +9,15 @@ async with wakeq.AsyncClient("http://127.0.0.1:8001") as queue:
 """
 
 from wakeq._async_client import AsyncClient
+from wakeq._client import Client, SyncConsumer
 from wakeq._consumer import Consumer
+from wakeq._delivery import Delivery, SyncDelivery
 from wakeq._errors import (
     BadRequest,
     Draining,
     Forbidden,
     GroupNotFound,
+    HeadTooLarge,
     IdempotencyConflict,
     InvalidMessage,
     LeaseLost,
@@ -33,7 +36,7 @@ from wakeq._errors import (
     WakeqError,
 )
 from wakeq._model import (
-    Delivery,
+    Dead,
     GroupInfo,
     Nack,
     Peeked,
@@ -49,12 +52,15 @@ from wakeq._version import __version__
 __all__ = [
     "AsyncClient",
     "BadRequest",
+    "Client",
     "Consumer",
+    "Dead",
     "Delivery",
     "Draining",
     "Forbidden",
     "GroupInfo",
     "GroupNotFound",
+    "HeadTooLarge",
     "IdempotencyConflict",
     "InvalidMessage",
     "LeaseLost",
@@ -70,6 +76,8 @@ __all__ = [
     "SettleResult",
     "StorageFailed",
     "StorageFull",
+    "SyncConsumer",
+    "SyncDelivery",
     "TooManyParked",
     "TooManyTopics",
     "TopicConfig",

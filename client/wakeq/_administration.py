@@ -45,15 +45,17 @@ class Administration(ABC):
 
     async def topics(self) -> AsyncIterator[TopicInfo]:
         """All topics by name, asked for in pages as they are needed."""
-        after = ""
-        while True:
-            answer = await self._ask("GET", "/topics", params={"after": after, "limit": _PAGE})
-            page = read_answer(answer, lambda said: [TopicInfo.from_wire(wire) for wire in said["topics"]])
+        after: str | None = ""
+        while after is not None:
+            page, after = await self._topics_from(after)
             for info in page:
                 yield info
-            if len(page) < _PAGE:
-                return
-            after = page[-1].name
+
+    async def _topics_from(self, after: str) -> tuple[list[TopicInfo], str | None]:
+        """A page of topics, and behind which the next begins; None: this was the last."""
+        answer = await self._ask("GET", "/topics", params={"after": after, "limit": _PAGE})
+        page = read_answer(answer, lambda said: [TopicInfo.from_wire(wire) for wire in said["topics"]])
+        return page, page[-1].name if len(page) == _PAGE else None
 
     async def delete_topic(self, topic: str) -> None:
         """Drop a topic with all its messages; its parked consumers are told TopicNotFound."""

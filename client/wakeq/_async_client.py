@@ -14,8 +14,9 @@ import orjson
 from wakeq._administration import Administration, path_segment
 from wakeq._attributes import publish_headers
 from wakeq._consumer import Consumer
+from wakeq._delivery import Delivery, Holder
 from wakeq._errors import LeaseLost, ServerUnavailable, raise_for_answer, read_answer
-from wakeq._model import Delivery, Nack, Published, SettleResult
+from wakeq._model import Dead, Nack, Published, SettleResult
 
 DEFAULT_URL = "http://127.0.0.1:8001"
 _STREAMS_MAX = 10_000
@@ -32,17 +33,16 @@ class AsyncClient(Administration):
         base_url: str | None = None,
         *,
         token: str | None = None,
-        timeout_s: float = 10.0,
+        timeout: float = 10.0,
         consumer: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """``base_url`` None: the environment's ``WAKEQ_URL``, else the local server.
 
-        ``timeout_s`` bounds connecting, and the silence of a server that isn't asked to wait. ``consumer`` is what this
-        client is called where consumers are listed: 1 to 255 printable characters, no space at the ends. None:
-        the host's name, the process's id and something random. Raises ValueError where it is no such name.
         ``token`` is what the server asks for (``wakeq serve --token-file``), None: the environment's ``WAKEQ_TOKEN``.
-        ``timeout_s`` bounds connecting, and the silence of a server that isn't asked to wait.
+        ``timeout`` (seconds) bounds connecting, and the silence of a server that isn't asked to wait. ``consumer`` is
+        what this client is called where consumers are listed: 1 to 255 printable characters, no space at the ends;
+        None: the host's name, the process's id and something random. Raises ValueError where it is no such name.
         """
         if consumer is None:
             consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -55,15 +55,16 @@ class AsyncClient(Administration):
         common: dict[str, Any] = {"base_url": url, "transport": transport, "verify": url.startswith("https:")}
         token = token or os.environ.get("WAKEQ_TOKEN")
         shown = {b"authorization": b"Bearer " + token.encode()} if token else {}
-        self._http = httpx.AsyncClient(timeout=timeout_s, headers=shown, **common)
+        self._http = httpx.AsyncClient(timeout=timeout, headers=shown, **common)
         # Streams and parked claims hold a connection each; a settle must never wait for one of them to end.
         self._parked = httpx.AsyncClient(
-            timeout=timeout_s,
+            timeout=timeout,
             limits=httpx.Limits(max_connections=_STREAMS_MAX),
             headers=shown | {b"wakeq-consumer": consumer.encode()},
             **common,
         )
-        self._timeout_s = timeout_s
+        self._timeout = timeout
+        self._holder = _Direct(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,10 +107,14 @@ class AsyncClient(Administration):
         seq = read_answer(answer, lambda _: int(answer.headers["wakeq-seq"]))
         return Published(seq, seq)
 
-    async def publish_many(self, topic: str, bodies: Iterable[Any]) -> Published:
-        """Publish JSON values in one request: all of them or none. Raises what `publish` raises."""
+    async def publish_many(self, topic: str, bodies: Iterable[Any], *, idempotency_key: str | None = None) -> Published:
+        """Publish JSON values in one request: all of them or none. The key is the batch's.
+
+        Raises what `publish` raises.
+        """
         lines = b"\n".join(map(orjson.dumps, bodies))
-        headers = {"content-type": "application/x-ndjson"}
+        headers = [(b"content-type", b"application/x-ndjson")]
+        headers += publish_headers(None, None, None, {}, idempotency_key)
         answer = await self._ask("POST", self._path(topic), content=lines, headers=headers)
         return read_answer(answer, lambda said: Published(said["first_seq"], said["last_seq"]))
 
@@ -132,9 +137,9 @@ class AsyncClient(Administration):
             f"{self._path(topic)}/claim",
             client=self._parked,
             json={name: value for name, value in ask.items() if value is not None},
-            timeout=httpx.Timeout(self._timeout_s, read=wait_s + _SLACK_S),
+            timeout=httpx.Timeout(self._timeout, read=wait_s + _SLACK_S),
         )
-        return read_answer(answer, lambda said: [Delivery.from_wire(self, topic, wire) for wire in said["messages"]])
+        return read_answer(answer, lambda said: [Delivery(topic, wire, self._holder) for wire in said["messages"]])
 
     def consume(self, topic: str, *, group: str | None = None, prefetch: int = 32, lease_s: float = 30.0) -> Consumer:
         """Deliveries as they come, over one stream that reconnects by itself.
@@ -150,6 +155,7 @@ class AsyncClient(Administration):
         ack: Sequence[str] = (),
         nack: Sequence[Nack] = (),
         extend: Sequence[tuple[str, float | None]] = (),
+        dead: Sequence[Dead] = (),
     ) -> list[SettleResult]:
         """End or extend leases by their ids, in this order; returns when that is durable.
 
@@ -157,31 +163,17 @@ class AsyncClient(Administration):
         """
         ask = {
             "ack": list(ack),
-            "nack": [_without_none(lease_id=n.lease_id, delay_s=n.delay_s) for n in nack],
+            "nack": [_without_none(**one._asdict()) for one in nack],
             "extend": [_without_none(lease_id=lease_id, lease_s=lease_s) for lease_id, lease_s in extend],
+            "dead": [_without_none(**one._asdict()) for one in dead],
         }
         answer = await self._ask("POST", f"{self._path(topic)}/settle", json=ask)
         return read_answer(answer, lambda said: [SettleResult(**result) for result in said["results"]])
 
-    async def settle_one(
-        self,
-        topic: str,
-        *,
-        ack: str | None = None,
-        nack: Nack | None = None,
-        extend: tuple[str, float | None] | None = None,
-    ) -> None:
-        """Settle a single lease. Raises LeaseLost where it has ended."""
-        (result,) = await self.settle(
-            topic, ack=[ack] if ack else (), nack=[nack] if nack else (), extend=[extend] if extend else ()
-        )
-        if result.status != "ok":
-            raise LeaseLost(f"the lease {result.lease_id} has ended")
-
-    def stream(self, topic: str, params: Mapping[str, str], silence_s: float) -> Any:
+    def _stream(self, topic: str, params: Mapping[str, str], silence_s: float) -> Any:
         """An open response of a stream, for `Consumer`; a silence of ``silence_s`` ends it."""
         headers = {"accept": "text/event-stream", "cache-control": "no-store"}
-        timeout = httpx.Timeout(self._timeout_s, read=silence_s)
+        timeout = httpx.Timeout(self._timeout, read=silence_s)
         return self._parked.stream("GET", self._path(topic), params=params, headers=headers, timeout=timeout)
 
     def _path(self, topic: str) -> str:
@@ -196,6 +188,28 @@ class AsyncClient(Administration):
             raise unavailable(error) from error
         raise_for_answer(response)
         return response
+
+
+class _Direct(Holder):
+    """Settles each delivery by a request of its own."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def settle(
+        self, topic: str, *, ack: str | None = None, nack: Nack | None = None, dead: Dead | None = None
+    ) -> None:
+        ends = {"ack": [ack] if ack else (), "nack": [nack] if nack else (), "dead": [dead] if dead else ()}
+        _check(await self._client.settle(topic, **ends))  # type: ignore[arg-type]
+
+    async def extend(self, topic: str, lease_id: str, lease_s: float | None) -> None:
+        _check(await self._client.settle(topic, extend=[(lease_id, lease_s)]))
+
+
+def _check(results: list[SettleResult]) -> None:
+    (result,) = results
+    if result.status != "ok":
+        raise LeaseLost(f"the lease {result.lease_id} has ended")
 
 
 def unavailable(error: httpx.TransportError) -> ServerUnavailable:

@@ -16,8 +16,8 @@ import httpx
 import orjson
 
 from wakeq._backoff import Backoff
+from wakeq._delivery import Delivery
 from wakeq._errors import Draining, ServerUnavailable, StorageFailed, TooManyParked, raise_for_answer
-from wakeq._model import Delivery
 from wakeq._sse import SSEParser
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Consumer:
         return chunks
 
     async def _first_chunk(self, stack: AsyncExitStack, params: dict[str, str]) -> AsyncIterator[bytes]:
-        stream: Any = self._client.stream(self._topic, params, SILENCE_S)
+        stream: Any = self._client._stream(self._topic, params, SILENCE_S)
         response: httpx.Response = await stack.enter_async_context(stream)
         if not response.is_success:
             await response.aread()
@@ -155,6 +155,6 @@ class Consumer:
                 raise Draining("the server is draining")
             if event.event == "message":
                 wire = orjson.loads(event.data)
-                self._ready.append(Delivery.from_wire(self._client, self._topic, wire))
+                self._ready.append(Delivery(self._topic, wire, self._client._holder))
         if self._parser.retry_ms is not None:
             self._pause_s = self._parser.retry_ms / 1000

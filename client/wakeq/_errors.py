@@ -5,8 +5,8 @@
     ├── LeaseLost               the message is no longer this consumer's
     └── one for each code of the server:
         BadRequest, Unauthenticated, Forbidden, OriginRefused, TopicNotFound, GroupNotFound, RequestTimeout,
-        MessageTooLarge, UnsupportedMediaType, InvalidMessage, IdempotencyConflict, TopicFull, TooManyTopics,
-        TooManyParked, Draining, StorageFull, StorageFailed
+        MessageTooLarge, HeadTooLarge, UnsupportedMediaType, InvalidMessage, IdempotencyConflict, TopicFull,
+        TooManyTopics, TooManyParked, Draining, StorageFull, StorageFailed
 
 A code that this version doesn't know comes as a plain WakeqError.
 """
@@ -91,6 +91,12 @@ class MessageTooLarge(WakeqError):
     """A message or a batch is larger than the topic takes."""
 
     CODE = "MESSAGE_TOO_LARGE"
+
+
+class HeadTooLarge(WakeqError):
+    """What a publish says about its message is more than a request's head may have."""
+
+    CODE = "HEAD_TOO_LARGE"
 
 
 class UnsupportedMediaType(WakeqError):

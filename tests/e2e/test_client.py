@@ -154,7 +154,7 @@ async def test_a_parked_claim_wakes(queue: Queue) -> None:
 
 async def test_a_claim_may_wait_longer_than_the_clients_own_timeout(server: ServerProcess, queue: Queue) -> None:
     _, topic = queue
-    async with wakeq.AsyncClient(server.url, timeout_s=0.3) as hasty:
+    async with wakeq.AsyncClient(server.url, timeout=0.3) as hasty:
         assert await hasty.claim(topic, wait_s=0.6) == []
 
 

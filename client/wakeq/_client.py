@@ -1,0 +1,232 @@
+"""The synchronous client: the asynchronous one, on an event loop in a thread of its own."""
+
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, Self, TypeVar
+
+import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from wakeq._async_client import AsyncClient
+from wakeq._consumer import Consumer
+from wakeq._delivery import SyncDelivery
+from wakeq._model import Dead, GroupInfo, Nack, Peeked, Published, Redriven, SettleResult, TopicInfo
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Client:
+    """A connection to one queue server for programs without an event loop; any number of threads may use it.
+
+    Use it as a context manager, or `close` it. Its thread starts with the first call. What its methods do is described
+    at those of `AsyncClient`.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout: float = 10.0,
+        consumer: str | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """As `AsyncClient`."""
+        self._client = AsyncClient(base_url, token=token, timeout=timeout, consumer=consumer, transport=transport)
+        self._lock = threading.Lock()
+        self._end: Callable[[], object] | None = None
+        self._portal: BlockingPortal | None = None
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        self._started()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections, and end the thread."""
+        with self._lock:
+            self._portal, self._closed = None, True
+            end, self._end = self._end, None
+        if end is not None:
+            end()
+
+    def _started(self) -> BlockingPortal:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the client is closed")
+            if self._portal is None:
+                with ExitStack() as stack:
+                    portal = stack.enter_context(start_blocking_portal(name="wakeq"))
+                    stack.enter_context(portal.wrap_async_context_manager(self._client))
+                    # At the program's end too: later the interpreter would wait for a thread that it has stopped.
+                    self._end = weakref.finalize(self, stack.pop_all().close)
+                    self._portal = portal
+            return self._portal
+
+    def _call(self, function: Callable[_P, Awaitable[_T]], *args: _P.args, **more: _P.kwargs) -> _T:
+        """What the function returns or raises on the loop; an interrupt cancels it there."""
+        future = (self._portal or self._started()).start_task_soon(partial(function, *args, **more))
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def publish(
+        self,
+        topic: str,
+        body: Any,
+        *,
+        delay_s: float | None = None,
+        ttl_s: float | None = None,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Published:
+        """See `AsyncClient.publish`."""
+        return self._call(
+            self._client.publish,
+            topic,
+            body,
+            delay_s=delay_s,
+            ttl_s=ttl_s,
+            key=key,
+            headers=headers,
+            idempotency_key=idempotency_key,
+        )
+
+    def publish_many(self, topic: str, bodies: Iterable[Any], *, idempotency_key: str | None = None) -> Published:
+        """See `AsyncClient.publish_many`."""
+        return self._call(self._client.publish_many, topic, bodies, idempotency_key=idempotency_key)
+
+    def claim(
+        self,
+        topic: str,
+        *,
+        max: int = 1,  # noqa: A002  the protocol's word
+        wait_s: float = 0.0,
+        lease_s: float | None = None,
+        group: str | None = None,
+    ) -> list[SyncDelivery]:
+        """See `AsyncClient.claim`."""
+        claimed = self._call(self._client.claim, topic, max=max, wait_s=wait_s, lease_s=lease_s, group=group)
+        return [SyncDelivery(self, delivery) for delivery in claimed]
+
+    def consume(
+        self, topic: str, *, group: str | None = None, prefetch: int = 32, lease_s: float = 30.0
+    ) -> "SyncConsumer":
+        """See `AsyncClient.consume`."""
+        return SyncConsumer(self, self._client.consume(topic, group=group, prefetch=prefetch, lease_s=lease_s))
+
+    def settle(
+        self,
+        topic: str,
+        *,
+        ack: Sequence[str] = (),
+        nack: Sequence[Nack] = (),
+        extend: Sequence[tuple[str, float | None]] = (),
+        dead: Sequence[Dead] = (),
+    ) -> list[SettleResult]:
+        """See `AsyncClient.settle`."""
+        return self._call(self._client.settle, topic, ack=ack, nack=nack, extend=extend, dead=dead)
+
+    def create_topic(self, topic: str, **config: Any) -> TopicInfo:
+        """See `AsyncClient.create_topic`."""
+        return self._call(self._client.create_topic, topic, **config)
+
+    def configure_topic(self, topic: str, **changes: Any) -> TopicInfo:
+        """See `AsyncClient.configure_topic`."""
+        return self._call(self._client.configure_topic, topic, **changes)
+
+    def topic(self, topic: str) -> TopicInfo:
+        """See `AsyncClient.topic`."""
+        return self._call(self._client.topic, topic)
+
+    def topics(self) -> Iterator[TopicInfo]:
+        """See `AsyncClient.topics`."""
+        after: str | None = ""
+        while after is not None:
+            page, after = self._call(self._client._topics_from, after)
+            yield from page
+
+    def delete_topic(self, topic: str) -> None:
+        """See `AsyncClient.delete_topic`."""
+        self._call(self._client.delete_topic, topic)
+
+    def pause(self, topic: str) -> TopicInfo:
+        """See `AsyncClient.pause`."""
+        return self._call(self._client.pause, topic)
+
+    def resume(self, topic: str) -> TopicInfo:
+        """See `AsyncClient.resume`."""
+        return self._call(self._client.resume, topic)
+
+    def peek(
+        self,
+        topic: str,
+        *,
+        state: Literal["ready", "delayed", "leased", "dead"] = "ready",
+        group: str | None = None,
+        after: int = 0,
+        limit: int = 20,
+    ) -> list[Peeked]:
+        """See `AsyncClient.peek`."""
+        return self._call(self._client.peek, topic, state=state, group=group, after=after, limit=limit)
+
+    def purge(self, topic: str, *, group: str | None = None) -> int:
+        """See `AsyncClient.purge`."""
+        return self._call(self._client.purge, topic, group=group)
+
+    def redrive(self, topic: str, *, group: str | None = None, max: int | None = None) -> Redriven:  # noqa: A002
+        """See `AsyncClient.redrive`."""
+        return self._call(self._client.redrive, topic, group=group, max=max)
+
+    def put_group(self, topic: str, group: str) -> GroupInfo:
+        """See `AsyncClient.put_group`."""
+        return self._call(self._client.put_group, topic, group)
+
+    def group(self, topic: str, group: str) -> GroupInfo:
+        """See `AsyncClient.group`."""
+        return self._call(self._client.group, topic, group)
+
+    def delete_group(self, topic: str, group: str) -> None:
+        """See `AsyncClient.delete_group`."""
+        self._call(self._client.delete_group, topic, group)
+
+
+class SyncConsumer:
+    """An iterator of deliveries; also a context manager, which closes the stream."""
+
+    def __init__(self, client: Client, consumer: Consumer) -> None:
+        """Made by `Client.consume`."""
+        self._client = client
+        self._consumer = consumer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> SyncDelivery:
+        """The next message; what passes by itself is waited out. Raises TopicNotFound, GroupNotFound, BadRequest."""
+        return SyncDelivery(self._client, self._client._call(self._consumer.__anext__))
+
+    def close(self) -> None:
+        """Close the stream, and give back what was not handed over."""
+        self._client._call(self._consumer.aclose)

@@ -1,0 +1,228 @@
+"""Messages in a consumer's hands.
+
+A delivery is settled once: acked, given back (nack) or made a dead letter. `async with delivery:` does that by how its
+block ends, and what the block settles itself stays as it is.
+"""
+
+import base64
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+
+from wakeq._model import Dead, Nack
+
+if TYPE_CHECKING:
+    from wakeq._client import Client
+
+REASON_MAX = 1_000
+"""Characters of a reason that the server keeps."""
+GIVE_BACK_S = 2.0
+"""How long a cancelled consumer may take to give back what it has."""
+
+
+class Received:
+    """What a delivery says of its message."""
+
+    __slots__ = ("_wire", "body", "lease_id", "topic")
+
+    topic: str
+    body: Any
+    """The JSON value, or bytes where ``content_type`` is set."""
+    lease_id: str
+
+    def __init__(self, topic: str, wire: Mapping[str, Any]) -> None:
+        """From a Delivery of the protocol."""
+        encoded = wire.get("body_b64")
+        self.body = wire["body"] if encoded is None else base64.b64decode(encoded)
+        self.lease_id = wire["lease_id"]
+        self.topic = topic
+        self._wire = wire
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.topic!r}, seq {self.seq}, attempt {self.attempt}>"
+
+    @property
+    def seq(self) -> int:
+        """The message's number in its topic."""
+        seq: int = self._wire["seq"]
+        return seq
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first delivery."""
+        attempt: int = self._wire["attempt"]
+        return attempt
+
+    @property
+    def id(self) -> str | None:
+        """The idempotency key of its publish."""
+        found: str | None = self._wire["id"]
+        return found
+
+    @property
+    def key(self) -> str | None:
+        """Its ordering key."""
+        key: str | None = self._wire["key"]
+        return key
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Those of its publish, by names in lower case."""
+        headers: Mapping[str, str] = self._wire["headers"]
+        return headers
+
+    @property
+    def content_type(self) -> str | None:
+        """Of a message that was published as bytes; None: it is JSON."""
+        kind: str | None = self._wire.get("content_type")
+        return kind
+
+    @property
+    def published_at(self) -> datetime:
+        """By the server's clock."""
+        return datetime.fromisoformat(self._wire["published_at"])
+
+    @property
+    def lease_expires_at(self) -> datetime:
+        """By the server's clock, when the message was delivered; extending it doesn't change this."""
+        return datetime.fromisoformat(self._wire["lease_expires_at"])
+
+
+class Holder(ABC):
+    """Who took a delivery, and settles it."""
+
+    @abstractmethod
+    async def settle(
+        self, topic: str, *, ack: str | None = None, nack: Nack | None = None, dead: Dead | None = None
+    ) -> None:
+        """End a lease. Raises LeaseLost, ServerUnavailable."""
+
+    @abstractmethod
+    async def extend(self, topic: str, lease_id: str, lease_s: float | None) -> None:
+        """Prolong a lease. Raises LeaseLost, ServerUnavailable."""
+
+
+class Delivery(Received):
+    """A message in this consumer's hands, until its lease ends."""
+
+    __slots__ = ("_holder", "_settled")
+
+    def __init__(self, topic: str, wire: Mapping[str, Any], holder: Holder) -> None:
+        """Made by `AsyncClient.consume` and `AsyncClient.claim`."""
+        super().__init__(topic, wire)
+        self._holder = holder
+        self._settled = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether this delivery has been acked, nacked or made a dead letter."""
+        return self._settled
+
+    async def ack(self) -> None:
+        """The message is done with; returns when the server knows. Raises LeaseLost, ServerUnavailable."""
+        await self._holder.settle(self.topic, ack=self.lease_id)
+        self._settled = True
+
+    async def nack(self, *, delay_s: float | None = None, reason: str | None = None) -> None:
+        """Give the message back; it is hidden for ``delay_s`` seconds, None: for the topic's retry backoff.
+
+        ``reason`` (1,000 characters are kept) is what a dead letter says for itself, should this have been its last
+        attempt. Raises LeaseLost, ServerUnavailable.
+        """
+        await self._holder.settle(self.topic, nack=Nack(self.lease_id, delay_s, reason))
+        self._settled = True
+
+    async def dead(self, *, reason: str | None = None) -> None:
+        """Make the message a dead letter at once: no other attempt would end better.
+
+        Raises LeaseLost, ServerUnavailable.
+        """
+        await self._holder.settle(self.topic, dead=Dead(self.lease_id, reason))
+        self._settled = True
+
+    async def extend(self, lease_s: float | None = None) -> None:
+        """Keep the message ``lease_s`` seconds from now; None: the topic's lease.
+
+        Raises LeaseLost, ServerUnavailable.
+        """
+        await self._holder.extend(self.topic, self.lease_id, lease_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ack; after an error nack with its text; when cancelled, give the message back at once."""
+        if self._settled:
+            return
+        if error is None:
+            await self.ack()
+            return
+        with anyio.move_on_after(GIVE_BACK_S, shield=True):
+            if isinstance(error, Exception):
+                await self.nack(reason=reason_of(error))
+            else:
+                await self.nack(delay_s=0.0, reason="cancelled")
+
+
+class SyncDelivery(Received):
+    """A message in this consumer's hands, until its lease ends; for programs without an event loop."""
+
+    __slots__ = ("_client", "_delivery")
+
+    def __init__(self, client: "Client", delivery: Delivery) -> None:
+        """Made by `Client.consume` and `Client.claim`."""
+        super().__init__(delivery.topic, delivery._wire)
+        self._client = client
+        self._delivery = delivery
+
+    @property
+    def settled(self) -> bool:
+        """Whether this delivery has been acked, nacked or made a dead letter."""
+        return self._delivery.settled
+
+    def ack(self) -> None:
+        """The message is done with; returns when the server knows. Raises LeaseLost, ServerUnavailable."""
+        self._client._call(self._delivery.ack)
+
+    def nack(self, *, delay_s: float | None = None, reason: str | None = None) -> None:
+        """Give the message back; it is hidden for ``delay_s`` seconds, None: for the topic's retry backoff.
+
+        ``reason`` (1,000 characters are kept) is what a dead letter says for itself, should this have been its last
+        attempt. Raises LeaseLost, ServerUnavailable.
+        """
+        self._client._call(self._delivery.nack, delay_s=delay_s, reason=reason)
+
+    def dead(self, *, reason: str | None = None) -> None:
+        """Make the message a dead letter at once: no other attempt would end better.
+
+        Raises LeaseLost, ServerUnavailable.
+        """
+        self._client._call(self._delivery.dead, reason=reason)
+
+    def extend(self, lease_s: float | None = None) -> None:
+        """Keep the message ``lease_s`` seconds from now; None: the topic's lease.
+
+        Raises LeaseLost, ServerUnavailable.
+        """
+        self._client._call(self._delivery.extend, lease_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ack; after an error nack with its text; when interrupted, give the message back at once."""
+        self._client._call(self._delivery.__aexit__, kind, error, trace)
+
+
+def reason_of(error: BaseException) -> str:
+    """An error as a nack's reason."""
+    text = str(error)
+    return (f"{type(error).__name__}: {text}" if text else type(error).__name__)[:REASON_MAX]
