@@ -14,9 +14,9 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from wakeq._serving.hosts import is_loopback
 from wakeq_server.arrival import Arrival
 from wakeq_server.errors import RequestTimeout
-from wakeq_server.http.guard import is_loopback
 from wakeq_server.http.wire import error_response
 from wakeq_server.settings import (
     TCP_PROBE_AFTER_S,

@@ -12,7 +12,8 @@ FOLDERS = ("client", "queue_server", "control_plane", "benchmarks")
 OURS = ("wakeq", "wakeq_server", "wakeq_control", "wakeq_bench")
 
 CONTROL_RULES = {
-    f"wakeq_control.{name}" for name in ("lifecycle", "model", "plane", "registry", "sessions", "streams", "tasks")
+    f"wakeq_control.{name}"
+    for name in ("codec", "lifecycle", "model", "plane", "registry", "sessions", "streams", "tasks")
 }
 
 # By layer: what of our own it may import, and which libraries. A longer name wins over a shorter one.
@@ -30,6 +31,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq_server.core.model",
             "wakeq_server.engine.base",
             "wakeq_server.engine.stats",
+            "wakeq._serving.hosts",
             "wakeq_server.errors",
             "wakeq_server.http",
             "wakeq_server.settings",
@@ -57,13 +59,43 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "wakeq_server": ({"wakeq_server", "wakeq"}, {"anyio", "pydantic", "structlog", "typer", "uvicorn", "uvloop"}),
     "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson"}),
+    "wakeq._serving": ({"wakeq._serving"}, {"structlog", "uvicorn"}),
     "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),
-    "wakeq_control": ({"wakeq", "wakeq_control"}, set()),
     **dict.fromkeys(CONTROL_RULES, (CONTROL_RULES | {"wakeq_control.errors"}, {"pydantic_core"})),
     "wakeq_control.errors": (set(), set()),
-    "wakeq_control.state": (
-        {"wakeq_control.errors", "wakeq_control.model", "wakeq_control.state", "wakeq_control.streams"},
-        set(),
+    "wakeq_control.messages": (CONTROL_RULES | {"wakeq_control.errors"}, {"pydantic"}),
+    "wakeq_control.settings": (set(), {"platformdirs", "pydantic", "pydantic_settings"}),
+    "wakeq_control.state": (CONTROL_RULES | {"wakeq_control.errors", "wakeq_control.state"}, set()),
+    "wakeq_control.engine": (
+        CONTROL_RULES
+        | {"wakeq_control.engine", "wakeq_control.errors", "wakeq_control.messages", "wakeq_control.state.base"},
+        {"anyio"},
+    ),
+    "wakeq_control.link": (
+        CONTROL_RULES
+        | {
+            "wakeq",
+            "wakeq_control.engine.engine",
+            "wakeq_control.errors",
+            "wakeq_control.link",
+            "wakeq_control.messages",
+        },
+        {"anyio", "httpx", "orjson", "structlog"},
+    ),
+    "wakeq_control.http": (
+        CONTROL_RULES
+        | {
+            "wakeq._serving.hosts",
+            "wakeq_control.engine.engine",
+            "wakeq_control.errors",
+            "wakeq_control.http",
+            "wakeq_control.messages",
+        },
+        {"anyio", "pydantic"},
+    ),
+    "wakeq_control": (
+        {"wakeq", "wakeq_control"},
+        {"anyio", "pydantic", "structlog", "typer", "uvicorn", "uvloop"},
     ),
     "wakeq_bench": (
         {"wakeq", "wakeq_bench"},
