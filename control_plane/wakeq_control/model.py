@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
-from pydantic_core import from_json, to_json
-
+from wakeq_control.codec import dump
 from wakeq_control.streams import Stream
 
 Table = Literal["service", "session", "task", "event", "outbox"]
@@ -130,13 +129,8 @@ class Effects:
 
     def put(self, table: Table, key: str, value: object, number: int = 0) -> None:
         """Store a row."""
-        self.changes.append(Change(table, key, number, to_json(value, inf_nan_mode="null")))
+        self.changes.append(Change(table, key, number, dump(value)))
 
     def drop(self, table: Table, key: str) -> None:
         """Drop all rows of a key."""
         self.changes.append(Change(table, key, 0, None))
-
-
-def read_json(value: bytes) -> Any:
-    """A row's value."""
-    return from_json(value)

@@ -4,9 +4,10 @@ An event is known by its index. Messages that are delivered again may be overtak
 back those behind it, until it comes or the task ends. Adding one and reading on cost the same however many there are.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any
+
+from wakeq_control.codec import dump_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Event:
     @classmethod
     def make(cls, index: int, data: dict[str, Any]) -> "Event":
         """With its line, which is ASCII as llama_deploy's is."""
-        return cls(index, data, json.dumps(data).encode() + b"\n")
+        return cls(index, data, dump_line(data))
 
 
 class Stream:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from wakeq_control.model import Outgoing, Service, Session, Snapshot, Table, Task, TaskStatus, read_json
+from wakeq_control.codec import load
+from wakeq_control.model import Outgoing, Service, Session, Snapshot, Table, Task, TaskStatus
 from wakeq_control.streams import Event
 
 Rows = Iterable[tuple[str, bytes]]
@@ -12,17 +13,17 @@ Rows = Iterable[tuple[str, bytes]]
 
 def snapshot(rows: Mapping[Table, Rows]) -> Snapshot:
     """The model of all rows."""
-    tasks = {key: _task(key, read_json(value)) for key, value in rows["task"]}
+    tasks = {key: _task(key, load(value)) for key, value in rows["task"]}
     for key, value in rows["event"]:
-        event = read_json(value)
+        event = load(value)
         tasks[key].stream.add(Event.make(event["index"], event["data"]))
-    sessions = {key: Session(key, **read_json(value)) for key, value in rows["session"]}
+    sessions = {key: Session(key, **load(value)) for key, value in rows["session"]}
     for task in tasks.values():
         sessions[task.session_id].task_ids.append(task.id)
         if task.finished_at is not None:
             task.stream.close()
-    outgoing = sorted((Outgoing(int(key), **read_json(value)) for key, value in rows["outbox"]))
-    services = [_service(read_json(value)) for _, value in rows["service"]]
+    outgoing = sorted((Outgoing(int(key), **load(value)) for key, value in rows["outbox"]))
+    services = [_service(load(value)) for _, value in rows["service"]]
     return Snapshot(services, list(sessions.values()), list(tasks.values()), outgoing)
 
 

@@ -1,0 +1,96 @@
+"""What services say, taken from the queue over a leased stream, and acked when it is stored.
+
+Messages are taken in as fast as they come; those that were stored together are acked together. What nobody could ever
+understand becomes a dead letter at once; what is about a session or a task that is gone is acked, as llama_deploy drops
+it.
+"""
+
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.abc
+import structlog
+
+import wakeq
+from wakeq_control.engine.engine import Engine
+from wakeq_control.errors import ControlError, InvalidBody, SessionNotFound, TaskNotFound
+from wakeq_control.link.broker import CONTROL_PLANE, Broker
+from wakeq_control.link.trying import until_done
+from wakeq_control.messages import NewTaskMessage, read_message
+
+_log: Any = structlog.get_logger("wakeq.control")
+_PREFETCH = 256
+_LEASE_S = 30.0
+
+
+class Inbox:
+    """The one consumer of the control plane's topic."""
+
+    def __init__(self, engine: Engine, broker: Broker, *, wait_for_service_s: float) -> None:
+        self._engine = engine
+        self._broker = broker
+        self._topic = broker.topic(CONTROL_PLANE)
+        # A task that waits for its service is leased all the while.
+        self._lease_s = _LEASE_S + wait_for_service_s
+        self._heard: list[str] = []
+        self._dead: list[wakeq.Dead] = []
+        self._something = anyio.Event()
+
+    async def run(self) -> None:
+        """Take in what comes, for ever."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._settle)
+            await until_done("consuming from the queue", partial(self._consume, tasks))
+
+    async def _consume(self, tasks: anyio.abc.TaskGroup) -> None:
+        await self._broker.make_topic(CONTROL_PLANE)
+        consumer = self._broker.client.consume(self._topic, prefetch=_PREFETCH, lease_s=self._lease_s)
+        async with consumer as deliveries:
+            async for delivery in deliveries:
+                self._take(delivery, tasks)
+
+    def _take(self, delivery: wakeq.Delivery, tasks: anyio.abc.TaskGroup) -> None:
+        try:
+            heard = read_message(delivery.body)
+            if isinstance(heard, NewTaskMessage):
+                tasks.start_soon(self._begin, delivery, heard)
+                return
+            self._engine.note(heard)
+        except (SessionNotFound, TaskNotFound) as error:
+            _log.info("dropped a message", reason=error.detail)
+        except InvalidBody as error:
+            self._refuse(delivery, str(error.errors))
+            return
+        self._done(delivery)
+
+    async def _begin(self, delivery: wakeq.Delivery, heard: NewTaskMessage) -> None:
+        """A task may have to wait for its service; what comes behind it doesn't."""
+        try:
+            await self._engine.hear(heard)
+        except ControlError as error:
+            self._refuse(delivery, f"{error.code}: {error.detail}")
+        else:
+            self._done(delivery)
+
+    def _done(self, delivery: wakeq.Delivery) -> None:
+        self._heard.append(delivery.lease_id)
+        self._something.set()
+
+    def _refuse(self, delivery: wakeq.Delivery, reason: str) -> None:
+        _log.warning("refused a message", reason=reason)
+        self._dead.append(wakeq.Dead(delivery.lease_id, reason))
+        self._something.set()
+
+    async def _settle(self) -> None:
+        while True:
+            await self._something.wait()
+            self._something = anyio.Event()
+            ack, self._heard = self._heard, []
+            dead, self._dead = self._dead, []
+            await self._engine.settled()
+            try:
+                await self._broker.client.settle(self._topic, ack=ack, dead=dead)
+            except wakeq.WakeqError as error:
+                # They come again when their leases have ended, and change nothing then.
+                _log.warning("acks were lost", count=len(ack) + len(dead), reason=error.detail)
