@@ -1,4 +1,4 @@
-"""A real queue server in a process of its own, for tests over sockets."""
+"""A real server in a process of its own, for tests over sockets."""
 
 import json
 import signal
@@ -15,11 +15,14 @@ STOP_S = 20.0
 
 
 class ServerProcess:
-    """`wakeq serve` as somebody else would start it. Its log is read all the while, so that it never blocks."""
+    """`wakeq serve`, or another server of ours, as somebody else would start it.
 
-    def __init__(self, arguments: list[str]) -> None:
+    Its log is read all the while, so that it never blocks.
+    """
+
+    def __init__(self, arguments: list[str], command: str = "serve") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "wakeq", "serve", "--log-format", "json", *arguments],
+            [sys.executable, "-m", "wakeq", command, "--log-format", "json", *arguments],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -80,6 +83,22 @@ def start_server(data: Path, *arguments: str, durability: str = "memory", port: 
     """A server on a free port, ended on the way out whatever happens."""
     server = ServerProcess(["--port", str(port), "--data", str(data), "--durability", durability, *arguments])
     try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.kill()
+
+
+@contextmanager
+def start_control_plane(
+    queue: ServerProcess, data: Path, *arguments: str, durability: str = "fsync", port: int = 0
+) -> Iterator[ServerProcess]:
+    """A control plane on that queue, ended on the way out whatever happens."""
+    options = ["--port", str(port), "--queue", queue.url, "--data", str(data), "--durability", durability]
+    server = ServerProcess([*options, *arguments], "control-plane")
+    try:
+        # From then on the control plane's topic is there, and who publishes to it is heard.
+        server.wait_for("consuming")
         yield server
     finally:
         if server.process.poll() is None:

@@ -14,6 +14,7 @@ from wakeq.cli._style import STYLE
 _LAZY = {
     "backup": ("wakeq_server.cli", "backup", "Copy a server's database, while it runs."),
     "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
+    "control-plane": ("wakeq_control.cli", "control_plane", "Run the control plane."),
     "consume": ("wakeq.cli.messages", "consume", "Take messages off a topic as they come, a line each."),
     "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
     "groups": ("wakeq.cli.groups", "app", "Make, show and delete the groups of a topic."),

@@ -26,7 +26,8 @@ class Engine:
     def __init__(self, plane: Plane, store: StateStore, now: Callable[[], float], *, wait_for_service_s: float) -> None:
         """``now``: seconds since 1970 that never go back. ``wait_for_service_s``: how long a task waits for one."""
         self._plane = plane
-        self._now = now
+        self.now = now
+        """The time, in seconds since 1970."""
         self._wait_for_service_s = wait_for_service_s
         self._commits = Commits(store, self._stored)
         self._signals = Signals()
@@ -68,7 +69,7 @@ class Engine:
 
     async def create_session(self) -> str:
         """A new session's id."""
-        session_id, effects = self._plane.create_session(self._now())
+        session_id, effects = self._plane.create_session(self.now())
         await self._decided(effects)
         return session_id
 
@@ -113,7 +114,7 @@ class Engine:
         """
         if self._plane.check_task(session_id, new) is None:
             await self._service(new.service)
-        task_id, effects = self._plane.add_task(session_id, new, self._now())
+        task_id, effects = self._plane.add_task(session_id, new, self.now())
         await self._decided(effects)
         return task_id
 
@@ -127,11 +128,11 @@ class Engine:
     async def cancel(self, session_id: str, task_id: str) -> None:
         """End a task that hasn't ended. Raises SessionNotFound, TaskNotFound."""
         await self.task(session_id, task_id)
-        await self._decided(self._plane.cancel(task_id, self._now()))
+        await self._decided(self._plane.cancel(task_id, self.now()))
 
     async def answer(self, session_id: str, task_id: str, service: str, event: str) -> None:
         """Hand an event to a task's workflow. Raises SessionNotFound, TaskNotFound, ServiceNotFound."""
-        await self._decided(self._plane.answer(session_id, task_id, service, event, self._now()))
+        await self._decided(self._plane.answer(session_id, task_id, service, event, self.now()))
 
     async def result(self, session_id: str, task_id: str, wait_s: float) -> dict[str, Any] | None:
         """A task's result as soon as there is one; None after ``wait_s``, and where there is no such task.
@@ -178,9 +179,9 @@ class Engine:
     def note(self, heard: TaskEvent | CompletedTask) -> None:
         """The same without waiting, for what is heard in numbers; `settled` waits for all of them."""
         if isinstance(heard, TaskEvent):
-            effects = self._plane.record_event(heard.session_id, heard.task_id, heard.event, self._now())
+            effects = self._plane.record_event(heard.session_id, heard.task_id, heard.event, self.now())
         else:
-            effects = self._plane.complete(heard.result, self._now())
+            effects = self._plane.complete(heard.result, self.now())
         self._submit(effects)
 
     async def settled(self) -> None:
@@ -195,7 +196,7 @@ class Engine:
 
     def refused(self, message: Outgoing, reason: str) -> None:
         """The queue will never take it."""
-        self._submit(self._plane.refused(message.number, reason, self._now()))
+        self._submit(self._plane.refused(message.number, reason, self.now()))
 
     async def _hear_task(self, new: NewTask) -> None:
         if new.session_id is not None:
@@ -206,7 +207,7 @@ class Engine:
             return
         await self._service(new.service)
         self._plane.registry.require(new.service)
-        now = self._now()
+        now = self.now()
         session_id, session = self._plane.create_session(now)
         _, task = self._plane.add_task(session_id, new, now)
         # One after the other without an await: they are stored together.
@@ -250,11 +251,11 @@ class Engine:
 
     async def _keep_time(self) -> None:
         while True:
-            effects, self._due = self._plane.tick(self._now())
+            effects, self._due = self._plane.tick(self.now())
             self._timer = anyio.Event()
             if effects != Effects():
                 self._commits.submit(effects)
-            with anyio.move_on_after(math.inf if self._due is None else max(0.0, self._due - self._now())):
+            with anyio.move_on_after(math.inf if self._due is None else max(0.0, self._due - self.now())):
                 await self._timer.wait()
 
 

@@ -45,6 +45,7 @@ class Inbox:
 
     async def _consume(self, tasks: anyio.abc.TaskGroup) -> None:
         await self._broker.make_topic(CONTROL_PLANE)
+        _log.info("consuming", topic=self._topic)
         consumer = self._broker.client.consume(self._topic, prefetch=_PREFETCH, lease_s=self._lease_s)
         async with consumer as deliveries:
             async for delivery in deliveries:

@@ -58,6 +58,7 @@ class Presence:
                 if seen.kind == "snapshot.end":
                     self._engine.registry.present_are(snapshot or [])
                     self._backoff.succeeded()
+                    _log.info("following the queue's events", present=len(snapshot or []))
                     snapshot = None
                 elif seen.service is None:
                     continue
