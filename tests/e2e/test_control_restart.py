@@ -1,0 +1,132 @@
+"""What the control plane has answered survives its end, however it ends; and that of the queue."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_control_plane import Control
+from tests.support.raw import Client, wait_until
+from tests.support.server import ServerProcess, start_control_plane, start_server
+
+
+class Machine:
+    """A queue and a control plane that can be killed and started again."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self._directory = directory
+        self._stack = stack
+        self.queue = self._queue(0)
+        self.control = self.start()
+
+    def start(self) -> Control:
+        server = start_control_plane(self.queue, self._directory / "control")
+        return Control(self.queue, self._stack.enter_context(server))
+
+    def restart_control_plane(self) -> Control:
+        self.control.server.kill()
+        self.control = self.start()
+        return self.control
+
+    def restart_queue(self) -> None:
+        self.queue.kill()
+        self.queue = self.control.queue = self._queue(self.queue.port)
+
+    def _queue(self, port: int) -> ServerProcess:
+        return self._stack.enter_context(start_server(self._directory / "queue", durability="fsync", port=port))
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    with ExitStack() as stack:
+        yield Machine(tmp_path, stack)
+
+
+def test_everything_answered_is_there_again(machine: Machine) -> None:
+    control = machine.control
+    control.register()
+    session = control.session()
+    control.task(session, "ended")
+    control.task(session, "running")
+    for index in range(3):
+        control.emit(session, "running", index)
+        control.emit(session, "ended", index)
+    control.complete("ended")
+    assert control.result(session, "ended") == "done"
+    control.post(f"/sessions/{session}/state", {"context": "c"})
+    # Events of both were heard before that result.
+    before = [control.get(f"/sessions/{session}").json(), control.get("/services").json()]
+    control = machine.restart_control_plane()
+    assert [control.get(f"/sessions/{session}").json(), control.get("/services").json()] == before
+    assert control.result(session, "ended") == "done"
+    assert control.stream(session, "ended") == [0, 1, 2]
+    assert [control.taken()["data"]["task_id"] for _ in range(2)] == ["ended", "running"]
+    control.emit(session, "running", 3)
+    control.complete("running")
+    assert control.result(session, "running") == "done"
+    assert control.stream(session, "running") == [0, 1, 2, 3]
+
+
+def test_a_task_that_was_not_published_is_after_a_restart(machine: Machine) -> None:
+    control = machine.control
+    control.register()
+    session = control.session()
+    machine.queue.kill()
+    assert control.task(session, "early").status == 200
+    control.server.kill()
+    machine.restart_queue()
+    control = machine.restart_control_plane()
+    assert control.taken()["data"]["task_id"] == "early"
+    control.complete("early")
+    assert control.result(session, "early") == "done"
+
+
+def test_what_was_said_meanwhile_is_heard_after_a_restart(machine: Machine) -> None:
+    control = machine.control
+    control.register()
+    session = control.session()
+    control.task(session, "T")
+    assert control.taken()["data"]["task_id"] == "T"
+    control.server.kill()
+    for index in range(5):
+        control.emit(session, "T", index)
+    control.complete("T")
+    control = machine.restart_control_plane()
+    assert control.result(session, "T") == "done"
+    assert control.stream(session, "T") == [0, 1, 2, 3, 4]
+
+
+def test_a_queue_that_comes_back_is_used_again(machine: Machine) -> None:
+    control = machine.control
+    control.register(host="127.0.0.1", port=9)
+    session = control.session()
+    machine.restart_queue()
+    control.task(session, "T")
+    assert control.taken(60)["data"]["task_id"] == "T"
+    control.emit(session, "T", 0)
+    control.complete("T")
+    assert control.result(session, "T", 60) == "done"
+
+
+def test_a_queue_that_forgot_everything_is_told_again(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        queue = stack.enter_context(start_server(tmp_path / "queue"))
+        control = Control(queue, stack.enter_context(start_control_plane(queue, tmp_path / "control")))
+        control.register(host="127.0.0.1", port=9)
+        with Client(queue) as client:
+            wait_until(lambda: len(client.call("GET", "/topics/llama_deploy.wf/push").json()["pushes"]) == 1)
+        queue.kill()
+        queue = stack.enter_context(start_server(tmp_path / "queue", port=queue.port))
+        with Client(queue) as client:
+            # Whoever watches is told of the topic when it is made.
+            client.ask("GET", "/events?topics=llama_deploy.wf")
+            assert client.head().status == 200
+            seen = b""
+            while b"push.up" not in seen:
+                seen += client.chunk()
+        with Client(queue) as client:
+            (push,) = client.call("GET", "/topics/llama_deploy.wf/push").json()["pushes"]
+            assert push["name"] == "127.0.0.1:9"
+            assert json.loads(client.call("GET", "/topics/llama_deploy.control_plane").body)["name"]
