@@ -187,7 +187,7 @@ def recovery(
     rounds: Annotated[int, typer.Option(min=1, help="How often the server is killed and started.")] = 3,
     json: Json = None,
 ) -> None:
-    """From kill -9 to ready."""
+    """From kill -9 to ready, and publishing during a backup."""
     _run(lambda console: recovery_scenario.run(messages, rounds, console), json)
 
 

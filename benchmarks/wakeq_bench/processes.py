@@ -87,6 +87,11 @@ class Child:
         os.kill(self.pid, signal.SIGUSR1)
         return self.wait_for_record(key, timeout_s)
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
     def check(self) -> None:
         """Raises ProcessFailed if it has ended."""
         if self._process.poll() is not None:

@@ -11,6 +11,7 @@ import structlog
 from wakeq_server.engine.base import Engine
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import open_engine
+from wakeq_server.engine.offload import own_thread
 from wakeq_server.errors import StartupError
 from wakeq_server.http.guard import Guard
 from wakeq_server.http.intake import Intake
@@ -67,12 +68,17 @@ def build_app(engine: Engine, settings: Settings, version: str, token: str | Non
 async def open_app(settings: Settings, version: str) -> AsyncIterator[tuple[Engine, App]]:
     """A running engine and its application. Raises StartupError."""
     # uvicorn runs on asyncio, whose loop keeps the clock of anyio's deadlines.
-    now, turn = asyncio.get_running_loop().time, partial(asyncio.sleep, 0)
-    clocks = Clocks(wall=time.time, timer=time.perf_counter, now=now, turn=turn)
+    loop = asyncio.get_running_loop()
+    clocks = Clocks(wall=time.time, timer=time.perf_counter, now=loop.time, turn=partial(asyncio.sleep, 0))
     token = read_token(settings)
     async with (
+        own_thread("writer", loop.call_soon_threadsafe) as writing,
         open_engine(
-            make_store(settings), clocks, memory_budget=settings.memory_budget, max_topics=settings.max_topics
+            make_store(settings),
+            clocks,
+            memory_budget=settings.memory_budget,
+            max_topics=settings.max_topics,
+            writing=writing,
         ) as engine,
         open_poster(Allowed(settings.push_allow), f"wakeq/{version}") as poster,
         open_pusher(engine, poster, clocks.wall),

@@ -13,13 +13,15 @@ class Arrival:
     at `BODY_MIN_BYTES_PER_S` at least: else a byte now and then would hold everything that came before.
     """
 
-    __slots__ = ("_began", "_bytes", "_last", "_timeout_s", "has_head", "is_for_nobody", "scope", "timer")
+    __slots__ = ("_began", "_bytes", "_last", "_timeout_s", "has_head", "is_for_nobody", "scope", "size", "timer")
 
-    def __init__(self, scope: Any, timeout_s: float, now: float, *, has_head: bool) -> None:
+    def __init__(self, scope: Any, timeout_s: float, now: float, *, has_head: bool, size: int = 0) -> None:
         self.scope = scope
         """uvicorn makes one a request, which is how requests are told apart here."""
         self.has_head = has_head
         self.is_for_nobody = False
+        self.size = size
+        """Bytes that have come of it; of a body, since it was first waited for."""
         self.timer: asyncio.TimerHandle
         self._timeout_s = timeout_s
         self.begin_anew(now)
@@ -32,6 +34,7 @@ class Arrival:
     def note(self, size: int, now: float) -> None:
         """Some more has come."""
         self._bytes += size
+        self.size += size
         self._last = now
 
     @property

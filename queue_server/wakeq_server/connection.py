@@ -4,29 +4,23 @@ What it adds is what `wakeq_server.http.wire.Connection` asks for.
 """
 
 import asyncio
-import fcntl
 import socket
-import sys
-import termios
 from typing import Any
 
+import httptools
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from wakeq._serving.hosts import is_loopback
 from wakeq_server.arrival import Arrival
-from wakeq_server.errors import RequestTimeout
+from wakeq_server.errors import BadRequest, HeadTooLarge, QueueError, RequestTimeout
+from wakeq_server.framing import body_header, check_head, origin_form
 from wakeq_server.http.wire import error_response
-from wakeq_server.settings import (
-    TCP_PROBE_AFTER_S,
-    TCP_PROBE_EVERY_S,
-    TCP_USER_TIMEOUT_S,
-    Settings,
-)
+from wakeq_server.settings import HEAD_MAX_BYTES, LINGER_S, PIPELINED_MAX, Settings
+from wakeq_server.tcp import is_open, peer_has_read, watch_peer
 
-_TCP_ESTABLISHED = 1
-_TCP_CLOSE_WAIT = 8
+_CHUNK_BYTES = 20
+"""What frames a chunk, at most: 16 digits and two line breaks."""
 
 
 class Connection(HttpToolsProtocol):
@@ -36,19 +30,26 @@ class Connection(HttpToolsProtocol):
     """Whether a request has begun to come that isn't whole."""
     _had_read_whole = False
     _answering: RequestResponseCycle | None = None
-    _late: RequestResponseCycle | None = None
+    _refusal: QueueError | None = None
+    """Why nothing more is read as requests."""
+    _faulty: RequestResponseCycle | None = None
+    """The request whose body that is about; None where it is about a head."""
     _arrival: Arrival | None = None
+    _replaying = False
     _view: socket.socket | None = None
 
     def __init__(self, *arguments: Any, settings: Settings, **more: Any) -> None:
         super().__init__(*arguments, **more)
+        # 0 or None until something comes.
+        self._reading = self._begun = self._useful = 0
+        self._objection: QueueError | None = None
         self._head_timeout_s = settings.head_timeout
         self._body_timeout_s = settings.body_timeout
 
     @property
     def gone(self) -> bool:
         """Whether the client has closed the connection: the kernel knows before the loop does."""
-        return self.transport.is_closing() or _tcp_state(self._socket()) not in (None, _TCP_ESTABLISHED)
+        return self.transport.is_closing() or not is_open(self._socket())
 
     @property
     def read_whole(self) -> bool:
@@ -61,9 +62,9 @@ class Connection(HttpToolsProtocol):
         return self._answering is not None and self._answering.keep_alive
 
     @property
-    def late(self) -> bool:
-        """Whether the body of the request that is being answered came too slowly."""
-        return self._late is not None and self._late is self._answering
+    def fault(self) -> QueueError | None:
+        """What is wrong with how the body of the request that is being answered has come."""
+        return self._refusal if self._faulty is not None and self._faulty is self._answering else None
 
     async def flushed(self) -> None:
         """Return when everything written has left for the kernel."""
@@ -82,38 +83,132 @@ class Connection(HttpToolsProtocol):
         if self.client is not None:
             watch_peer(transport.get_extra_info("socket"), self.client[0])
 
-    def on_message_begin(self) -> None:
-        """uvicorn's, and the request can find its connection."""
-        super().on_message_begin()
-        self.incoming = True
-        self.scope["state"] = {"connection": self}
-
-    def on_message_complete(self) -> None:
-        """uvicorn's, and nothing is waited for any more."""
-        self.incoming = False
-        super().on_message_complete()
+    # Requests
 
     def data_received(self, data: bytes) -> None:
-        """uvicorn's, and a request that didn't come whole has a time to do so."""
-        super().data_received(data)
+        """uvicorn's, for which what is no request is an answer of its own at once, amid others perhaps."""
+        if self._refusal is not None:
+            # It has no beginning. It is read all the same: closing on it would be a reset.
+            return
+        self._unset_keepalive_if_required()
+        self._reading, self._begun = len(data), self.incoming
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            self._refuse(self._objection or self._misread(error))
+            return
         if self.incoming:
             self._wait_for_rest(len(data))
         elif self._arrival is not None:
             self._stop_waiting()
 
+    def _parse(self, data: bytes) -> None:
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = memoryview(rest)[upgrade.args[0] :]
+                if self.incoming:
+                    self._read_body_after_upgrade()
+
+    def _misread(self, error: httptools.HttpParserError) -> BadRequest:
+        why: BaseException | None = error.__context__
+        if isinstance(error, httptools.HttpParserCallbackError) and not isinstance(why, httptools.HttpParserError):
+            self.logger.error("a request could not be read", exc_info=why)
+        return BadRequest(f"this is no HTTP/1.1 request: {why or error}")
+
+    def _read_body_after_upgrade(self) -> None:
+        """No other protocol is spoken here (RFC 9110, 7.8), but the parser takes the body for the beginning of one.
+
+        So another parser is told of it, as the rest of a request whose head everybody here has seen already.
+        """
+        line = body_header(self.headers)
+        assert line is not None
+        self.parser = httptools.HttpRequestParser(self)
+        self._replaying = True
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + line + b"\r\n")
+        self._replaying = False
+
+    @property
+    def _has_head(self) -> bool:
+        """Whether the head of the request that is coming, or came last, is whole."""
+        # uvicorn makes a scope when a request begins, and a cycle when its head is whole.
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and cycle.scope is self.scope
+
+    def on_message_begin(self) -> None:
+        """uvicorn's, and the request can find its connection."""
+        if self._replaying:
+            return
+        super().on_message_begin()
+        self.incoming = True
+        self._begun += 1
+        self.scope["state"] = {"connection": self}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """uvicorn's, but for trailers: what comes behind a body is nothing that a head was checked for."""
+        if not self._has_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """uvicorn's, for a head that can be read in one way only."""
+        if self._replaying:
+            return
+        try:
+            if self._reading > HEAD_MAX_BYTES or self._arrival is not None:
+                self._check_head_size()
+            check_head(self.parser.get_http_version(), self.url, self.headers)
+            self.url = origin_form(self.url, self.headers)
+        except QueueError as objection:
+            self._objection = objection
+            raise
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """uvicorn's, and it is counted."""
+        self._useful += len(body)
+        super().on_body(body)
+
+    def on_chunk_complete(self) -> None:
+        """A chunk of a body is whole."""
+        self._useful += _CHUNK_BYTES
+
+    def on_message_complete(self) -> None:
+        """uvicorn's, and nothing is waited for any more."""
+        if self.parser.should_upgrade() and body_header(self.headers) is not None:
+            # It is not: see `_read_body_after_upgrade`.
+            return
+        self.incoming = False
+        super().on_message_complete()
+
+    def _check_head_size(self) -> None:
+        """Raises HeadTooLarge."""
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > HEAD_MAX_BYTES:
+            raise HeadTooLarge(HEAD_MAX_BYTES)
+
     # Requests that come in parts
 
     def _wait_for_rest(self, size: int) -> None:
-        arrival = self._arrival
-        cycle: RequestResponseCycle | None = self.cycle
-        has_head = cycle is not None and cycle.scope is self.scope
+        arrival, has_head = self._arrival, self._has_head
         if arrival is not None and arrival.scope is self.scope and arrival.has_head == has_head:
             arrival.note(size, self.loop.time())
-            return
+        else:
+            self._begin_to_wait(size, has_head=has_head)
+        # What is no body: a head, or what chunks have about them beside their data.
+        if self._arrival is not None and self._arrival.size - self._useful > HEAD_MAX_BYTES:
+            self._refuse(HeadTooLarge(HEAD_MAX_BYTES))
+
+    def _begin_to_wait(self, size: int, *, has_head: bool) -> None:
         self._stop_waiting()
+        self._useful = 0
         if not self.transport.is_closing():
             timeout_s = self._body_timeout_s if has_head else self._head_timeout_s
-            self._arrival = Arrival(self.scope, timeout_s, self.loop.time(), has_head=has_head)
+            # Where the reading has brought other requests too, how much of it is this one's can't be told.
+            size = 0 if has_head or self._begun > 1 else size
+            self._arrival = Arrival(self.scope, timeout_s, self.loop.time(), has_head=has_head, size=size)
             self._look_later()
 
     def _look_later(self) -> None:
@@ -129,11 +224,12 @@ class Connection(HttpToolsProtocol):
         """A request in parts may have had its time."""
         arrival, cycle, now = self._arrival, self.cycle, self.loop.time()
         assert arrival is not None
-        if self.flow.read_paused or (arrival.has_head and cycle.waiting_for_100_continue):
-            # It is this server that doesn't read on.
+        if self.flow.read_paused or (arrival.has_head and (cycle.waiting_for_100_continue or self.pipeline)):
+            # It is this server that doesn't read on, or that nobody waits for it yet.
             arrival.begin_anew(now)
         elif arrival.over(now):
-            self._give_up(arrival, now)
+            self._give_up(arrival)
+            return
         elif arrival.has_head and cycle.response_complete:
             # What is still coming is for nobody. A client that is sending must get to read its answer, though.
             if arrival.is_for_nobody:
@@ -143,37 +239,84 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             self._look_later()
 
-    def _give_up(self, arrival: Arrival, now: float) -> None:
+    def _give_up(self, arrival: Arrival) -> None:
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or (not arrival.has_head and cycle.response_complete):
-            self._refuse()
-        elif not arrival.has_head or cycle.response_started or self.late:
-            # Another request is being answered, or this one has been.
-            self.transport.close()
+        if arrival.has_head or cycle is None or cycle.response_complete:
+            what = "body" if arrival.has_head else "head"
+            self._refuse(RequestTimeout(f"the request's {what} came too slowly"))
         else:
-            # The application says it when it asks for more of the body, and if it never asks, it needn't.
-            self._late = cycle
-            cycle.message_event.set()
-            arrival.begin_anew(now)
-
-    def _refuse(self) -> None:
-        response = error_response(RequestTimeout("the request's head came too slowly"), legacy=False)
-        headers = [*self.server_state.default_headers, *response.headers]
-        head = b"".join(b"%b: %b\r\n" % header for header in headers)
-        length = b"content-length: %d\r\n\r\n" % len(response.body)
-        self.transport.write(STATUS_LINE[response.status] + head + length + response.body)
-        self.transport.close()
+            # Another request is being answered.
+            self._stop_waiting()
+            self.transport.close()
 
     def reads_on(self) -> None:
         """This server had stopped reading for a while, which is not to be held against the client."""
         if self._arrival is not None:
             self._arrival.begin_anew(self.loop.time())
 
+    # Refusals
+
+    def _refuse(self, refusal: QueueError) -> None:
+        """Read no more requests, since where the next one begins can't be told. Those before it are answered first."""
+        self._stop_waiting()
+        self._refusal = refusal
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self._end()
+        elif self.incoming and self._has_head:
+            self._refuse_body(cycle)
+
+    def _refuse_body(self, cycle: RequestResponseCycle) -> None:
+        """The application says it when it asks for more of the body, and if it never asks, it needn't."""
+        self._faulty = cycle
+        cycle.keep_alive = False
+        cycle.message_event.set()
+        if cycle.response_started:
+            self.transport.close()
+
+    def _end(self) -> None:
+        """Everything before the refusal has been answered."""
+        if self.transport.is_closing():
+            return
+        if not self.incoming or not self._has_head:
+            self._write_refusal()
+        self._linger()
+
+    def _write_refusal(self) -> None:
+        assert self._refusal is not None
+        response = error_response(self._refusal, legacy=False)
+        headers = [*self.server_state.default_headers, *response.headers]
+        head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        length = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(response.body)
+        self.transport.write(STATUS_LINE[response.status] + head + length + response.body)
+
+    def _linger(self) -> None:
+        """Close this side, and drop what still comes: closing on it is a reset, and takes the answer along."""
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self.timeout_keep_alive_task = self.loop.call_later(LINGER_S, self.timeout_keep_alive_handler)
+
     # Answers
+
+    @property
+    def backed_up(self) -> bool:
+        """Whether requests that wait behind another are enough: each may take memory, and none is answered yet."""
+        return len(self.pipeline) >= PIPELINED_MAX or len(self.cycle.body) > HIGH_WATER_LIMIT
+
+    def abandon(self) -> None:
+        """End an answer that has nobody to go to, or no end, by closing the connection."""
+        if self._answering is not None:
+            self._answering.disconnected = True
+        # What a client doesn't take would keep the connection.
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
-        cycle.transport = _HeadFirst(self.transport)  # type: ignore[assignment]
+        cycle.transport = _HeadFirst(self)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
@@ -181,10 +324,14 @@ class Connection(HttpToolsProtocol):
         if self._answering is not None:
             self._answering.transport.flush()  # type: ignore[attr-defined]
         super().on_response_complete()
+        if self._refusal is not None and self.cycle.response_complete:
+            self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """uvicorn's, and the request that is being answered is told."""
         super().connection_lost(exc)
+        # After a reset uvicorn lets it run, and it would hold the connection.
+        self._unset_keepalive_if_required()
         self._stop_waiting()
         # uvicorn tells the request that came last. With pipelining that is not the one that is parked.
         if self._answering is not None and not self._answering.response_complete:
@@ -200,7 +347,7 @@ class Connection(HttpToolsProtocol):
         self._had_read_whole = self._has_read_whole()
 
     def _has_read_whole(self) -> bool:
-        return self.transport.get_write_buffer_size() == 0 and _peer_has_read(self._socket())
+        return self.transport.get_write_buffer_size() == 0 and peer_has_read(self._socket())
 
     def _socket(self) -> socket.socket:
         # The transport's own makes a socket object anew for every question.
@@ -210,52 +357,34 @@ class Connection(HttpToolsProtocol):
         return self._view
 
 
-def set_timeouts(listener: socket.socket) -> None:
-    """How soon dead peers are found; connections inherit it from the listening socket.
-
-    Without it a consumer whose machine has lost its network takes messages with it for a quarter of an hour.
-    """
-    options = {
-        "TCP_KEEPIDLE": TCP_PROBE_AFTER_S,
-        "TCP_KEEPINTVL": TCP_PROBE_EVERY_S,
-        "TCP_USER_TIMEOUT": TCP_USER_TIMEOUT_S * 1000,
-    }
-    for name, value in options.items():
-        if hasattr(socket, name):
-            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def watch_peer(sock: Any, address: str) -> None:
-    """Have the kernel probe a silent connection, unless its client is on this machine.
-
-    There, nothing gets cut off without a reset; but the probes of thousands of parked consumers fall together, more
-    than the loopback device queues are lost, and connections that are well would be ended.
-    """
-    if not is_loopback(address):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-
 class _Flow(FlowControl):
-    """uvicorn's, and the connection hears that it is read on."""
+    """uvicorn's, but it reads on behind a request that is being answered, or a parked one wouldn't see a hang-up."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection.transport)
         self._connection = connection
 
+    def pause_reading(self) -> None:
+        """uvicorn's, once there is enough to do."""
+        if self._connection.backed_up:
+            super().pause_reading()
+
     def resume_reading(self) -> None:
-        """uvicorn's."""
-        if self.read_paused:
+        """uvicorn's, unless there is enough to do; and the connection hears of it."""
+        connection = self._connection
+        if self.read_paused and not (connection.pipeline and connection.backed_up):
             super().resume_reading()
-            self._connection.reads_on()
+            connection.reads_on()
 
 
 class _HeadFirst:
     """A transport that holds the head of an answer back until its body comes, so that both are one system call."""
 
-    __slots__ = ("_head", "_transport")
+    __slots__ = ("_connection", "_head", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._transport = connection.transport
         self._head = b""
 
     def write(self, data: bytes) -> None:
@@ -272,34 +401,12 @@ class _HeadFirst:
         return self._transport.is_closing()
 
     def close(self) -> None:
-        """Write what is held, and close."""
+        """Write what is held, and close; what was refused is closed when all has been said."""
         self.flush()
-        self._transport.close()
+        if self._connection.fault is None:
+            self._transport.close()
 
     def flush(self) -> None:
         """Write what is held: the answer has no body."""
         if self._head:
             self.write(b"")
-
-
-def _tcp_state(sock: socket.socket) -> int | None:
-    """The connection's state; None where the system doesn't tell."""
-    try:
-        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] if hasattr(socket, "TCP_INFO") else None
-    except OSError:
-        return None
-
-
-def _peer_has_read(sock: socket.socket) -> bool:
-    """Whether a peer that has closed its side had read every byte sent to it.
-
-    TCP knows: who closes a socket with unread bytes, or gets bytes after closing it, answers with a reset; and bytes
-    sent to one who closed before are not acknowledged. A clean end with nothing outstanding is a satisfied client.
-    """
-    if _tcp_state(sock) not in (None, _TCP_CLOSE_WAIT):
-        return False
-    try:
-        outstanding = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        return not outstanding and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    except OSError:
-        return False

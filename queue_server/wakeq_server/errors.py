@@ -9,6 +9,7 @@ table from code to status (`wakeq_server.http.wire`).
     ├── InvalidMessage          the body is not what the topic's schema asks for
     ├── IdempotencyConflict
     ├── MessageTooLarge
+    ├── HeadTooLarge
     ├── UnsupportedMediaType
     ├── TopicNotFound
     ├── GroupNotFound
@@ -83,6 +84,16 @@ class MessageTooLarge(QueueError):
 
     code = "MESSAGE_TOO_LARGE"
     title = "Message too large"
+
+
+class HeadTooLarge(QueueError):
+    """A request's head over its limit; or, together, what its chunks have about them beside their data."""
+
+    code = "HEAD_TOO_LARGE"
+    title = "Head too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the request's head, or its chunks' extensions and trailers, have more than {limit} bytes")
 
 
 class UnsupportedMediaType(QueueError):
@@ -200,6 +211,11 @@ class StorageFull(StorageError):
 
     code = "STORAGE_FULL"
     title = "Storage full"
+
+    def __init__(
+        self, detail: str = "the disk is full: publishes are refused until there is room, settles go on"
+    ) -> None:
+        super().__init__(detail)
 
 
 class StorageFailed(StorageError):

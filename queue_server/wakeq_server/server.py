@@ -19,10 +19,11 @@ from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
 from wakeq._serving.quiet import BACKLOG, KEEP_ALIVE_S, QuietServer
 from wakeq_server.app import open_app
-from wakeq_server.connection import Connection, set_timeouts
+from wakeq_server.connection import Connection
 from wakeq_server.engine.base import Engine
 from wakeq_server.errors import StartupError
 from wakeq_server.settings import Settings
+from wakeq_server.tcp import set_timeouts
 
 _log = structlog.get_logger("wakeq.server")
 

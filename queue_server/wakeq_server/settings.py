@@ -221,6 +221,12 @@ HEADERS_MAX_BYTES = 16 * 1024
 """Names and values of a message's headers together: they are kept in memory, and no topic counts them."""
 REASON_MAX = 1_000
 """Characters kept of why a message was nacked; more are cut off, since refusing would lose the nack."""
+HEAD_MAX_BYTES = 64 * 1024
+"""A request's target and headers together; and what its chunks have about them beside their data."""
+PIPELINED_MAX = 16
+"""Requests read ahead on a connection while another is being answered; a reading may bring more."""
+LINGER_S = 5.0
+"""How long what comes after a refusal is read and dropped, so that the client gets to read the refusal."""
 BODY_MIN_BYTES_PER_S = 1_024
 """A body that takes longer than `body_timeout` must come at least so fast, averaged over each such span."""
 BODIES_MAX_BYTES = 256 * 1024 * 1024

@@ -141,6 +141,27 @@ def test_a_lease_that_has_ended_cannot_touch_its_successor(queue: Queue) -> None
     assert queue.settle(topic, ack=[new]) == ["ok"]
 
 
+def test_only_the_spelling_that_was_handed_out_is_a_lease_id(queue: Queue) -> None:
+    topic, (lease_id,) = claimed(queue, 1)
+    first, rest = lease_id.split("-", 1)
+    almost = [
+        f"{lease_id} ",
+        f" {lease_id}",
+        f"{lease_id}\n",
+        f"0{lease_id}",
+        f"+{lease_id}",
+        f"0x{lease_id}",
+        f"{first[0]}_{lease_id[1:]}",
+        f"{first}-0{rest}",
+        f"{first}--{rest}",
+        f"{lease_id}-0",
+        f"{lease_id}\0",
+        lease_id.translate({ord("0") + digit: 0x660 + digit for digit in range(10)}),
+    ]
+    assert queue.settle(topic, ack=almost) == ["unknown"] * len(almost)
+    assert queue.settle(topic, ack=[lease_id]) == ["ok"]
+
+
 def test_what_is_no_lease_id_is_unknown(queue: Queue) -> None:
     topic, (lease,) = claimed(queue, 1)
     ids = ["", "x", "-", "1-2-3", lease + "-0", lease + "x", "ü", "9" * 512, "0-0-0-0-g"]

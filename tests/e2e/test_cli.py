@@ -297,7 +297,8 @@ def test_help_lists_the_commands_without_loading_them() -> None:
 def test_an_unknown_command_is_refused() -> None:
     result = run("sevre")
     assert (result.returncode, result.stdout) == (2, "")
-    assert "sevre" in result.stderr
+    assert "'sevre'" in result.stderr
+    assert "Did you mean 'serve'?" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -219,6 +219,28 @@ def topics_are_limited(server: ServerProcess, client: Client) -> None:
         assert [maker.call("POST", f"/topics/{name}").status for name in ("a", "b")] == [200, 429]
 
 
+def two_meanings_are_refused(server: ServerProcess, client: Client) -> None:
+    assert client.call("GET", "/healthz", headers={"Host": None}).json()["code"] == "BAD_REQUEST"
+    assert client.ended()
+
+
+def trailers_are_dropped(server: ServerProcess, client: Client) -> None:
+    client.ask("POST", "/messages/trailers", None, {**JSON, "Transfer-Encoding": "chunked"})
+    client.socket.sendall(b"2\r\n{}\r\n0\r\nHost: example.org\r\n\r\n")
+    assert client.answer().status == 200
+
+
+def a_huge_head_is_refused(server: ServerProcess, client: Client) -> None:
+    assert client.call("GET", "/", headers={"X": "x" * 0x10000}).json()["code"] == "HEAD_TOO_LARGE"
+    assert client.ended()
+
+
+def an_upgrade_loses_nothing(server: ServerProcess, client: Client) -> None:
+    body, upgrade = b'{"type":"upgrade"}', {"Connection": "Upgrade", "Upgrade": "h2c"}
+    assert client.call("POST", "/messages/upgrade", body, upgrade).status == 200
+    assert client.call("GET", "/messages/upgrade").json()["type"] == "upgrade"
+
+
 NOT_RECORDED: dict[str, Callable[[ServerProcess, Client], None]] = {
     "an empty topic: `GET /messages/{topic}`": an_empty_get_is_parked,
     "`GET /messages/{topic}` with `?wait=`, `?group=` or `Prefer: wait=`": a_query_is_obeyed,
@@ -242,6 +264,10 @@ NOT_RECORDED: dict[str, Callable[[ServerProcess, Client], None]] = {
     "a head or a body that doesn't come": what_does_not_come_is_not_waited_for,
     "a new topic beyond `--max-topics`": topics_are_limited,
     "a foreign `Origin` or `Host`": foreigners_are_refused,
+    "what section 7 refuses for its framing": two_meanings_are_refused,
+    "trailers": trailers_are_dropped,
+    "a head of more than 64 KiB": a_huge_head_is_refused,
+    "a body with `Upgrade`": an_upgrade_loses_nothing,
 }
 
 

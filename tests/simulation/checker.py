@@ -4,6 +4,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tests.simulation import room
 from tests.simulation.model import (
     OUT,
     UNSETTLED,
@@ -13,9 +14,11 @@ from tests.simulation.model import (
     Lease,
     Pending,
     Place,
+    PublishCall,
     SettleCall,
     Topic,
     check,
+    token,
 )
 from wakeq_server.core.model import (
     Delivery,
@@ -42,39 +45,12 @@ RECENT_S = 120.0
 
 
 @dataclass(slots=True, eq=False)
-class PublishCall:
-    """A publish under way."""
-
-    topic: str
-    messages: list[NewMessage]
-    key: str | None
-    called: float
-    index: int
-    """How many transactions had been committed when it was called."""
-    born: int = 0
-    failed: int | None = None
-    """What was heard before, when it was called, and when it was refused."""
-    known: Key | None = None
-    held: int = 0
-    """How many messages the topic held at the most when this was called."""
-
-    @property
-    def tokens(self) -> list[str]:
-        return [token(message.body) for message in self.messages]
-
-
-@dataclass(slots=True, eq=False)
 class Sweep:
     """A purge or a redrive under way."""
 
     topic: Topic
     pending: list[tuple[Place, Pending]] = field(default_factory=list)
     certain: int = 0
-
-
-def token(body: bytes | None) -> str:
-    """What names a message: which publish, which of it, of how many."""
-    return (body or b'""')[1:-1].decode()
 
 
 class Checker:
@@ -87,6 +63,8 @@ class Checker:
         self.failures: Callable[[], int] = lambda: 0
         self.blurred: Callable[[int], bool] = lambda _: False
         """Whether somebody may have had leases in a topic and not been told, since bodies take time to read."""
+        self.averaged = False
+        """Whether the server may know sizes of messages by their average alone."""
         self.jumped = False
         """Whether the wall clock has ever been moved."""
         self.topics: dict[int, Topic] = {}
@@ -103,7 +81,7 @@ class Checker:
         """Names of topics that may be gone."""
         self.publishing: set[PublishCall] = set()
         """Publishes that may still come, in this run of the server."""
-        self.counts = {"published": 0, "delivered": 0, "settled": 0, "restarts": 0, "quiet": 0}
+        self.counts = {"published": 0, "delivered": 0, "settled": 0, "full": 0, "restarts": 0, "quiet": 0}
 
     def topic(self, name: str) -> Topic | None:
         return next((topic for topic in reversed(self.topics.values()) if topic.name == name), None)
@@ -116,7 +94,8 @@ class Checker:
         place = group.places.get(seq) if group is not None else None
         return (topic, group, place) if topic is not None and group is not None and place is not None else None
 
-    def _spread(self, topic: Topic, place: Place) -> None:
+    def spread(self, topic: Topic, place: Place) -> None:
+        """Let it be in all states that it may have come to by now."""
         place.spread(self.now(), topic.config, blurred=self.blurred(topic.id))
 
     # Commits
@@ -131,6 +110,8 @@ class Checker:
                 self._commit(record, added)
             if added and "dead-topic" in (added[0].message.headers or {}):
                 self._bury(records, added)
+            if added:
+                room.check_taken(self, self.topics.get(added[0].topic_id))
 
     def _check_whole(self, added: list[MessageAdded]) -> None:
         if added:
@@ -152,7 +133,8 @@ class Checker:
         elif isinstance(record, GroupPut):
             topic.groups.setdefault(record.group, Group(record.group, record.name, f"{topic.name}/{record.name}"))
         elif isinstance(record, GroupDropped):
-            topic.groups.pop(record.group, None)
+            group = topic.groups.pop(record.group, None)
+            topic.leaving |= set(group.places) if group is not None else set()
         elif isinstance(record, MessageAdded):
             self._add(topic, record.message)
         elif isinstance(record, KeySeen):
@@ -185,7 +167,7 @@ class Checker:
             place = group.places.get(done.seq)
             if topic is None or group.name != headers["dead-group"] or place is None:
                 continue
-            self._spread(topic, place)
+            self.spread(topic, place)
             # Its time may be over meanwhile.
             check(place.possible & {"dead", "gone"}, f"message {done.seq} of {topic.name} was moved, but is not dead")
             place.pending.clear()
@@ -202,16 +184,18 @@ class Checker:
 
     # Publish
 
-    def publish_called(self, topic: str, messages: list[NewMessage], key: str | None) -> PublishCall:
+    def publish_called(
+        self, topic: str, messages: list[NewMessage], key: str | None, *, held: bool = False
+    ) -> PublishCall:
         self.heard += 1
-        call = PublishCall(topic, messages, key, self.now(), self.commits, self.heard)
+        call = PublishCall(topic, messages, key, held, self.now(), self.commits, self.heard)
         for message in messages:
             self.calls_by_token[token(message.body)] = call
         if key is not None:
             known = self.topic(topic)
             call.known = known.keys.get(key, [None])[-1] if known is not None else None
             self.calls_by_key.setdefault((topic, key), []).append(call)
-        call.held = self._held_at_most(topic)
+        call.taken = room.taken_at_most(self, topic)
         self.publishing.add(call)
         return call
 
@@ -241,34 +225,16 @@ class Checker:
             stored = [name for name in call.tokens if self.tokens.get(name)]
             check(not stored, f"publish {stored} was refused, and is stored")
         elif isinstance(error, TopicFull):
-            self._check_full(call)
+            room.check_refusal(self, call)
         elif isinstance(error, IdempotencyConflict):
             others = [one for one in self.calls_by_key[call.topic, call.key or ""] if one is not call]
             alive = [one for one in others if one.failed is None or one.failed > call.born]
             differs = any(one.messages != call.messages for one in alive)
             check(differs, f"key {call.key} was refused as a conflict, but stands for nothing else")
 
-    def _check_full(self, call: PublishCall) -> None:
-        topic = self.topic(call.topic)
-        if topic is None or call.topic in self.deleting or topic.config.max_messages is None:
-            return
-        # One that is held asks again at the end.
-        held = max(call.held, self._held_at_most(call.topic))
-        full = held + len(call.messages) > topic.config.max_messages
-        check(full, f"topic {call.topic} was called full, but holds {held} at the most")
-
-    def _held_at_most(self, name: str) -> int:
-        topic = self.topic(name)
-        if topic is None:
-            return 0
-        held = sum(topic.held(seq, certainly=False) for seq in self.unsettled(topic))
-        held += sum(len(one.messages) for one in self.publishing if one.topic == name)
-        # Messages that another topic's dead letters are about to become.
-        return held + 3 * sum(other.config.dead_letter_topic == name for other in self.topics.values())
-
-    def unsettled(self, topic: Topic) -> set[int]:
-        """All that isn't gone for certain in every group."""
-        return {seq for group in topic.groups.values() for seq in group.places}
+    def nothing_on_its_way(self) -> None:
+        """The disk has everything, and everybody was told."""
+        self.publishing = {call for call in self.publishing if not call.left}
 
     # Deliveries
 
@@ -304,7 +270,7 @@ class Checker:
             return
         check(place is not None, f"{name} came back to group {group.label}, where it was settled")
         assert place is not None
-        self._spread(topic, place)
+        self.spread(topic, place)
         self._check_deliverable(place, group, name)
         low, high = place.attempts_lo + 1, place.attempts_hi + 1
         check(low <= delivery.attempt <= high, f"attempt {delivery.attempt} of {name} must be {low} to {high}")
@@ -344,7 +310,7 @@ class Checker:
         for other in group.places.values():
             if other is place or other.message.key != key:
                 continue
-            self._spread(topic, other)
+            self.spread(topic, other)
             out = other.possible <= OUT and not other.unseen
             check(not out, f"{name} came while message {other.seq} of its key {key} is out in group {group.label}")
             earlier = other.seq < place.seq and other.possible <= UNSETTLED and not other.redriven
@@ -353,7 +319,7 @@ class Checker:
     def released(self, deliveries: Sequence[Delivery]) -> None:
         """A consumer gave these back; they never reached it."""
         for topic, _, place, lease in self._held(deliveries):
-            self._spread(topic, place)
+            self.spread(topic, place)
             if lease.ends_lo > self.now() and not place.pending and place.states == {"leased"}:
                 place.attempts_lo = place.attempts_hi = lease.attempt - 1
                 place.note("ready")
@@ -415,7 +381,7 @@ class Checker:
                 continue
             topic, group, place = found
             self.leases[lease.id] = lease
-            self._spread(topic, place)
+            self.spread(topic, place)
             if "leased" not in place.possible:
                 continue
             pending, alone = None, not place.pending
@@ -549,7 +515,7 @@ class Checker:
             return None
         sweep = Sweep(topic)
         for place in group.places.values():
-            self._spread(topic, place)
+            self.spread(topic, place)
             if not place.possible & states:
                 continue
             sure = calm and place.possible <= states and not place.pending and not self.blurred(topic.id)
@@ -574,7 +540,7 @@ class Checker:
     def _swept(self, sweep: Sweep) -> None:
         for place, pending in sweep.pending:
             if pending in place.pending and pending.sure and len(place.pending) == 1:
-                self._spread(sweep.topic, place)
+                self.spread(sweep.topic, place)
                 place.pending.clear()
                 if pending.outcome == "redrive":
                     place.attempts_lo = place.attempts_hi = 0

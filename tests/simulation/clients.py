@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from tests.simulation.checker import Checker
-from tests.simulation.model import INF, check
+from tests.simulation.model import INF, PublishCall, check
 from wakeq_server.core.model import DEFAULT_GROUP, Delivery, NewMessage, Published, Settle, TopicConfig
 from wakeq_server.engine.dealing import EmbeddedSubscription
 from wakeq_server.engine.embedded import EmbeddedEngine
@@ -28,8 +28,7 @@ class Client:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     line_is_cut: anyio.Event = field(default_factory=anyio.Event)
     subscription: EmbeddedSubscription | None = None
-    publishing: tuple[str, int] | None = None
-    """The topic, and how many messages."""
+    publishing: PublishCall | None = None
     taking: bool = False
     ends: float = INF
     dead: bool = False
@@ -59,14 +58,17 @@ class Clients:
     async def publish(
         self, client: Client, topic: str, messages: list[NewMessage], key: str | None, hold_s: float
     ) -> None:
-        call = self.checker.publish_called(topic, messages, key)
-        client.publishing = (topic, len(messages))
+        call = self.checker.publish_called(topic, messages, key, held=hold_s > 0)
+        client.publishing = call
         try:
             published = await self.engine.publish(topic, messages, key=key, hold_s=hold_s)
         except QueueError as error:
             self._refused(client, error)
             if not client.dead:
                 self.checker.publish_refused(call, error)
+        except BaseException:
+            call.left = True
+            raise
         else:
             if not client.dead:
                 self.log(f"{client.kind} {client.number}: {published.first_seq}, duplicate: {published.duplicate}")
@@ -79,6 +81,9 @@ class Clients:
         except QueueError as error:
             self._refused(client, error)
             return
+        finally:
+            for call in calls:
+                call.left = True
         if client.dead:
             return
         for call, result in zip(calls, results, strict=True):

@@ -7,6 +7,7 @@ from unittest.mock import patch
 
 from tests.simulation.disk import MemoryDisk, WatchedStore
 from tests.support.stores import KeepingStore
+from wakeq_server.core import queue as deciding
 from wakeq_server.core import restore as restoring
 from wakeq_server.core import transactions
 from wakeq_server.core.dedup import Dedup
@@ -14,11 +15,12 @@ from wakeq_server.core.leases import Lease, LeaseQueue
 from wakeq_server.core.lifecycle import State
 from wakeq_server.core.model import GroupPut, HistorySet, KeySeen, Message, MessageAdded, Snapshot
 from wakeq_server.core.queue import QueueCore
-from wakeq_server.core.topic import Due, Group
+from wakeq_server.core.topic import Due, Group, Topic
 from wakeq_server.engine import bodies
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
 from wakeq_server.engine.embedded import EmbeddedEngine
+from wakeq_server.engine.holding import Holding
 from wakeq_server.errors import StorageError
 
 Replace = Callable[[Any], Callable[..., Any]]
@@ -179,6 +181,19 @@ def answered_before_the_commit(_: Any) -> Callable[..., Any]:
     return write
 
 
+@fault(EmbeddedEngine, "_durably")
+def settled_before_the_commit(original: Any) -> Callable[..., Any]:
+    """Only settles: publishers are still answered when they may be."""
+
+    async def durably(self: EmbeddedEngine, transaction: Any) -> None:
+        if isinstance(transaction, transactions.Settle):
+            self._submit(transaction)
+        else:
+            await original(self, transaction)
+
+    return durably
+
+
 @fault(transactions.Publish, "abort")
 def failed_publish_stays_visible(_: Any) -> Callable[..., Any]:
     def abort(self: transactions.Publish, error: Any, now: float) -> None:
@@ -273,7 +288,86 @@ def dead_letters_take_room(_: Any) -> Callable[..., Any]:
     return lambda self, topic, seq: None
 
 
+# Room
+
+
+@fault(QueueCore, "_check_room")
+def limits_are_ignored(_: Any) -> Callable[..., Any]:
+    return lambda self, topic, count, size: None
+
+
+@fault(QueueCore, "_check_room")
+def full_one_message_too_early(original: Any) -> Callable[..., Any]:
+    return lambda self, topic, count, size: original(self, topic, count + 1, size)
+
+
+@fault(QueueCore, "_check_room")
+def bytes_have_no_limit(original: Any) -> Callable[..., Any]:
+    return lambda self, topic, count, size: original(self, topic, count, min(size, -topic.held_bytes))
+
+
+@fault(transactions.Publish, "abort")
+def room_of_a_failed_publish_is_kept(original: Any) -> Callable[..., Any]:
+    def abort(self: transactions.Publish, error: Any, now: float) -> None:
+        held = self.topic.held_messages, self.topic.held_bytes
+        original(self, error, now)
+        self.topic.held_messages, self.topic.held_bytes = held
+
+    return abort
+
+
+@fault(QueueCore, "_let_drop")
+def room_of_an_expired_message_is_kept(original: Any) -> Callable[..., Any]:
+    def let_drop(self: QueueCore, group: Group, seq: int) -> None:
+        held = group.topic.held_messages, group.topic.held_bytes
+        original(self, group, seq)
+        group.topic.held_messages, group.topic.held_bytes = held
+
+    return let_drop
+
+
+@fault(Topic, "take_room")
+def bytes_of_a_redriven_message_are_not_counted(original: Any) -> Callable[..., Any]:
+    def take_room(self: Topic, seq: int) -> None:
+        held = self.held_bytes
+        original(self, seq)
+        self.held_bytes = held
+
+    return take_room
+
+
+@fault(Holding, "wake")
+def room_wakes_no_publisher(_: Any) -> Callable[..., Any]:
+    return lambda self, topic: None
+
+
+@fault(QueueCore, "_admit")
+def memory_budget_is_ignored(original: Any) -> Callable[..., Any]:
+    def admit(self: QueueCore, topic: Topic, message: Message) -> None:
+        with patch.object(self, "memory_budget", 1 << 62):
+            original(self, topic, message)
+
+    return admit
+
+
 # Restarts
+
+
+@fault(restoring, "_left_s")
+def clock_set_back_hides_messages(_: Any) -> Callable[..., Any]:
+    """What is left of a stored lease or delay isn't kept within what it was at the start."""
+    return lambda history, wall: max(0.0, history.due_at - wall)
+
+
+@fault(deciding, "_instant")
+def clock_set_back_prolongs_times(_: Any) -> Callable[..., Any]:
+    """Nor what is left of a message's own delay or time to live."""
+    return lambda at, message, now, ahead_s: None if at is None else at - ahead_s
+
+
+@fault(restoring, "_died_at")
+def last_attempt_that_ran_out_unattended_comes_again(_: Any) -> Callable[..., Any]:
+    return lambda topic, history, wall: history.due_at if history.standing == "dead" else None
 
 
 @fault(KeepingStore, "load")

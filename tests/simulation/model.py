@@ -5,10 +5,11 @@ works in two steps, since a server may be late: `spread` adds what may have happ
 must be over, and is called only when everybody who could run has run.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from wakeq_server.core.model import Message, Settle, TopicConfig
+from wakeq_server.core.model import Message, NewMessage, Settle, TopicConfig
 
 INF = float("inf")
 OUT = frozenset({"leased", "delayed"})
@@ -229,6 +230,12 @@ class Topic:
     keys: dict[str, list[Key]] = field(default_factory=dict)
     pausing: int = 0
     """Calls under way that change it."""
+    leaving: set[int] = field(default_factory=set)
+    """Messages of groups whose end is stored, and may not have been told yet."""
+
+    def unsettled(self) -> set[int]:
+        """All that isn't gone for certain in every group."""
+        return {seq for group in self.groups.values() for seq in group.places}
 
     def held(self, seq: int, *, certainly: bool) -> bool:
         """Whether a message takes room."""
@@ -236,6 +243,58 @@ class Topic:
         if certainly:
             return any(place.possible <= UNSETTLED for place in places)
         return any(place.possible & UNSETTLED for place in places)
+
+
+def token(body: bytes | None) -> str:
+    """What names a message: which publish, which of it, of how many."""
+    return (body or b'""').decode().strip()[1:-1]
+
+
+class Room(NamedTuple):
+    """How much messages take of what a topic may hold."""
+
+    messages: int = 0
+    size: int = 0
+    """In bytes."""
+
+    def fits(self, config: TopicConfig) -> bool:
+        """Whether a topic may hold it."""
+        too_many = config.max_messages is not None and self.messages > config.max_messages
+        return not too_many and (config.max_bytes is None or self.size <= config.max_bytes)
+
+    def with_(self, messages: Iterable[NewMessage]) -> "Room":
+        """And these."""
+        sizes = [len(message.body) for message in messages]
+        return Room(self.messages + len(sizes), self.size + sum(sizes))
+
+
+NOTHING = Room()
+
+
+@dataclass(slots=True, eq=False)
+class PublishCall:
+    """A publish under way."""
+
+    topic: str
+    messages: list[NewMessage]
+    key: str | None
+    held: bool
+    """Whether it waits for room, so that it may be decided later than when it was called."""
+    called: float
+    index: int
+    """How many transactions had been committed when it was called."""
+    born: int = 0
+    failed: int | None = None
+    """What was heard before, when it was called, and when it was refused."""
+    known: Key | None = None
+    taken: Room = NOTHING
+    """What the topic's messages took at the most when this was called."""
+    left: bool = False
+    """Whether its publisher doesn't wait any more: when the disk has everything it is over."""
+
+    @property
+    def tokens(self) -> list[str]:
+        return [token(message.body) for message in self.messages]
 
 
 @dataclass(slots=True, eq=False)

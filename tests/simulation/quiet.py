@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tests.simulation.checker import Checker
-from tests.simulation.model import INF, UNSETTLED, Group, Lease, Place, Topic, check
+from tests.simulation.model import INF, UNSETTLED, Group, Lease, Place, PublishCall, Room, Topic, check
 from wakeq_server.core import topic as core
 from wakeq_server.core.lifecycle import State
 from wakeq_server.core.queue import MESSAGE_COST
@@ -51,10 +51,14 @@ def compare(
     reading = frozenset(consumer.group for consumer in consumers if not consumer.parked)
     moment = Moment(checker.now(), full, ticking, reading)
     known = {queue.id: queue for queue in engine.core.topics.values()}
+    if full:
+        checker.nothing_on_its_way()
     for topic in list(checker.topics.values()):
+        topic.leaving.clear()
         check(topic.id in known, f"topic {topic.name} is not there any more")
         _compare_topic(checker, topic, known[topic.id], moment)
     _check_counters(checker, engine, full=full)
+    _check_memory(engine)
     for consumer in consumers:
         _check_consumer(checker, engine, consumer, moment)
     if full and not (engine.core.changed or engine.core.loose or engine.core.moved):
@@ -198,10 +202,29 @@ def _check_counters(checker: Checker, engine: EmbeddedEngine, *, full: bool) -> 
             memory += MESSAGE_COST + (message.size if message.body is not None else 0)
         topic = checker.topics.get(queue.id)
         if full and topic is not None:
-            held = sum(topic.held(seq, certainly=True) for seq in checker.unsettled(topic))
-            check(queue.held_messages == held, f"topic {queue.name} counts {queue.held_messages} messages, not {held}")
+            _check_room(topic, queue)
     check(engine.core.leased == leased, f"the core counts {engine.core.leased} leases, and has {leased}")
     check(engine.core.memory_used == memory, f"the core counts {engine.core.memory_used} bytes, and holds {memory}")
+
+
+def _check_room(topic: Topic, queue: core.Topic) -> None:
+    sizes = [topic.messages[seq].size for seq in topic.unsettled() if topic.held(seq, certainly=True)]
+    check(
+        queue.held_messages == len(sizes),
+        f"topic {queue.name} counts {queue.held_messages} messages, not {len(sizes)}",
+    )
+    # Of what is in the store alone the average is known.
+    exact = not queue.cold_held
+    check(not exact or queue.held_bytes == sum(sizes), f"topic {queue.name} counts {queue.held_bytes} bytes")
+
+
+def _check_memory(engine: EmbeddedEngine) -> None:
+    queues = engine.core.topics.values()
+    whole = [one for queue in queues for one in queue.messages.values() if one.body is not None]
+    used, budget = sum(MESSAGE_COST + message.size for message in whole), engine.core.memory_budget
+    check(used <= budget, f"bodies take {used} bytes of a memory budget of {budget}")
+    kept = sum(message.size for message in engine._bodies._kept.values())
+    check(kept <= budget // 4, f"what was read ahead takes {kept} bytes of a memory budget of {budget}")
 
 
 def _check_consumer(checker: Checker, engine: EmbeddedEngine, consumer: Consumer, moment: Moment) -> None:
@@ -231,15 +254,15 @@ def _has_room(group: Group, consumer: Consumer) -> bool:
     return sum("leased" in place.possible for place in owned) < consumer.prefetch
 
 
-def check_held(engine: EmbeddedEngine, held: list[tuple[str, int]]) -> None:
+def check_held(engine: EmbeddedEngine, held: list[PublishCall]) -> None:
     """With nothing on its way to the disk, whoever still publishes waits for room."""
-    for name in {name for name, _ in held}:
+    for name in {call.topic for call in held}:
         queue = engine.core.topics.get(name)
-        if queue is None or queue.dropping or queue.config.max_messages is None:
+        if queue is None or queue.dropping:
             continue
-        largest = max(size for topic, size in held if topic == name)
-        room = queue.config.max_messages - queue.held_messages
-        check(room < largest, f"publishers of {name} are held, and there is room for {room} messages")
+        taken, config = Room(queue.held_messages, queue.held_bytes), queue.config
+        waits = any(not taken.with_(call.messages).fits(config) for call in held if call.topic == name)
+        check(waits, f"publishers of {name} are held, and there is room beside {taken}")
 
 
 def _all_is_stored(checker: Checker) -> None:
@@ -261,6 +284,7 @@ def restarted(checker: Checker, engine: EmbeddedEngine) -> None:
     checker.publishing.clear()
     for topic in checker.topics.values():
         topic.pausing = 0
+        topic.leaving.clear()
         for key in (key for keys in topic.keys.values() for key in keys):
             left_s = key.until_wall - checker.ahead - checker.now()
             key.until = checker.now() + min(max(0.0, left_s), topic.config.dedup_window_s)
@@ -296,6 +320,8 @@ def _restore(checker: Checker, topic: Topic, group: Group, place: Place, found: 
     place.spread(now, topic.config)
     if place.dirty or checker.jumped:
         place.dead_lo, place.dead_hi = 0.0, INF
+        if "dead" in place.states:
+            place.states.add("gone")
     place.tighten(now, topic.config)
     _compare_place(checker, topic, group, place, found, Moment(now, True, True, frozenset()))
 

@@ -21,6 +21,8 @@ WALL = float(1 << 30)
 CLIENTS_MAX = 24
 CROWDED = 24
 """Messages in a topic from which on nobody publishes: consumers shall find it empty now and then."""
+ROOMY = 1 << 40
+"""A memory budget that is never used up."""
 GROUPS = (DEFAULT_GROUP, "second", "third")
 
 CONFIGS = {
@@ -62,7 +64,7 @@ class World:
         self._messages = 0
         self._calls: Clients | None = None
         self._configs = self._draw_configs()
-        self._memory_budget = self.rng.choice([1 << 40, 1 << 40, 4_000])
+        self._memory_budget = self.rng.choice([ROOMY, ROOMY, 4_000])
         self._jumps = self.rng.random() < 0.4
         self._failing = self.rng.choice([0.0, 0.05, 0.15, 0.3])
         self._actions, self._weights = self._draw_weights()
@@ -76,6 +78,10 @@ class World:
             configs["jobs"] = replace(configs["jobs"], dead_letter_topic="graves")
         if self.rng.random() < 0.4:
             configs["plain"] = replace(configs["plain"], ttl_s=self.rng.choice([6.0, 20.0]))
+        if self.rng.random() < 0.5:
+            configs["plain"] = replace(configs["plain"], max_bytes=self.rng.choice([120, 240]))
+        if self.rng.random() < 0.3:
+            configs["jobs"] = replace(configs["jobs"], max_bytes=300)
         return configs
 
     def _draw_weights(self) -> tuple[list[Action], list[float]]:
@@ -204,6 +210,7 @@ class World:
         self.checker.blurred = self.server.calls.blurred
         self.checker.failures = lambda: store.failures
         self._calls = Clients(self.server.engine, self.checker, self.log, self.held)
+        self.checker.averaged = self._memory_budget < ROOMY or self.checker.counts["restarts"] > 0
         self.checker.jumped = self.checker.jumped or jump != 0.0
         quiet.restarted(self.checker, self.server.engine)
 
@@ -322,10 +329,12 @@ class World:
     def _new(self, size: int, name: str | None = None, **attributes: Any) -> list[NewMessage]:
         self._messages += 1
         name = name or f"p{self._messages}"
-        return [NewMessage(f'"{name}.{number}/{size}"'.encode(), **attributes) for number in range(size)]
+        # Bodies of several sizes, but one message's is always the same.
+        blanks = " " * (8 * (sum(name.encode()) % 3))
+        return [NewMessage(f'"{name}.{number}/{size}"{blanks}'.encode(), **attributes) for number in range(size)]
 
     def publish(self) -> None:
-        topic, rng = self._pick("jobs", "jobs", "plain", "plain", "brief"), self.rng
+        topic, rng = self._pick("jobs", "jobs", "jobs", "plain", "plain", "plain", "brief", "graves"), self.rng
         queue = self.up.engine.core.topics.get(topic)
         if self._crowd() or (queue is not None and queue.held_messages >= CROWDED):
             return

@@ -130,6 +130,7 @@ class Client:
         }
         self.kept_alive = kept_alive
         self.incoming = False
+        self.fault = None
         self.read_whole = False
         self.gone = False
         self.events: list[dict[str, Any]] = []
@@ -145,6 +146,9 @@ class Client:
     def leave(self) -> None:
         self.gone = True
         self._left.set()
+
+    def abandon(self) -> None:
+        self.gone = True
 
     async def flushed(self) -> None:
         await anyio.lowlevel.checkpoint()

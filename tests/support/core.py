@@ -21,6 +21,7 @@ class Stored:
 
     def __init__(self, memory_budget: int = 1 << 62, max_topics: int = 1 << 62) -> None:
         self.now = 100.0
+        self.ahead = AHEAD
         self.store = KeepingStore()
         self.memory_budget = memory_budget
         self.max_topics = max_topics
@@ -28,7 +29,7 @@ class Stored:
 
     @property
     def wall(self) -> float:
-        return AHEAD + self.now
+        return self.ahead + self.now
 
     def load(self) -> QueueCore:
         return restore(

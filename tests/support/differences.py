@@ -44,6 +44,14 @@ def _resized(ours: Answered, recorded: Recorded) -> Answered:
     return ours._replace(body=recorded.body, headers=ours.headers | length)
 
 
+def _as_recorded(ours: Answered, recorded: Recorded) -> Answered:
+    """The recorded answer, but for headers that don't describe the body."""
+    about = ("content-type", "content-length")
+    headers = {name: value for name, value in ours.headers.items() if name not in about}
+    said = {name: recorded.headers[name] for name in about if name in recorded.headers}
+    return Answered(recorded.status, headers | said, recorded.body)
+
+
 def with_error_members(recorded: Recorded, ours: Answered) -> Answered:
     if (
         recorded.status < 400
@@ -131,10 +139,18 @@ def with_absolute_form(recorded: Recorded, ours: Answered) -> Answered:
     return _resized(ours, recorded)._replace(status=404)
 
 
-def with_length_of_garbage(recorded: Recorded, ours: Answered) -> Answered:
-    if recorded.status != 400 or "content-length" in recorded.headers or ours.headers["content-length"] != "30":
+def with_refusal_of_garbage(recorded: Recorded, ours: Answered) -> Answered:
+    if recorded.status != 400 or recorded.body != b"Invalid HTTP request received." or ours.status != 400:
         return ours
-    return ours._replace(headers={name: value for name, value in ours.headers.items() if name != "content-length"})
+    if ours.headers["content-type"] != "application/problem+json" or json.loads(ours.body)["code"] != "BAD_REQUEST":
+        return ours
+    return _as_recorded(ours, recorded)
+
+
+def with_what_is_no_text_refused(recorded: Recorded, ours: Answered) -> Answered:
+    if not recorded.target.endswith("/%FF") or ours.status != 400 or json.loads(ours.body)["code"] != "BAD_REQUEST":
+        return ours
+    return _as_recorded(ours, recorded)
 
 
 RECORDED = (
@@ -150,7 +166,8 @@ RECORDED = (
     Difference("`GET /docs`, `GET /redoc`", with_own_pages),
     Difference("`GET /openapi.json`", with_own_description),
     Difference("an absolute-form target", with_absolute_form, ("0.4.2",)),
-    Difference("what is not HTTP", with_length_of_garbage, ("0.4.2",)),
+    Difference("what is not HTTP", with_refusal_of_garbage),
+    Difference("a path or a query that isn't UTF-8", with_what_is_no_text_refused),
 )
 
 

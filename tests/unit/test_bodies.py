@@ -34,7 +34,7 @@ async def test_as_far_as_what_is_read_has_room(size: int, ahead: int) -> None:
     store = Reading(size)
     bodies = Bodies(store, OneThread(), kept_bytes=1_000)
     for seq in range(1, ahead + 2):
-        (message,) = (await bodies.whole(1, [seq], size)).values()
+        (message,) = (await bodies.read(1, [seq], size)).values()
         assert message.seq == seq
     assert store.ranges == [(1, ahead), (ahead + 1, 2 * ahead)]
 
@@ -42,4 +42,4 @@ async def test_as_far_as_what_is_read_has_room(size: int, ahead: int) -> None:
 async def test_what_is_asked_for_is_read_whatever_the_room() -> None:
     store = Reading(400)
     bodies = Bodies(store, OneThread(), kept_bytes=1_000)
-    assert list(await bodies.whole(1, [1, 2, 3, 500], 400)) == [1, 2, 3, 500]
+    assert list(await bodies.read(1, [1, 2, 3, 500], 400)) == [1, 2, 3, 500]

@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 import pytest
 from anyio import wait_all_tasks_blocked
 
 from tests.support.stores import KeepingStore
 from wakeq_server.core.model import DEFAULT_GROUP, NewMessage, Settle, TopicConfig
+from wakeq_server.engine import commits
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import EmbeddedEngine, open_engine
 from wakeq_server.errors import StorageError, StorageFailed, StorageFull, TopicFull, TopicNotFound
@@ -297,6 +299,51 @@ async def test_a_held_publisher_gets_in_when_storage_recovers() -> None:
             await wait_all_tasks_blocked()
             await engine.create_topic("u", TopicConfig())
         assert ready(engine) == 1
+
+
+async def test_a_disk_that_is_full_from_the_start_is_told() -> None:
+    disk = Disk()
+    disk.full = True
+    async with open_engine(disk, Clocks(lambda: 1000.0, lambda: 0.0)) as engine:
+        assert engine.trouble is not None
+        assert "full" in engine.trouble
+        disk.full = False
+        await engine.create_topic("t", TopicConfig())
+        assert engine.trouble is None
+
+
+async def test_a_disk_with_room_again_is_noticed_though_nobody_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "RETRY_S", 0.0)
+    disk = Disk()
+    disk.full = True
+    async with open_engine(disk, Clocks(lambda: 1000.0, lambda: 0.0)) as engine:
+        await disk.block()
+        await disk.reached()
+        assert engine.trouble is not None
+        disk.full = False
+        disk.gate.set()
+        while engine.trouble is not None:
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_records_of_leases_that_are_refused_are_not_tried_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(commits, "RETRY_S", 0.2)
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        await engine.publish("t", [X])
+        await disk.block()
+        await (await engine.subscribe("t")).take(1, 0.0)
+        await disk.reached()
+        disk.failures = [StorageFailed("disk")] * 2
+        disk.gate.set()
+        started = anyio.current_time()
+        while disk.failures:
+            await disk.block()
+            await disk.reached()
+            disk.gate.set()
+        assert anyio.current_time() - started >= commits.RETRY_S
 
 
 async def test_one_that_can_not_be_stored_does_not_end_the_writer() -> None:

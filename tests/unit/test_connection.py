@@ -9,8 +9,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from wakeq_server.connection import Connection, set_timeouts, watch_peer
+from wakeq_server.connection import Connection
 from wakeq_server.settings import TCP_PROBE_AFTER_S, TCP_PROBE_EVERY_S, TCP_USER_TIMEOUT_S, Settings
+from wakeq_server.tcp import set_timeouts, watch_peer
 
 
 @pytest.fixture
@@ -91,13 +92,13 @@ def anyio_backend() -> str:
     ("reads", "set_", "running"),
     [
         ([], 0, 0),
-        ([b"GET / HTTP/1.1\r\n\r\n"], 0, 0),
-        ([b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"], 0, 0),
-        ([b"GET / HT", b"TP/1.1\r\n\r\n"], 1, 0),
-        ([b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\na", b"b", b"c"], 1, 0),
-        ([b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", b"a", b"b", b"c"], 1, 1),
-        ([b"POST / HTTP/1.1\r\nContent-", b"Length: 9\r\n\r\na"], 2, 1),
-        ([b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"], 0, 0),
+        ([b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"], 0, 0),
+        ([b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"], 0, 0),
+        ([b"GET / HT", b"TP/1.1\r\nHost: a\r\n\r\n"], 1, 0),
+        ([b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na", b"b", b"c"], 1, 0),
+        ([b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", b"a", b"b", b"c"], 1, 1),
+        ([b"POST / HTTP/1.1\r\nHost: a\r\nContent-", b"Length: 9\r\n\r\na"], 2, 1),
+        ([b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"], 0, 0),
     ],
 )
 async def test_only_a_request_in_parts_has_a_timer(reads: list[bytes], set_: int, running: int) -> None:

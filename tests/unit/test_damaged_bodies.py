@@ -42,7 +42,8 @@ async def at_once(call: Callable[[], T]) -> T:
 @asynccontextmanager
 async def an_engine(disk: Disk) -> AsyncIterator[EmbeddedEngine]:
     """An engine that keeps no body in memory, with messages 1 to 3 in a topic."""
-    async with open_engine(disk, Clocks(lambda: 1000.0, lambda: 0.0), memory_budget=0, offload=at_once) as engine:
+    clocks = Clocks(lambda: 1000.0, lambda: 0.0)
+    async with open_engine(disk, clocks, memory_budget=0, writing=at_once, reading=at_once) as engine:
         await engine.create_topic("t", TopicConfig())
         await engine.publish("t", [NewMessage(b"%d" % number) for number in (1, 2, 3)])
         yield engine

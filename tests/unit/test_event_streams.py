@@ -44,6 +44,7 @@ class Client:
 
     gone = read_whole = incoming = False
     kept_alive = True
+    fault = None
 
     def __init__(self, path: str) -> None:
         self.takes_all = anyio.Event()
@@ -75,9 +76,12 @@ class Client:
         if event["type"] == "http.response.body" and not event.get("more_body"):
             self.ended = "finished"
 
+    def abandon(self) -> None:
+        self.ended = "cut off"
+
     async def run(self, app: App) -> None:
         await app(self.scope, self.receive, self.send)
-        self.ended = self.ended or "cut off"
+        assert self.ended, "neither finished nor cut off"
 
     def stuff(self) -> None:
         """From now on nothing leaves the buffer."""

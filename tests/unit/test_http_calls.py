@@ -220,15 +220,16 @@ async def test_pause_and_resume_answer_the_topic(app: App, engine: NotingEngine)
 async def test_peek(app: App, engine: NotingEngine) -> None:
     plain = Message(1, b'{"a":1}', 7, 0.0, None, {"h": "v"}, "i", "k")
     octets = Message(2, b"\xff", 1, 0.0, "x/y")
-    gone = Peeked(Message(3, None, 1, 0.0), "ready", 0, None, None)
-    engine.peeked = [Peeked(plain, "dead", 5, "why", 1.0), Peeked(octets, "ready", 0, None, None), gone]
+    damaged = Peeked(Message(3, None, 1, 0.0), "dead", 0, "damaged in the store", None)
+    engine.peeked = [Peeked(plain, "dead", 5, "why", 1.0), Peeked(octets, "ready", 0, None, None), damaged]
     _, answer = await ask_json(app, "GET", "/topics/t/messages?state=dead&group=g&after=4&limit=7")
-    first, second = answer["messages"]
+    first, second, third = answer["messages"]
     assert first == {
         "seq": 1, "id": "i", "key": "k", "headers": {"h": "v"}, "published_at": "1970-01-01T00:00:00.000Z",
         "state": "dead", "attempt": 5, "reason": "why", "due_at": "1970-01-01T00:00:01.000Z", "body": {"a": 1},
     }  # fmt: skip
     assert (second["body_b64"], second["content_type"], second["due_at"]) == ("/w==", "x/y", None)
+    assert (third["body"], third["reason"]) == (None, "damaged in the store")
     await ask_json(app, "GET", "/topics/t/messages")
     assert engine.asked == [("peek", "t", "g", "dead", 4, 7), ("peek", "t", "default", "ready", 0, PEEK)]
     assert (await ask_json(app, "GET", "/topics/t/messages?state=odd"))[0] == 400

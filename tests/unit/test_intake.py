@@ -7,7 +7,7 @@ import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 
-from wakeq_server.errors import ConsumerGone, RequestTimeout
+from wakeq_server.errors import ConsumerGone, QueueError, RequestTimeout
 from wakeq_server.http.intake import Body, Intake
 from wakeq_server.http.wire import read_body
 
@@ -24,7 +24,7 @@ class Sender:
     """A client, and its connection."""
 
     gone, read_whole, kept_alive, incoming = False, False, True, True
-    late = False
+    fault: QueueError | None = None
 
     def __init__(self, intake: Intake, *, kept: bool = True) -> None:
         self.parts: deque[dict[str, Any]] = deque()
@@ -34,6 +34,9 @@ class Sender:
 
     async def flushed(self) -> None:
         raise AssertionError("nothing is written here")
+
+    def abandon(self) -> None:
+        raise AssertionError("nothing is answered here")
 
     async def receive(self) -> dict[str, Any]:
         while not self.parts:
@@ -144,6 +147,6 @@ async def test_one_that_is_late_is_not_waited_for() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(read)
         await sender.send(50)
-        sender.late = True
+        sender.fault = RequestTimeout("slow")
         await sender.send(0)
     assert intake.bytes == 0

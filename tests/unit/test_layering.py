@@ -57,7 +57,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"anyio", "httpcore", "structlog"},
     ),
-    "wakeq_server": ({"wakeq_server", "wakeq"}, {"anyio", "pydantic", "structlog", "typer", "uvicorn", "uvloop"}),
+    "wakeq_server": (
+        {"wakeq_server", "wakeq"},
+        {"anyio", "httptools", "pydantic", "structlog", "typer", "uvicorn", "uvloop"},
+    ),
     "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson"}),
     "wakeq._serving": ({"wakeq._serving"}, {"structlog", "uvicorn"}),
     "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),

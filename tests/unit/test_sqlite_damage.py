@@ -106,6 +106,21 @@ def test_a_database_that_was_not_made_whole_is_made_anew(tmp_path: Path) -> None
     assert read(tmp_path)[0].topics == ()
 
 
+def test_a_log_without_its_database_is_not_taken_for_nothing(sound: bytes, tmp_path: Path) -> None:
+    log = tmp_path / f"{DATABASE}-wal"
+    log.write_bytes(b"what was acknowledged")
+    with pytest.raises(StartupError, match=f"{DATABASE} is missing, but its log {log.name} is there") as refused:
+        read(tmp_path)
+    assert "put the database back" in refused.value.hint
+    assert not (tmp_path / DATABASE).exists()
+    assert log.read_bytes() == b"what was acknowledged"
+
+
+def test_an_empty_log_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / f"{DATABASE}-wal").touch()
+    assert read(tmp_path)[0].topics == ()
+
+
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / DATABASE).write_bytes(b"no database at all, " * 1000)
     with pytest.raises(StartupError, match="not a database"):

@@ -1,16 +1,19 @@
-"""From a `kill -9` to a server that is ready again, with a topic full of messages."""
+"""A topic full of messages: from a `kill -9` to a server that is ready again, and publishing during a backup."""
 
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 from rich.console import Console
 
 from wakeq_bench.measure import memory
-from wakeq_bench.processes import Server
+from wakeq_bench.processes import Child, Server
 from wakeq_bench.report import Figure, Report, Target
+from wakeq_bench.scenarios import wrk
 from wakeq_bench.scenarios.filling import BATCH, KILOBYTE, fill, made
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import BrokenAnswer, call
@@ -20,15 +23,20 @@ _TOPIC = "full"
 _FILL_PER_S = 20_000
 _START_PLANNED_S = 8.0
 _READY_MAX = Target("<=", 10)
+_WINDOW_S = 2
+_BACKUP_PLANNED_S = 30.0
+_BACKUP_MAX_S = 600.0
+_PUBLISH_MIN = Target(">=", 50)
 
 
 def run(messages: int, rounds: int, console: Console) -> Report:
-    """Fill, kill, start again. Raises ProcessFailed, ProcessGone, BrokenAnswer, OSError."""
-    report = Report("recovery", "From kill -9 to ready", {"messages": messages, "rounds": rounds})
+    """Fill, kill, start again, back up. Raises ProcessFailed, WrkFailed, BrokenAnswer, OSError."""
+    report = Report("recovery", "From kill -9 to ready, and a backup", {"messages": messages, "rounds": rounds})
+    starts: list[dict[str, float]] = []
     fill_planned_s = messages / _FILL_PER_S
     with (
         tempfile.TemporaryDirectory(prefix="wakeq-bench-") as directory,
-        Work(console, fill_planned_s + rounds * _START_PLANNED_S) as work,
+        Work(console, fill_planned_s + rounds * _START_PLANNED_S + _BACKUP_PLANNED_S) as work,
     ):
         data = Path(directory) / "data"
         work.step(f"filling a topic with {messages:,} messages")
@@ -36,15 +44,18 @@ def run(messages: int, rounds: int, console: Console) -> Report:
         work.done(fill_planned_s)
         for number in range(rounds):
             work.step(f"start {number + 1} of {rounds}")
-            report.samples.append(_start_and_die(data, messages))
+            starts.append(_start_and_die(data, messages))
             work.done(_START_PLANNED_S)
         stored = sum(path.stat().st_size for path in data.rglob("*"))
-    ready_s = statistics.median(float(sample["ready_s"]) for sample in report.samples)
-    rss = statistics.median(int(sample["rss_bytes"]) for sample in report.samples)
+        backup_figures = _backup_figures(data, Path(directory) / "backup", messages, report, work)
+    ready_s = statistics.median(sample["ready_s"] for sample in starts)
+    rss = statistics.median(sample["rss_bytes"] for sample in starts)
+    report.samples += starts
     report.figures += [
         Figure("ready again", ready_s, "s", _READY_MAX if messages == 1_000_000 else None),
         Figure("resident memory then", rss / 1e6, "MB"),
         Figure("on disk", stored / 1e6, "MB"),
+        *backup_figures,
     ]
     report.notes.append(
         "From the start of the process to the first 200 of /readyz, Python's own start included. Its files are in the "
@@ -77,3 +88,44 @@ def _check_all_there(server: Server, messages: int) -> None:
     ready = call(server.url, "GET", f"/topics/{_TOPIC}").json()["groups"]["default"]["ready"]
     if ready != messages:
         raise BrokenAnswer(f"{ready:,} of {messages:,} messages are there after the start")
+
+
+def _back_up(data: Path, file: Path) -> dict[str, Any]:
+    """Publishes a second before, during and after a backup, and how long that took."""
+    with wakeq_server(durability="fsync", data=data) as server:
+        plain = [_publishing(server)]
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "wakeq", "backup", str(file), "--data", str(data)]
+        during = []
+        with Child("wakeq backup", command) as child:
+            while child.running:
+                rate = _publishing(server)
+                # One that ended within the window has left the disk alone for the rest of it.
+                if child.running:
+                    during.append(rate)
+            child.wait_for(lambda line: True if line.startswith("copied ") else None, _BACKUP_MAX_S)
+        seconds = time.perf_counter() - started
+        plain.append(_publishing(server))
+    return {"plain_per_s": plain, "during_per_s": during, "backup_s": seconds, "backup_bytes": file.stat().st_size}
+
+
+def _publishing(server: Server) -> float:
+    return wrk.run(f"{server.url}/messages/{_TOPIC}", _WINDOW_S, wrk.repeated(KILOBYTE)).per_second
+
+
+def _backup_figures(data: Path, file: Path, messages: int, report: Report, work: Work) -> list[Figure]:
+    work.step("publishing during a backup")
+    try:
+        wrk.find_wrk()
+    except wrk.WrkFailed as error:
+        report.notes.append(f"Publishing during a backup was not measured. {error}")
+        return []
+    found = _back_up(data, file)
+    work.done(_BACKUP_PLANNED_S)
+    report.samples.append(found)
+    if not found["during_per_s"]:
+        report.notes.append(f"The backup was over within {_WINDOW_S} s: too short to publish beside it.")
+        return []
+    share = 100 * statistics.median(found["during_per_s"]) / statistics.median(found["plain_per_s"])
+    target = _PUBLISH_MIN if messages == 1_000_000 else None
+    return [Figure("publishes during a backup, of the rate without", share, "%", target)]

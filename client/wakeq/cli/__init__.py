@@ -11,30 +11,30 @@ from typer.core import TyperCommand, TyperGroup
 from wakeq._version import __version__
 from wakeq.cli._style import STYLE
 
+# In the order in which somebody new to it needs them.
 _LAZY = {
-    "backup": ("wakeq_server.cli", "backup", "Copy a server's database, while it runs."),
-    "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
-    "control-plane": ("wakeq_control.cli", "control_plane", "Run the control plane."),
-    "consume": ("wakeq.cli.messages", "consume", "Take messages off a topic as they come, a line each."),
-    "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
-    "groups": ("wakeq.cli.groups", "app", "Make, show and delete the groups of a topic."),
-    "publish": ("wakeq.cli.messages", "publish", "Publish a message."),
-    "doctor": ("wakeq_server.cli", "doctor", "Look for damage in a server's database, and save what can be read."),
     "serve": ("wakeq_server.cli", "serve", "Run the queue server."),
     "topics": ("wakeq.cli.topics", "app", "Make, configure, look at and look after topics."),
+    "publish": ("wakeq.cli.publish", "publish", "Publish messages."),
+    "consume": ("wakeq.cli.consume", "consume", "Take messages off a topic: print them, or run a command for each."),
+    "stats": ("wakeq.cli.stats", "stats", "Show what topics hold, what comes and goes, and who waits."),
+    "peek": ("wakeq.cli.messages", "peek", "Show messages of a topic, and take none."),
+    "redrive": ("wakeq.cli.messages", "redrive", "Make dead letters of a topic ready again."),
+    "groups": ("wakeq.cli.groups", "app", "Make, show and delete the groups of a topic."),
+    "backup": ("wakeq_server.cli", "backup", "Copy a server's database, while it runs."),
+    "doctor": ("wakeq_server.cli", "doctor", "Look for damage in a server's database, and save what can be read."),
+    "control-plane": ("wakeq_control.cli", "control_plane", "Run the control plane for clients of llama_deploy."),
+    "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
+    "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
 }
 
 
 class _LazyGroup(TyperGroup):
     """Knows its commands by name and by one line of help, and imports one when it is called."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_LAZY})
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in _LAZY:
-            return super().get_command(ctx, cmd_name)
-        return TyperCommand(cmd_name, help=_LAZY[cmd_name][2])
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.commands.update({name: TyperCommand(name, help=line) for name, (_, _, line) in _LAZY.items()})
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
@@ -51,7 +51,7 @@ def _load(name: str) -> Any:
     return typer.main.get_command(found)
 
 
-app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, **STYLE)
+app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, **STYLE | {"add_completion": True})
 
 
 def _show_version(wanted: bool) -> None:
@@ -74,4 +74,5 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # A name that the locale has no letters for is still a name.
         sys.stdout.reconfigure(errors="backslashreplace")
-    app()
+    # Named here, because the shell asks for completion by this name, however it was started.
+    app(prog_name="wakeq")

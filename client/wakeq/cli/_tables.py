@@ -6,30 +6,59 @@ from typing import Any
 
 import orjson
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 import wakeq
 from wakeq.cli import _values
+from wakeq.cli._standing import COUNTS, Standing
 
 # What is piped is as wide as it has to be.
 _ENDLESS = 100_000
-_COUNTS = ("ready", "delayed", "leased", "dead", "parked")
+# The head of a table, two remarks, and the line of the cursor.
+_AROUND = 4
 
 
 def show_topics(topics: Iterable[wakeq.TopicInfo]) -> None:
     """A line a topic; the counts are those of all its groups together."""
-    table = _table("name", "schema", *_COUNTS, "oldest", "groups", "delivery", numbers=(*_COUNTS, "oldest", "groups"))
+    table = _table("name", "schema", *COUNTS, "oldest", "groups", "delivery", numbers=(*COUNTS, "oldest", "groups"))
     for info in topics:
-        groups = info.groups.values()
-        counts = [sum(getattr(group, name) for group in groups) for name in _COUNTS]
-        oldest = max((g.oldest_age_s for g in groups if g.oldest_age_s is not None), default=None)
+        standing = Standing.of(info)
         table.add_row(
-            _name(info.name), _schema(info.config.schema), *_numbers(counts), _values.age(oldest), str(len(groups)),
-            _delivery(info),
+            _name(info.name), _schema(info.config.schema), *_numbers(standing.counts),
+            _values.age(standing.oldest_age_s), str(len(info.groups)), _delivery(standing.paused),
         )  # fmt: skip
     _print(table)
+
+
+def show_standings(standings: Sequence[Standing]) -> None:
+    """A line a topic, with what comes and goes."""
+    _print(_standings_table(standings))
+
+
+def watched(standings: Sequence[Standing], height: int, remark: str) -> RenderableType:
+    """The same for a terminal of ``height`` lines: the busiest topics, where there are more than it has room for."""
+    room = max(1, height - _AROUND)
+    busiest = sorted(standings, key=lambda standing: standing.traffic, reverse=True)[:room]
+    table = _standings_table([standing for standing in standings if standing in busiest])
+    left_out = len(standings) - len(busiest)
+    remarks = [f"and {left_out:,} less busy"] if left_out else []
+    remarks += [remark] if remark else [] if standings else ["there are no topics"]
+    return Group(table, Text("\n".join(map(_values.visible, remarks)), overflow="ellipsis", no_wrap=True))
+
+
+def _standings_table(standings: Iterable[Standing]) -> Table:
+    numbers = (*COUNTS, "in/s", "out/s", "oldest")
+    table = _table("topic", *numbers, numbers=numbers)
+    for standing in standings:
+        rates = (standing.published_per_s, standing.delivered_per_s)
+        paused = " (paused)" if standing.paused else ""
+        table.add_row(
+            _name(standing.topic + paused), *_numbers(standing.counts), *(f"{rate:,.1f}" for rate in rates),
+            _values.age(standing.oldest_age_s),
+        )  # fmt: skip
+    return table
 
 
 def show_topic(info: wakeq.TopicInfo) -> None:
@@ -39,7 +68,7 @@ def show_topic(info: wakeq.TopicInfo) -> None:
     about.add_column(overflow="fold")
     about.add_row("name", _name(info.name))
     about.add_row("created", f"{info.created_at:%Y-%m-%d %H:%M:%S} UTC")
-    about.add_row("delivery", _delivery(info))
+    about.add_row("delivery", _delivery(info.paused))
     about.add_row("messages", f"{info.messages:,} ({_values.size(info.bytes)})")
     for name, value in settings(info.raw["config"]).items():
         about.add_row(name, Text(value))
@@ -104,9 +133,9 @@ def _body(peeked: wakeq.Peeked) -> str:
 
 
 def _groups_table(groups: Iterable[wakeq.GroupInfo]) -> Table:
-    table = _table("group", *_COUNTS, "oldest", numbers=(*_COUNTS, "oldest"))
+    table = _table("group", *COUNTS, "oldest", numbers=(*COUNTS, "oldest"))
     for group in groups:
-        counts = [getattr(group, name) for name in _COUNTS]
+        counts = [getattr(group, name) for name in COUNTS]
         table.add_row(_name(group.name), *_numbers(counts), _values.age(group.oldest_age_s))
     return table
 
@@ -132,8 +161,8 @@ def _schema(schema: str | Mapping[str, Any]) -> str:
     return schema if isinstance(schema, str) else "JSON Schema"
 
 
-def _delivery(info: wakeq.TopicInfo) -> str:
-    return "paused" if info.paused else "on"
+def _delivery(paused: bool) -> str:
+    return "paused" if paused else "on"
 
 
 def _print(*renderables: RenderableType) -> None:

@@ -1,7 +1,8 @@
 """What every command that asks a server does: reach it, say what went wrong, ask before it destroys anything."""
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -11,10 +12,13 @@ import typer
 
 import wakeq
 from wakeq._async_client import DEFAULT_URL
-from wakeq.cli import _values
+from wakeq.cli import _complete, _values
 
 _T = TypeVar("_T")
 
+# A name is compared with so many, and looked for so long.
+_LOOK_THROUGH = 2_000
+_LOOK_S = 1.0
 _UNREACHABLE = "is `wakeq serve` running there? --url, or WAKEQ_URL, says where to look"
 _ELSEWHERE = "is --url, or WAKEQ_URL, the address of a wakeq server?"
 _HINTS = {
@@ -63,10 +67,24 @@ Url = Annotated[
     ),
 ]
 Topic = Annotated[
-    str, typer.Argument(parser=_values.name, metavar="TOPIC", help="The topic's name.", show_default=False)
+    str,
+    typer.Argument(
+        parser=_values.name,
+        metavar="TOPIC",
+        help="The topic's name.",
+        show_default=False,
+        autocompletion=_complete.topics,
+    ),
 ]
 Group = Annotated[
-    str, typer.Option("--group", parser=_values.name, metavar="GROUP", help="The group that it is about.")
+    str,
+    typer.Option(
+        "--group",
+        parser=_values.name,
+        metavar="GROUP",
+        help="The group that it is about.",
+        autocompletion=_complete.groups,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the server's JSON, and nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before messages are destroyed.")]
@@ -74,12 +92,19 @@ IfNotExists = Annotated[bool, typer.Option("--if-not-exists", help="Leave it as 
 DEFAULT_GROUP = "default"
 
 
-def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]]) -> _T:
-    """What ``work`` returns. Where the server refuses or can't be reached: a sentence, a hint and exit code 1."""
+def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: str) -> _T:
+    """What ``work`` returns. Where the server refuses or can't be reached: a sentence, a hint and exit code 1.
+
+    ``topics`` are those that it is about: for one that doesn't exist, the hint has the nearest name that does.
+    """
 
     async def with_client() -> _T:
         async with wakeq.AsyncClient(url) as client:
-            return await work(client)
+            try:
+                return await work(client)
+            except wakeq.TopicNotFound as error:
+                near = await _nearest(client, topics)
+                fail(error.detail, f"did you mean {near}? {_HINTS[error.code]}" if near else _HINTS[error.code])
 
     try:
         return anyio.run(with_client)
@@ -89,12 +114,32 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]]) -> _T:
         fail(error.detail, _HINTS.get(error.code, ""))
 
 
+async def _nearest(client: wakeq.AsyncClient, topics: Sequence[str]) -> str | None:
+    """The existing name that is most like the first of these that isn't there, if any is."""
+    names: list[str] = []
+    with anyio.move_on_after(_LOOK_S):
+        try:
+            async for info in client.topics():
+                names.append(info.name)
+                if len(names) == _LOOK_THROUGH:
+                    break
+        except wakeq.WakeqError:
+            return None
+    missing = [topic for topic in topics if topic not in names]
+    return next(iter(get_close_matches(missing[0], names, n=1)), None) if missing else None
+
+
 def fail(message: str, hint: str, *, code: int = 1) -> NoReturn:
     """One sentence and what to do, on stderr; then the end."""
+    warn(message, hint)
+    raise typer.Exit(code)
+
+
+def warn(message: str, hint: str) -> None:
+    """One sentence and what to do, on stderr."""
     typer.echo(f"wakeq: {_values.visible(message)}", err=True)
     if hint:
         typer.echo(f"hint: {hint}", err=True)
-    raise typer.Exit(code)
 
 
 def say(text: str) -> None:

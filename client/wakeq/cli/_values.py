@@ -82,6 +82,14 @@ def utf8(text: str) -> str:
     return text
 
 
+def header(text: str) -> Any:
+    """`NAME=VALUE`: the two."""
+    name, equals, value = utf8(text).partition("=")
+    if not name or not equals:
+        raise typer.BadParameter(f"{text!r} is no header; write NAME=VALUE")
+    return name, value
+
+
 def schema(text: str) -> Any:
     """A schema's name, or the JSON Schema in a file."""
     if text in _SCHEMAS:

@@ -43,7 +43,7 @@ def create(topic: Topic, group: Name, if_not_exists: IfNotExists = False, url: U
             return True
         return False
 
-    if talk(url, work):
+    if talk(url, work, topic):
         say(f"created group {group} of topic {topic}")
     elif if_not_exists:
         say(f"group {group} of topic {topic} exists; it was left as it is")
@@ -54,7 +54,7 @@ def create(topic: Topic, group: Name, if_not_exists: IfNotExists = False, url: U
 @app.command("list")
 def list_(topic: Topic, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Show a topic's groups, a line each."""
-    info = talk(url, lambda client: client.topic(topic))
+    info = talk(url, lambda client: client.topic(topic), topic)
     if as_json:
         print_json(info.raw["groups"])
     elif info.groups:
@@ -67,10 +67,10 @@ def list_(topic: Topic, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
 def delete(topic: Topic, group: Name, yes: Yes = False, url: Url = DEFAULT_URL) -> None:
     """Drop a group, with the messages that only it still needed."""
     asking = must_ask(yes)
-    standing = talk(url, lambda client: client.group(topic, group))
+    standing = talk(url, lambda client: client.group(topic, group), topic)
     undone = counted(standing.ready + standing.delayed + standing.leased, "message")
     held = f"{undone} and {counted(standing.dead, 'dead letter')}"
     if asking:
         ask(f"Delete group {group} of topic {topic} with {held}?")
-    talk(url, lambda client: client.delete_group(topic, group))
+    talk(url, lambda client: client.delete_group(topic, group), topic)
     say(f"deleted group {group} of topic {topic} with {held}")

@@ -1,121 +1,45 @@
-"""`wakeq publish` and `wakeq consume`."""
+"""`wakeq peek` and `wakeq redrive`."""
 
-import os
-import sys
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
-import anyio
 import orjson
 import typer
 
-import wakeq
 from wakeq._async_client import DEFAULT_URL
-from wakeq.cli import _values
-from wakeq.cli._talk import DEFAULT_GROUP, Group, Topic, Url, counted, fail, say, talk
-
-_BATCH = 100
-# Claims are asked anew before their 60 s, the longest that the protocol has.
-_PARK_S = 50.0
-_GIVE_BACK_S = 2.0
+from wakeq.cli import _tables
+from wakeq.cli._talk import DEFAULT_GROUP, Group, Topic, Url, counted, note, say, talk
 
 
-def publish(
+def peek(
     topic: Topic,
-    body: Annotated[
-        str, typer.Argument(metavar="[BODY]", help="The message; - is what stdin has.", show_default=False)
-    ] = "-",
-    raw: Annotated[bool, typer.Option("--raw", help="Bytes as they are, for a topic whose schema is any.")] = False,
-    delay_s: Annotated[
-        Any, typer.Option("--delay", parser=_values.seconds, metavar="DURATION", help="Not delivered before.")
-    ] = None,
-    ttl_s: Annotated[
-        Any, typer.Option("--ttl", parser=_values.seconds, metavar="DURATION", help="Dropped undelivered after.")
-    ] = None,
-    key: Annotated[
-        Any,
-        typer.Option(parser=_values.utf8, metavar="KEY", help="Ordering key: of each, one message is out at a time."),
-    ] = None,
-    idempotency_key: Annotated[
-        Any, typer.Option(parser=_values.utf8, metavar="KEY", help="A publish that comes again enqueues nothing.")
-    ] = None,
+    state: Annotated[Literal["ready", "delayed", "leased", "dead"], typer.Option(help="Which messages.")] = "ready",
+    group: Group = DEFAULT_GROUP,
+    limit: Annotated[int, typer.Option(metavar="N", help="At most so many, to 100.")] = 20,
+    after: Annotated[int, typer.Option(metavar="SEQ", help="Only those behind this sequence number.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the server's JSON, a line a message.")] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Publish a message: a JSON value, or with --raw any bytes."""
-    content = sys.stdin.buffer.read() if body == "-" else os.fsencode(body)
-    published = talk(
-        url,
-        lambda client: client.publish(
-            topic,
-            content if raw else _json(content),
-            delay_s=delay_s,
-            ttl_s=ttl_s,
-            key=key,
-            idempotency_key=idempotency_key,
-        ),
-    )
-    say(f"published message {published.first_seq} to topic {topic}")
+    """Show messages, and take none."""
+    found = talk(url, lambda client: client.peek(topic, state=state, group=group, after=after, limit=limit), topic)
+    for peeked in found:
+        if as_json:
+            typer.echo(orjson.dumps(peeked.raw))
+        else:
+            _tables.show_message(peeked)
+    if not found:
+        behind = f" behind {after}" if after else ""
+        note(f"no message of topic {topic}, group {group}, is {state}{behind}")
+    elif len(found) == limit:
+        note(f"there may be more: --after {found[-1].seq}")
 
 
-def _json(content: bytes) -> orjson.Fragment:
-    """The body as it is written, once it is known to be JSON."""
-    try:
-        orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        hint = "a string needs its quotes, as in '\"hello\"'; --raw publishes bytes to a topic whose schema is any"
-        fail(f"the body is not JSON: {error}", hint, code=2)
-    return orjson.Fragment(content)
-
-
-def consume(
+def redrive(
     topic: Topic,
     group: Group = DEFAULT_GROUP,
-    most: Annotated[
-        int | None, typer.Option("--max", metavar="N", min=1, help="End after so many messages.", show_default=False)
-    ] = None,
-    wait_s: Annotated[
-        Any, typer.Option("--wait", parser=_values.seconds, metavar="DURATION", help="End when none came for so long.")
-    ] = None,
-    ack: Annotated[
-        bool, typer.Option("--ack/--no-ack", help="Ack what was printed, or leave it to come back when its lease ends.")
-    ] = True,
+    most: Annotated[int | None, typer.Option("--max", metavar="N", min=1, help="At most so many; the oldest.")] = None,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Take messages off a topic as they come, and print each body as a line; the next one is waited for.
-
-    A message is acked when it has been printed: it may come twice, but is never lost.
-    """
-
-    async def work(client: wakeq.AsyncClient) -> None:
-        left = most
-        while left is None or left > 0:
-            wait = _PARK_S if wait_s is None else wait_s
-            deliveries = await client.claim(topic, max=min(left or _BATCH, _BATCH), wait_s=wait, group=group)
-            if not deliveries and wait_s is not None:
-                return
-            await _print(client, topic, deliveries, ack=ack)
-            left = None if left is None else left - len(deliveries)
-
-    talk(url, work)
-
-
-async def _print(client: wakeq.AsyncClient, topic: str, deliveries: Sequence[wakeq.Delivery], *, ack: bool) -> None:
-    leases = [delivery.lease_id for delivery in deliveries]
-    try:
-        for delivery in deliveries:
-            body = delivery.body if delivery.content_type is not None else orjson.dumps(delivery.body)
-            sys.stdout.buffer.write(body + b"\n")
-        sys.stdout.buffer.flush()
-    except BaseException:
-        # Whoever reads has gone. What nobody has seen for sure is another consumer's.
-        with anyio.move_on_after(_GIVE_BACK_S, shield=True):
-            await client.settle(topic, nack=[wakeq.Nack(lease, 0.0) for lease in leases])
-        raise
-    if ack and leases:
-        results = await client.settle(topic, ack=leases)
-        late = sum(result.status != "ok" for result in results)
-        if late:
-            fail(
-                f"{counted(late, 'message')} came too late to be acked and will come again",
-                "raise --lease of the topic",
-            )
+    """Make a group's dead letters ready again. They are as if they had never been delivered."""
+    done = talk(url, lambda client: client.redrive(topic, group=group, max=most), topic)
+    moved = counted(done.moved, "dead letter")
+    say(f"redrove {moved} of topic {topic}, group {group}; {done.remaining:,} remain")

@@ -1,9 +1,8 @@
 """`wakeq topics`."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import orjson
 import typer
 
 import wakeq
@@ -101,7 +100,7 @@ def create(
             return True
         return False
 
-    if talk(url, work):
+    if talk(url, work, topic):
         say(f"created topic {topic}")
     elif if_not_exists:
         say(f"topic {topic} exists; it was left as it is")
@@ -134,7 +133,7 @@ def configure(
     async def work(client: wakeq.AsyncClient) -> tuple[wakeq.TopicInfo, wakeq.TopicInfo]:
         return await client.topic(topic), await client.configure_topic(topic, **changes)
 
-    before, after = (_tables.settings(info.raw["config"]) for info in talk(url, work))
+    before, after = (_tables.settings(info.raw["config"]) for info in talk(url, work, topic))
     changed = [f"{name}: {before.get(name)} → {after[name]}" for name in after if after[name] != before.get(name)]
     for line in changed:
         say(line)
@@ -184,7 +183,7 @@ def list_(as_json: Json = False, url: Url = DEFAULT_URL) -> None:
 @app.command()
 def show(topic: Topic, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
     """Show a topic: its settings, and how each of its groups stands."""
-    info = talk(url, lambda client: client.topic(topic))
+    info = talk(url, lambda client: client.topic(topic), topic)
     if as_json:
         print_json(info.raw)
     else:
@@ -195,10 +194,10 @@ def show(topic: Topic, as_json: Json = False, url: Url = DEFAULT_URL) -> None:
 def delete(topic: Topic, yes: Yes = False, url: Url = DEFAULT_URL) -> None:
     """Drop a topic with all its messages and groups."""
     asking = must_ask(yes)
-    held = _held(talk(url, lambda client: client.topic(topic)))
+    held = _held(talk(url, lambda client: client.topic(topic), topic))
     if asking:
         ask(f"Delete topic {topic} with {held}?")
-    talk(url, lambda client: client.delete_topic(topic))
+    talk(url, lambda client: client.delete_topic(topic), topic)
     say(f"deleted topic {topic} with {held}")
 
 
@@ -211,57 +210,21 @@ def _held(info: wakeq.TopicInfo) -> str:
 def purge(topic: Topic, group: Group = DEFAULT_GROUP, yes: Yes = False, url: Url = DEFAULT_URL) -> None:
     """Drop what is ready or delayed in a group. Leased messages and dead letters stay."""
     if must_ask(yes):
-        standing = talk(url, lambda client: client.group(topic, group))
+        standing = talk(url, lambda client: client.group(topic, group), topic)
         ask(f"Drop {counted(standing.ready + standing.delayed, 'message')} of topic {topic}, group {group}?")
-    purged = talk(url, lambda client: client.purge(topic, group=group))
+    purged = talk(url, lambda client: client.purge(topic, group=group), topic)
     say(f"purged {counted(purged, 'message')} of topic {topic}, group {group}")
-
-
-@app.command()
-def redrive(
-    topic: Topic,
-    group: Group = DEFAULT_GROUP,
-    most: Annotated[int | None, typer.Option("--max", metavar="N", min=1, help="At most so many; the oldest.")] = None,
-    url: Url = DEFAULT_URL,
-) -> None:
-    """Make a group's dead letters ready again. They are as if they had never been delivered."""
-    done = talk(url, lambda client: client.redrive(topic, group=group, max=most))
-    moved = counted(done.moved, "dead letter")
-    say(f"redrove {moved} of topic {topic}, group {group}; {done.remaining:,} remain")
 
 
 @app.command()
 def pause(topic: Topic, url: Url = DEFAULT_URL) -> None:
     """Stop delivery; publishes and settles go on, and consumers wait."""
-    info = talk(url, lambda client: client.pause(topic))
+    info = talk(url, lambda client: client.pause(topic), topic)
     say(f"paused topic {topic}; it holds {counted(info.messages, 'message')}")
 
 
 @app.command()
 def resume(topic: Topic, url: Url = DEFAULT_URL) -> None:
     """Start delivery again."""
-    info = talk(url, lambda client: client.resume(topic))
+    info = talk(url, lambda client: client.resume(topic), topic)
     say(f"resumed topic {topic}; it holds {counted(info.messages, 'message')}")
-
-
-@app.command()
-def peek(
-    topic: Topic,
-    state: Annotated[Literal["ready", "delayed", "leased", "dead"], typer.Option(help="Which messages.")] = "ready",
-    group: Group = DEFAULT_GROUP,
-    limit: Annotated[int, typer.Option(metavar="N", help="At most so many, to 100.")] = 20,
-    after: Annotated[int, typer.Option(metavar="SEQ", help="Only those behind this sequence number.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the server's JSON, a line a message.")] = False,
-    url: Url = DEFAULT_URL,
-) -> None:
-    """Show messages, and take none."""
-    found = talk(url, lambda client: client.peek(topic, state=state, group=group, after=after, limit=limit))
-    for peeked in found:
-        if as_json:
-            typer.echo(orjson.dumps(peeked.raw))
-        else:
-            _tables.show_message(peeked)
-    if not found:
-        note(f"no message of topic {topic}, group {group}, is {state} behind {after}")
-    elif len(found) == limit:
-        note(f"there may be more: --after {found[-1].seq}")

@@ -4,13 +4,17 @@ What was decided is told, and sent to others, when it is stored; in the order in
 fails ends the server (`StorageFailed` comes out of `run`): its memory is ahead of its disk then, and a restart isn't.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio
 import anyio.to_thread
 
 from wakeq_control.model import Effects
 from wakeq_control.state.base import StateStore
+
+Offload = Callable[[Callable[[], None]], Awaitable[None]]
+"""Makes a call that blocks, where it blocks nobody. A test decides by itself when it ends."""
 
 
 class _Batch:
@@ -24,10 +28,13 @@ class _Batch:
 class Commits:
     """The one writer of a store."""
 
-    def __init__(self, store: StateStore, stored: Callable[[Effects], None]) -> None:
+    def __init__(
+        self, store: StateStore, stored: Callable[[Effects], None], offload: Offload = anyio.to_thread.run_sync
+    ) -> None:
         """``stored`` is called with each decision's effects when its changes are durable."""
         self._store = store
         self._stored = stored
+        self._offload = offload
         self._open = _Batch()
         self._writing: _Batch | None = None
         self._something = anyio.Event()
@@ -58,7 +65,7 @@ class Commits:
         # Not cancelled half-way: the thread would go on, and nobody would know how it ended.
         with anyio.CancelScope(shield=True):
             if changes:
-                await anyio.to_thread.run_sync(self._store.commit, changes)
+                await self._offload(partial(self._store.commit, changes))
         self._writing = None
         for effects in batch.effects:
             self._stored(effects)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
-from wakeq_control.engine.commits import Commits
+from wakeq_control.engine.commits import Commits, Offload
 from wakeq_control.engine.signals import Signals
 from wakeq_control.errors import SessionNotFound, TaskNotFound
 from wakeq_control.messages import CompletedTask, Heard, NewTaskMessage, TaskEvent
@@ -23,13 +24,21 @@ from wakeq_control.streams import Event
 class Engine:
     """One control plane."""
 
-    def __init__(self, plane: Plane, store: StateStore, now: Callable[[], float], *, wait_for_service_s: float) -> None:
+    def __init__(
+        self,
+        plane: Plane,
+        store: StateStore,
+        now: Callable[[], float],
+        *,
+        wait_for_service_s: float,
+        offload: Offload = anyio.to_thread.run_sync,
+    ) -> None:
         """``now``: seconds since 1970 that never go back. ``wait_for_service_s``: how long a task waits for one."""
         self._plane = plane
         self.now = now
         """The time, in seconds since 1970."""
         self._wait_for_service_s = wait_for_service_s
-        self._commits = Commits(store, self._stored)
+        self._commits = Commits(store, self._stored, offload)
         self._signals = Signals()
         self._timer = anyio.Event()
         self._due: float | None = None

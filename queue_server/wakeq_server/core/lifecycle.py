@@ -32,6 +32,9 @@ from enum import Enum
 class State(Enum):
     """Where a message stands in a group."""
 
+    # Enum's own is computed from the name, in Python, at every look into the table.
+    __hash__ = object.__hash__
+
     PENDING = "pending"
     READY = "ready"
     DELAYED = "delayed"
@@ -43,6 +46,8 @@ class State(Enum):
 
 class Event(Enum):
     """What can happen to it."""
+
+    __hash__ = object.__hash__
 
     COMMIT = "commit"
     ABORT = "abort"

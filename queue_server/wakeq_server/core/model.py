@@ -102,9 +102,11 @@ class LeaseKey(NamedTuple):
         """The key in a lease id, or None where the text is no lease id of ours."""
         try:
             incarnation, group, seq, epoch, number = text.split("-", 5)
-            return cls(int(incarnation, 16), int(group, 16), int(seq, 16), int(epoch, 16), int(number, 16))
+            key = cls(int(incarnation, 16), int(group, 16), int(seq, 16), int(epoch, 16), int(number, 16))
         except ValueError:
             return None
+        # `int` takes capitals, blanks, underscores, signs and the digits of all scripts.
+        return key if key.encode() == text else None
 
 
 class Delivery(NamedTuple):

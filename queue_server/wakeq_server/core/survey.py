@@ -18,12 +18,14 @@ class Survey:
         self._limit = limit
         self._now = now
         self._busiest: list[tuple[float, int, int, Topic]] = []
+        self._least = 0.0
+        """A topic less busy than that isn't among them."""
         self._short_of_keys: dict[str, int] = {}
         self._topics = self._messages = self._bytes = 0
         self._ready = self._delayed = self._leased = self._dead = 0
 
     def look(self, topics: Iterable[Topic]) -> None:
-        """Look at some more."""
+        """Look at some more; it costs least when those that are likely to be busy come first."""
         for topic in topics:
             if not topic.dropping and not topic.gone:
                 self._count(topic)
@@ -39,12 +41,19 @@ class Survey:
             self._leased += group.leased
         if topic.dedup is not None and topic.dedup.shortened:
             self._short_of_keys[topic.name] = topic.dedup.shortened
+        busy = topic.busy(self._now)
+        if busy >= self._least:
+            self._place(topic, busy)
+
+    def _place(self, topic: Topic, busy: float) -> None:
         # Of those without traffic, the ones with a backlog; the id decides, since topics have no order.
-        place = (topic.busy(self._now), topic.held_messages, -topic.id, topic)
+        place = (busy, topic.held_messages, -topic.id, topic)
         if len(self._busiest) < self._limit:
             heapq.heappush(self._busiest, place)
         elif self._busiest and place > self._busiest[0]:
             heapq.heapreplace(self._busiest, place)
+        if len(self._busiest) == self._limit > 0:
+            self._least = self._busiest[0][0]
 
     @property
     def busiest(self) -> list[Topic]:

@@ -10,7 +10,6 @@ from functools import partial
 
 from wakeq_server.core.model import Message
 from wakeq_server.engine.offload import Offload
-from wakeq_server.errors import StorageFailed
 from wakeq_server.store.base import Store
 
 AHEAD = 256
@@ -28,8 +27,11 @@ class Bodies:
         self._kept_bytes = 0
         self._kept_max = kept_bytes
 
-    async def whole(self, topic_id: int, seqs: Sequence[int], size: int = 0) -> dict[int, Message]:
-        """These messages, bodies and all. ``size`` is about that of one. Raises StorageFailed."""
+    async def read(self, topic_id: int, seqs: Sequence[int], size: int = 0) -> dict[int, Message]:
+        """Those of these messages that are there, bodies and all but damaged ones; some may go while it reads.
+
+        ``size`` is about that of one. Raises StorageFailed.
+        """
         # Large ones read ahead would only push each other out, and take the memory that they were left out of.
         ahead = max(1, min(AHEAD, self._kept_max // max(1, size)))
         found = {seq: message for seq in seqs if (message := self._take(topic_id, seq)) is not None}
@@ -43,8 +45,6 @@ class Bodies:
                 else:
                     self._keep(topic_id, row)
             missing = [seq for seq in missing if seq > last]
-        if len(found) < len(set(seqs)):
-            raise StorageFailed("a message that was stored can't be read")
         return found
 
     def forget(self, topic_id: int) -> None:

@@ -15,7 +15,7 @@ import anyio
 
 from wakeq_server.core.model import Record
 from wakeq_server.core.queue import QueueCore
-from wakeq_server.core.transactions import Transaction, WriteHistory
+from wakeq_server.core.transactions import Decided, Transaction, WriteHistory
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.offload import Offload
 from wakeq_server.errors import StorageError, StorageFailed, StorageFull
@@ -24,6 +24,8 @@ from wakeq_server.store.base import Store
 RIDE_S = 0.025
 YOUNG_S = 0.025
 """Leases so young are mostly settled before they need be written: a fast consumer's then never are."""
+RETRY_S = 0.25
+"""After so long what rides along is tried again where it was refused, and a full disk is looked at again."""
 
 
 class Batch:
@@ -52,8 +54,9 @@ class GroupCommit:
         self._writing: Batch | None = None
         self._something = anyio.Event()
         self._urgent = anyio.Event()
-        self.failure: StorageError | None = None
-        """What the store refused last, and has not been seen to take since."""
+        self.failure: StorageError | None = StorageFull() if store.full else None
+        """What the store refused last, or would, and has not been seen to take since."""
+        self._ride_s = RIDE_S
         self.took_s = 0.0
         """How long the last write took, sync included."""
 
@@ -86,11 +89,20 @@ class GroupCommit:
     async def run(self) -> None:
         """Write batches, for ever."""
         while True:
-            await self._something.wait()
+            await self._wait_for_something()
             if not self._urgent.is_set():
-                with anyio.move_on_after(RIDE_S):
+                with anyio.move_on_after(self._ride_s):
                     await self._urgent.wait()
             await self.flush(urgent=self._urgent.is_set())
+
+    async def _wait_for_something(self) -> None:
+        if isinstance(self.failure, StorageFull):
+            with anyio.move_on_after(RETRY_S):
+                await self._something.wait()
+            if not self._something.is_set():
+                # Whoever waits for room, or looks at the health, must not depend on somebody else's writing.
+                self.submit(Decided())
+        await self._something.wait()
 
     async def flush(self, *, urgent: bool = False) -> None:
         """Write what there is; ``urgent``: of leases only what nobody is likely to end in a moment."""
@@ -108,6 +120,8 @@ class GroupCommit:
                 errors = await self._offload(partial(self._write, batch.transactions, rows))
         self._tell(batch, errors)
         before, self.failure = self.failure, self._failure(errors)
+        refused = any(isinstance(one, WriteHistory) and one.error is not None for one in batch.transactions)
+        self._ride_s = RETRY_S if refused else RIDE_S
         self._writing = None
         batch.done.set()
         self._applied(before is not None and self.failure is None)

@@ -19,7 +19,7 @@ from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.parking import Parked, Parking
 from wakeq_server.engine.presence import Presence, Presences
 from wakeq_server.engine.stats import Stats
-from wakeq_server.errors import ConsumerGone, Draining, GroupNotFound, QueueError, TopicNotFound
+from wakeq_server.errors import ConsumerGone, Draining, GroupNotFound, QueueError, StorageFailed, TopicNotFound
 
 DAMAGED = "damaged in the store"
 """Why a message is dead whose body can't be read as it was written."""
@@ -89,7 +89,11 @@ class Dealer:
         away = [seq for seq, message in messages.items() if message is None or message.body is None]
         if away:
             try:
-                messages |= await self._bodies.whole(group.topic.id, away, group.topic.size_of(away[0]))
+                messages |= await self._bodies.read(group.topic.id, away, group.topic.size_of(away[0]))
+                # Reading takes its time: a lease may have ended meanwhile, and its message gone.
+                leases = [lease for lease in leases if group.lease_of(lease.key.seq) is lease]
+                if not all(messages[lease.key.seq] for lease in leases):
+                    raise StorageFailed("a message that was stored can't be read")
             except BaseException:
                 self._undo(group, [lease.key for lease in leases])
                 raise

@@ -321,7 +321,9 @@ class EmbeddedEngine(PushAdministration):
         try:
             if message is None or message.body is None:
                 topic = group.topic
-                message = (await self._bodies.whole(topic.id, [seq], topic.size_of(seq)))[seq]
+                message = (await self._bodies.read(topic.id, [seq], topic.size_of(seq))).get(seq)
+            if message is None:
+                return
             move = self.core.move_dead(group, seq, message, self._clocks.now(), self._clocks.wall())
             if move is not None:
                 await self._durably(move)
@@ -369,15 +371,16 @@ async def open_engine(
     clocks: Clocks,
     jitter: Callable[[], float] = random.random,
     memory_budget: int = 1 << 62,
-    offload: Offload | None = None,
+    writing: Offload | None = None,
+    reading: Offload | None = None,
     max_topics: int = 1 << 62,
 ) -> AsyncIterator[EmbeddedEngine]:
     """Load the store and run an engine on it; on the way out everything submitted is written, and the store closed.
 
-    ``memory_budget`` is in bytes; what doesn't fit stays in the store. ``offload`` makes the store's calls; None: those
-    that write in one thread, those that read bodies in another. Raises StartupError.
+    ``memory_budget`` is in bytes; what doesn't fit stays in the store. ``writing`` makes the store's
+    calls but those that read bodies, which ``reading`` makes; None: one of anyio's threads does. Raises StartupError.
     """
-    writing, reading = (offload, offload) if offload is not None else (OneThread(), OneThread())
+    writing, reading = writing or OneThread(), reading or OneThread()
     try:
         snapshot = await writing(store.load)
         core = restore(

@@ -12,10 +12,10 @@ import orjson
 
 from wakeq_server.core.model import PresenceEvent
 from wakeq_server.engine.base import Watch
-from wakeq_server.errors import BacklogOverflow, ConsumerGone, Draining
+from wakeq_server.errors import BacklogOverflow, Draining
 from wakeq_server.http import params
 from wakeq_server.http.messages import Messages
-from wakeq_server.http.sse import DRAIN, Blocked, EventStream
+from wakeq_server.http.sse import DRAIN, EventStream
 from wakeq_server.http.wire import Receive, Scope, Send, presence_json
 from wakeq_server.settings import EVENTS_PART
 
@@ -32,9 +32,6 @@ async def events(messages: Messages, scope: Scope, receive: Receive, send: Send)
     try:
         with messages.places:
             await _write(watch, EventStream(scope, receive, send, messages.stream_beats))
-    except (ConsumerGone, Blocked):
-        # Returning without a last part makes the server close the connection.
-        return
     finally:
         watch.close()
 

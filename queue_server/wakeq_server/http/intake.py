@@ -9,7 +9,6 @@ from collections import OrderedDict
 
 import anyio
 
-from wakeq_server.errors import RequestTimeout
 from wakeq_server.http.wire import Connection, Event, Receive
 
 
@@ -56,12 +55,12 @@ class Body:
         self._bytes = 0
 
     async def __call__(self) -> Event:
-        """The next event. Raises RequestTimeout where the client has kept the server waiting for too long."""
+        """The next event. Raises what is wrong with how the body comes: RequestTimeout, BadRequest, HeadTooLarge."""
         if self._kept:
             await self._intake.turn(self)
         event = await self._receive()
-        if self._peer.late:
-            raise RequestTimeout("the request's body came too slowly")
+        if self._peer.fault is not None:
+            raise self._peer.fault
         if self._kept and event["type"] == "http.request":
             self._count(event)
         return event

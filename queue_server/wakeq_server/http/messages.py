@@ -230,10 +230,11 @@ class LegacyAnswer:
             await self._send({"type": "http.response.body", "body": body, "more_body": not kept})
             # In chunks the client doesn't have its answer before the last one: closing before that, it has given up.
             delivered.done = await seen_read(self._peer, may_close=kept or not self._started)
-        if delivered.done:
-            self._subscription.acknowledge(deliveries)
-            if not kept:
-                await self._send({"type": "http.response.body", "body": b""})
+        if not delivered.done:
+            raise ConsumerGone
+        self._subscription.acknowledge(deliveries)
+        if not kept:
+            await self._send({"type": "http.response.body", "body": b""})
 
 
 class released_on_failure:  # noqa: N801  used as a with statement's verb

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -284,18 +284,35 @@ _SAME_NAMES = TopicBody.model_fields.keys() - {"kind", "schema_", "retry_backoff
 _Model = TypeVar("_Model", bound=Body)
 
 DEFAULT_RECEIVE = ReceiveQuery()
+_REMEMBERED_MAX = 1_024
+
+
+def receive_query(query: bytes) -> ReceiveQuery:
+    """Consumers ask the same again and again, so what they ask is remembered. Raises BadValue."""
+    return parse_query(ReceiveQuery, query) if len(query) > _REMEMBERED_MAX else _receive_query(query)
 
 
 @lru_cache(maxsize=1024)
-def receive_query(query: bytes) -> ReceiveQuery:
-    """Consumers ask the same again and again, so what they ask is remembered. Raises BadValue."""
+def _receive_query(query: bytes) -> ReceiveQuery:
     return parse_query(ReceiveQuery, query)
 
 
 def parse_query(model: type[_Model], query: bytes) -> _Model:
     """A query string. Raises BadValue naming the parameter."""
-    pairs = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    try:
+        pairs = dict(parse_qsl(query.decode(), keep_blank_values=True, errors="strict"))
+    except UnicodeDecodeError:
+        raise BadValue("query", "must be UTF-8, percent-encoded") from None
     return checked(model, {name: value for name, value in pairs.items() if name in model.model_fields})
+
+
+def check_path(scope: Scope) -> None:
+    """Refuse a path whose bytes are no text: what is decoded in place of them is another name. Raises BadValue."""
+    if "\ufffd" in scope["path"]:
+        try:
+            unquote_to_bytes(scope["raw_path"]).decode()
+        except UnicodeDecodeError:
+            raise BadValue("path", "must be UTF-8, percent-encoded") from None
 
 
 def parse_body(model: type[_Model], body: bytes) -> _Model:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from wakeq_server.errors import ConsumerGone, QueueError
+from wakeq_server.http import params
 from wakeq_server.http.events import events
 from wakeq_server.http.guard import Guard
 from wakeq_server.http.intake import Intake
@@ -83,6 +84,7 @@ class App:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
+            params.check_path(scope)
             self._guard.check_origin(headers)
             if b"origin" in headers:
                 send = _with_headers(send, self._guard.cors(headers[b"origin"]))
@@ -92,7 +94,9 @@ class App:
             self._guard.admit(scope["method"], scope["path"], headers)
             await self._dispatch(scope, headers, receive, send)
         except ConsumerGone:
-            return
+            peer = connection(scope)
+            if peer is not None:
+                peer.abandon()
         except QueueError as error:
             self._service.refused[error.code] += 1
             await send_response(send, error_response(error, legacy=_is_legacy_call(scope, headers)))

@@ -6,6 +6,7 @@ that takes nothing for `STREAM_BLOCKED_S` loses its connection.
 
 import anyio
 
+from wakeq_server.errors import ConsumerGone
 from wakeq_server.http.moments import Beats
 from wakeq_server.http.wire import Connection, Receive, Scope, Send, connection, hung_up
 from wakeq_server.settings import STREAM_BLOCKED_S, STREAM_RETRY_MS
@@ -19,10 +20,6 @@ _HEADERS = [
 _COMMENT = b":\n\n"
 
 
-class Blocked(Exception):
-    """The client has taken nothing for `STREAM_BLOCKED_S`."""
-
-
 class EventStream:
     """One open stream of events."""
 
@@ -33,21 +30,21 @@ class EventStream:
         self._beats = beats
 
     async def start(self) -> None:
-        """Send the head and `retry:`. Raises Blocked."""
+        """Send the head and `retry:`. Raises ConsumerGone."""
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await self.write(b"retry: %d\n\n" % STREAM_RETRY_MS)
 
     async def write(self, part: bytes) -> None:
-        """Write, and wait until all of it has left. Raises Blocked."""
+        """Write, and wait until all of it has left. Raises ConsumerGone."""
         with anyio.move_on_after(STREAM_BLOCKED_S):
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
             if self.peer is not None:
                 await self.peer.flushed()
             return
-        raise Blocked
+        raise ConsumerGone
 
     async def attend(self) -> None:
-        """Write heartbeats until the client hangs up. Raises Blocked."""
+        """Write heartbeats until the client hangs up. Raises ConsumerGone."""
         while True:
             with anyio.CancelScope(deadline=self._beats.next(anyio.current_time())):
                 await hung_up(self._receive)

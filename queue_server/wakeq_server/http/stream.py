@@ -17,7 +17,7 @@ from wakeq_server.engine.base import Subscription
 from wakeq_server.errors import ConsumerGone, Draining, QueueError
 from wakeq_server.http import params
 from wakeq_server.http.messages import Messages, released_on_failure, require_open, seen_read
-from wakeq_server.http.sse import DRAIN, Blocked, EventStream, data_lines, one_line
+from wakeq_server.http.sse import DRAIN, EventStream, data_lines, one_line
 from wakeq_server.http.wire import Receive, Scope, Send, delivery_json
 
 
@@ -66,9 +66,6 @@ class Stream:
             await self._events.start()
             while await self._next():
                 pass
-        except (ConsumerGone, Blocked):
-            # Returning without a last part makes the server close the connection.
-            return
         except QueueError:
             # The topic or the group is gone, or a body can't be read: an answer that has begun can only end.
             pass

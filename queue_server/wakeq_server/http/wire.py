@@ -44,6 +44,7 @@ STATUS: dict[str, int] = {
     "IDEMPOTENCY_CONFLICT": 422,
     "TOPIC_FULL": 429,
     "TOO_MANY_TOPICS": 429,
+    "HEAD_TOO_LARGE": 431,
     "DRAINING": 503,
     "TOO_MANY_PARKED": 503,
     "STORAGE_FULL": 507,
@@ -52,8 +53,6 @@ STATUS: dict[str, int] = {
 
 _WITH: dict[str, Headers] = {
     "UNAUTHENTICATED": [(b"www-authenticate", b"Bearer")],
-    # The rest of the request may still come, and nobody will read it.
-    "REQUEST_TIMEOUT": [(b"connection", b"close")],
 }
 
 JSON_TYPE = (b"content-type", b"application/json")
@@ -80,8 +79,11 @@ class Connection(Protocol):
         """Whether a request has begun to come that isn't whole."""
 
     @property
-    def late(self) -> bool:
-        """Whether the body of the request that is being answered came too slowly; the rest won't be waited for."""
+    def fault(self) -> QueueError | None:
+        """What is wrong with how the body of the request that is being answered has come; no more of it will."""
+
+    def abandon(self) -> None:
+        """End an answer that has nobody to go to, or no end, by closing the connection."""
 
     async def flushed(self) -> None:
         """Return when everything that was sent has left for the kernel, or the connection is lost."""
@@ -217,21 +219,19 @@ def instant(wall: float) -> str:
 
 
 def delivery_json(delivery: Delivery) -> bytes:
-    """A Delivery."""
+    """A Delivery. Put together by hand, since there is one for every message, and most of it needs no escaping."""
     message = delivery.message
-    head = orjson.dumps(
-        {
-            "seq": message.seq,
-            "id": message.id,
-            "lease_id": delivery.lease.encode(),
-            "lease_expires_at": instant(delivery.lease_expires_at),
-            "attempt": delivery.attempt,
-            "published_at": instant(message.published_at),
-            "key": message.key,
-            "headers": dict(message.headers) if message.headers else {},
-        }
+    head = (
+        f'{{"seq":{message.seq},"id":{_text(message.id)},"lease_id":"{delivery.lease.encode()}",'
+        f'"lease_expires_at":"{instant(delivery.lease_expires_at)}","attempt":{delivery.attempt},'
+        f'"published_at":"{instant(message.published_at)}","key":{_text(message.key)},'
+        f'"headers":{orjson.dumps(dict(message.headers)).decode() if message.headers else "{}"}}}'
     )
-    return _with_body(head, message)
+    return _with_body(head.encode(), message)
+
+
+def _text(text: str | None) -> str:
+    return "null" if text is None else orjson.dumps(text).decode()
 
 
 def peeked_json(peeked: Peeked) -> bytes:

@@ -43,7 +43,7 @@ from wakeq_server.core.model import (
 )
 from wakeq_server.errors import StartupError, StorageError, StorageFailed, StorageFull
 from wakeq_server.store import rows, schema
-from wakeq_server.store.checkpoints import Checkpointer
+from wakeq_server.store.checkpoints import Checkpointer, begin_anew
 from wakeq_server.store.reserve import RESERVE_BYTES, Reserve
 from wakeq_server.store.rows import SEQ_BITS, SEQ_MASK, Damaged
 from wakeq_server.store.schema import FORMAT
@@ -174,9 +174,12 @@ _READ_BODIES = f"SELECT body, {rows.MESSAGE} FROM message WHERE id BETWEEN ? AND
 # Oldest first: the core forgets keys from that end.
 _READ_KEYS = f"SELECT {rows.SEEN} FROM seen ORDER BY topic, expires_at"
 
-_FULL = "the disk is full: publishes are refused until there is room, settles go on"
-_GROWING = frozenset({TopicPut, GroupPut, PushPut, MessageAdded})
-"""Records that take room, and keep it."""
+_GROWING = frozenset({TopicPut, PushPut, MessageAdded})
+"""Records that take room, and keep it; a group's does when it is a new one."""
+_NEW_GROUPS = """
+SELECT EXISTS (SELECT 1 FROM json_each(?) AS put
+    WHERE NOT EXISTS (SELECT 1 FROM grp WHERE (topic, id) = (put.value->>0, put.value->>1)))
+"""
 
 
 class SqliteStore:
@@ -196,7 +199,7 @@ class SqliteStore:
         self._db: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._checkpointer: Checkpointer | None = None
-        self._reserve = Reserve(directory / RESERVE, reserve_bytes)
+        self._reserve = Reserve(directory / RESERVE, self._path, reserve_bytes)
         self._slots: dict[int, int] = {}
         """By topic id: what stands above the seqs in its messages' numbers."""
         self._free_slots: list[int] = []
@@ -208,17 +211,25 @@ class SqliteStore:
         """Take the directory, open or make the database, and read it whole."""
         try:
             self._take_directory()
+            # A killed server has left its own; there may be no other room to start in.
+            self._reserve.release()
             self._db = db = self._open()
             snapshot = self._read(db)
             self._reader = self._connect()
-            self._checkpointer = Checkpointer(self._connect)
-            self.full = not self._regain(db)
+            self._checkpointer = Checkpointer(self._connect, self._reserve)
+            self.full = not self._reserve.regain(db)
         except OSError as error:
+            named = f"{error.filename}: " if error.filename not in (None, os.fspath(self._directory)) else ""
             raise StartupError(
-                f"the data directory {self._directory} can't be used: {error.strerror or error}",
+                f"the data directory {self._directory} can't be used: {named}{error.strerror or error}",
                 "name another one with --data, or run without one: --durability memory",
             ) from error
         except (Damaged, sqlite3.Error) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise StartupError(
+                    f"the disk of the data directory {self._directory} is full",
+                    "make room on it: a server needs some to start, and more to take messages",
+                ) from error
             raise StartupError(
                 f"the database {self._path} can't be used: {error}",
                 f"see what can be saved with `wakeq doctor --data {self._directory}`, or restore a backup",
@@ -233,23 +244,36 @@ class SqliteStore:
         for transaction in transactions:
             for record in transaction:
                 kinds[type(record)].append(record)
-        growing = not _GROWING.isdisjoint(kinds)
         db = self._writer()
-        if self.full:
-            self.full = not self._regain(db)
-            if self.full and growing:
-                raise StorageFull(_FULL)
         try:
+            self._look_for_room(db, kinds)
             self._write(db, kinds)
         except sqlite3.Error as error:
             failure = self._failure(db, error)
-            if growing or not isinstance(failure, StorageFull):
+            if not isinstance(failure, StorageFull):
                 raise failure from error
             # There is room now that was kept for this.
             self._write_again(db, kinds)
 
+    def _look_for_room(self, db: sqlite3.Connection, kinds: dict[type[Record], list[Any]]) -> None:
+        """Raises StorageFull where that grows and there is none. Most commits needn't be asked."""
+        checkpointer = self._checkpointer
+        assert checkpointer is not None
+        if self.full or checkpointer.cramped or not self._reserve.held:
+            checkpointer.cramped = False
+            self.full = not self._reserve.regain(db)
+        size = sum(record.message.size for record in kinds.get(MessageAdded, ()))
+        if (self.full and self._grows(db, kinds)) or (size > checkpointer.step and not self._reserve.regain(db, size)):
+            raise StorageFull
+
+    def _grows(self, db: sqlite3.Connection, kinds: dict[type[Record], list[Any]]) -> bool:
+        if not _GROWING.isdisjoint(kinds):
+            return True
+        return bool(db.execute(_NEW_GROUPS, (rows.keys(kinds.get(GroupPut, ())),)).fetchone()[0])
+
     def _write_again(self, db: sqlite3.Connection, kinds: dict[type[Record], list[Any]]) -> None:
         try:
+            self._look_for_room(db, kinds)
             self._write(db, kinds)
         except sqlite3.Error as error:
             raise self._failure(db, error) from error
@@ -260,7 +284,7 @@ class SqliteStore:
         assert checkpointer is not None
         if checkpointer.overlong:
             checkpointer.overlong = False
-            db.execute("PRAGMA wal_checkpoint(RESTART)")
+            self._begin_log_anew(db, "RESTART")
         try:
             db.execute("BEGIN IMMEDIATE")
             for kind, write in _WRITERS.items():
@@ -292,33 +316,19 @@ class SqliteStore:
     def _failure(self, db: sqlite3.Connection, error: sqlite3.Error) -> StorageError:
         code = getattr(error, "sqlite_errorcode", None)
         if code == sqlite3.SQLITE_FULL or (
-            code is not None and code & 0xFF == sqlite3.SQLITE_IOERR and self._no_room()
+            code is not None and code & 0xFF == sqlite3.SQLITE_IOERR and self._reserve.used_up()
         ):
             self.full = True
             self._reserve.release()
             with contextlib.suppress(sqlite3.Error):
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            return StorageFull(_FULL)
+                self._begin_log_anew(db, "TRUNCATE")
+            return StorageFull()
         self._suspect = True
         return StorageFailed(f"the database failed: {error}; nothing was stored")
 
-    def _no_room(self) -> bool:
-        try:
-            found = os.statvfs(self._directory)
-        except OSError:
-            return False
-        return found.f_bavail * found.f_frsize < self._reserve.size // 16
-
-    def _regain(self, db: sqlite3.Connection) -> bool:
-        """Whether there is room for what keeps its room: on the disk, or in the database where messages have gone."""
-        if self._reserve.hold():
-            return True
-        try:
-            (free,) = db.execute("PRAGMA freelist_count").fetchone()
-            (page,) = db.execute("PRAGMA page_size").fetchone()
-        except sqlite3.Error:
-            return False
-        return bool(free * page >= 2 * self._reserve.size)
+    def _begin_log_anew(self, db: sqlite3.Connection, how: Literal["RESTART", "TRUNCATE"]) -> None:
+        if self._reserve.may_fold(db):
+            begin_anew(db, how)
 
     # Reading
 
@@ -370,6 +380,7 @@ class SqliteStore:
 
     def _open(self) -> sqlite3.Connection:
         if not self._path.exists():
+            self._refuse_remains()
             self._create()
         found = self._path.stat()
         # SQLite takes so short a file for a new database.
@@ -391,6 +402,15 @@ class SqliteStore:
             db.close()
             raise
         return db
+
+    def _refuse_remains(self) -> None:
+        """What is there only beside a database must not become part of a new one, nor be forgotten."""
+        log = self._path.with_name(f"{DATABASE}-wal")
+        if log.exists() and log.stat().st_size:
+            raise StartupError(
+                f"the database {self._path} is missing, but its log {log.name} is there",
+                "put the database back beside its log, or move the log away and restore a backup or start anew",
+            )
 
     def _create(self) -> None:
         """Under another name first, so that a database is whole or not there."""
@@ -414,14 +434,18 @@ def connected(path: Path, mode: str = "rw") -> sqlite3.Connection:
     # On macOS fsync() alone leaves data in the drive's cache.
     db.execute("PRAGMA fullfsync = ON")
     db.execute("PRAGMA wal_autocheckpoint = 0")
+    # Where it is on, as Debian has it, a delete writes as much as it frees.
+    db.execute("PRAGMA secure_delete = OFF")
     return db
 
 
 def take_lock(directory: Path) -> int:
     """The lock of a data directory, until it is closed. Raises StartupError, OSError."""
-    lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = directory / LOCK
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _sign(lock)
     except BlockingIOError:
         owner = os.pread(lock, 32, 0).decode(errors="replace").strip()
         os.close(lock)
@@ -429,9 +453,20 @@ def take_lock(directory: Path) -> int:
             f"the data directory {directory} is in use by another server (process {owner or 'unknown'})",
             "stop that one, or name another directory with --data",
         ) from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(lock)
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     return lock
+
+
+def _sign(lock: int) -> None:
+    """Say who holds it. On a full disk that can't be said, and need not be."""
+    try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _roll_back(db: sqlite3.Connection) -> None:

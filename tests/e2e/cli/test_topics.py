@@ -1,4 +1,4 @@
-"""`wakeq topics`, `groups`, `publish` and `consume` against a real server: what they say, where, and how they end."""
+"""`wakeq topics`, `groups`, `peek` and `redrive` against a real server, and what all such commands have in common."""
 
 import json
 import os
@@ -7,92 +7,19 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner, Result
 
-from tests.support.server import STOP_S, ServerProcess, start_server
-from wakeq.cli import app
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with start_server(tmp_path_factory.mktemp("data"), durability="os") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def http(server: ServerProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, verify=False) as http:
-        yield http
-
-
-Wakeq = Callable[..., Result]
-
-
-@pytest.fixture
-def wakeq(server: ServerProcess) -> Wakeq:
-    """The command line in this process; its words, where there are only words."""
-
-    def call(*arguments: str, stdin: bytes | str | None = None) -> Result:
-        words = arguments[0].split() if len(arguments) == 1 else arguments
-        return CliRunner().invoke(app, words, input=stdin, env={"WAKEQ_URL": server.url})
-
-    return call
-
-
-@pytest.fixture
-def topic(http: httpx.Client, request: pytest.FixtureRequest) -> str:
-    """A topic whose messages die at their first nack."""
-    name = re.sub(r"\W", "-", request.node.name)
-    assert http.put(f"/topics/{name}", json={"max_deliveries": 1}).status_code == 201
-    return name
-
-
-def said(result: Result) -> str:
-    """What a command that did as it was told says."""
-    assert (result.exit_code, result.stderr) == (0, ""), result.output
-    return result.stdout.removesuffix("\n")
-
-
-def refused(result: Result, code: int = 1) -> str:
-    """The sentence of a refusal. It is on stderr, has a hint behind it, and nothing is on stdout."""
-    assert (result.exit_code, result.stdout) == (code, ""), result.output
-    message, hint = result.stderr.splitlines()
-    assert hint.startswith("hint: ")
-    return message.removeprefix("wakeq: ")
-
-
-def misused(result: Result) -> str:
-    """What Typer says of a wrong call."""
-    assert (result.exit_code, result.stdout) == (2, ""), result.output
-    assert "--help' for help." in result.stderr
-    return result.stderr
+from tests.support.cli import Wakeq, die, ended, misused, publish, refused, said, standing, started
+from tests.support.server import STOP_S, ServerProcess
 
 
 def config(http: httpx.Client, topic: str) -> dict[str, Any]:
     found: dict[str, Any] = http.get(f"/topics/{topic}").json()["config"]
     return found
-
-
-def standing(http: httpx.Client, topic: str, group: str = "default") -> dict[str, Any]:
-    found: dict[str, Any] = http.get(f"/topics/{topic}/groups/{group}").json()
-    return found
-
-
-def publish(http: httpx.Client, topic: str, *bodies: Any) -> None:
-    for body in bodies:
-        assert http.post(f"/messages/{topic}", json=body).status_code == 200
-
-
-def die(http: httpx.Client, topic: str, count: int) -> None:
-    claimed = http.post(f"/messages/{topic}/claim", json={"max": count}).json()["messages"]
-    nacks = [{"lease_id": delivery["lease_id"]} for delivery in claimed]
-    assert http.post(f"/messages/{topic}/settle", json={"nack": nacks}).status_code == 200
 
 
 # topics create, configure
@@ -259,23 +186,23 @@ def test_show_is_everything_about_a_topic(wakeq: Wakeq, http: httpx.Client, topi
 
 def test_peek_shows_messages_in_any_state(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
     publish(http, topic, {"n": [1, None]}, "ü")
-    assert said(wakeq(f"topics peek {topic}")).split("\n")[1::2] == ['{"n":[1,null]}', '"ü"']
+    assert said(wakeq(f"peek {topic}")).split("\n")[1::2] == ['{"n":[1,null]}', '"ü"']
     http.post(f"/messages/{topic}", json=3, headers={"wakeq-delay": "500", "idempotency-key": "i", "wakeq-h-a": "b"})
-    about, body = said(wakeq(f"topics peek {topic} --state delayed")).split("\n")
+    about, body = said(wakeq(f"peek {topic} --state delayed")).split("\n")
     assert re.match(r"#3  delayed  published \S+ \S+ UTC  ready at .* UTC  id=i  a=b$", about)
     assert body == "3"
     die(http, topic, 1)
-    dead, _ = said(wakeq(f"topics peek {topic} --state dead --group default")).split("\n")
+    dead, _ = said(wakeq(f"peek {topic} --state dead --group default")).split("\n")
     assert "attempt 1" in dead
     assert "reason=" in dead
 
 
 def test_peek_in_json_is_a_line_a_message(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
     publish(http, topic, 1, 2, 3)
-    result = wakeq(f"topics peek {topic} --json --after 1 --limit 1")
+    result = wakeq(f"peek {topic} --json --after 1 --limit 1")
     assert (result.exit_code, result.stderr) == (0, "there may be more: --after 2\n")
     assert json.loads(result.stdout) == http.get(f"/topics/{topic}/messages").json()["messages"][1]
-    result = wakeq(f"topics peek {topic} --json --after 3")
+    result = wakeq(f"peek {topic} --json --after 3")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "no message" in result.stderr
 
@@ -284,8 +211,8 @@ def test_peeked_bytes_do_nothing_to_a_terminal(wakeq: Wakeq, http: httpx.Client,
     http.put(f"/topics/{topic}", json={"schema": "any"})
     for body in (b"a\x1b[2J\nb", b"\xff"):
         http.post(f"/messages/{topic}", content=body, headers={"content-type": "text/plain"})
-    assert said(wakeq(f"topics peek {topic}")).split("\n")[1:3] == ["a\\x1b[2J", "b"]
-    assert "(1 B of text/plain" in said(wakeq(f"topics peek {topic} --after 1"))
+    assert said(wakeq(f"peek {topic}")).split("\n")[1:3] == ["a\\x1b[2J", "b"]
+    assert "(1 B of text/plain" in said(wakeq(f"peek {topic} --after 1"))
 
 
 # topics delete, purge, redrive, pause, resume; groups
@@ -306,8 +233,8 @@ def test_redrive_says_how_many(wakeq: Wakeq, http: httpx.Client, topic: str) -> 
     publish(http, topic, 1, 2, 3)
     die(http, topic, 3)
     of = f"of topic {topic}, group default"
-    assert said(wakeq(f"topics redrive {topic} --max 1")) == f"redrove 1 dead letter {of}; 2 remain"
-    assert said(wakeq(f"topics redrive {topic}")) == f"redrove 2 dead letters {of}; 0 remain"
+    assert said(wakeq(f"redrive {topic} --max 1")) == f"redrove 1 dead letter {of}; 2 remain"
+    assert said(wakeq(f"redrive {topic}")) == f"redrove 2 dead letters {of}; 0 remain"
     assert standing(http, topic)["ready"] == 3
 
 
@@ -336,82 +263,31 @@ def test_groups_are_made_shown_and_dropped(wakeq: Wakeq, http: httpx.Client, top
     assert "no groups" in result.stderr
 
 
-# publish, consume
-
-
-def test_publish_says_where_it_went_and_keeps_every_digit(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    body = b'{"n": 123456789012345678901234567890, "x": 1.10}'
-    assert said(wakeq("publish", topic, body.decode())) == f"published message 1 to topic {topic}"
-    assert http.get(f"/messages/{topic}?wait=0").content == body
-    for arguments in ((), ("-",)):
-        said(wakeq("publish", topic, *arguments, stdin=b' "from stdin"\n'))
-        assert http.get(f"/messages/{topic}?wait=0").json() == "from stdin"
-
-
-def test_publish_takes_attributes(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    options = "--delay 1h --ttl 2h --idempotency-key i"
-    assert said(wakeq(f"publish {topic} 1 {options}")) == said(wakeq(f"publish {topic} 1 {options}"))
-    assert standing(http, topic)["delayed"] == 1
-    assert "idempotency key" in refused(wakeq(f"publish {topic} 2 --idempotency-key i"))
-    said(wakeq("publish", topic, "2", "--key", "ü"))
-    assert http.get(f"/topics/{topic}/messages").json()["messages"][0]["key"] == "ü"
-    assert refused(wakeq("publish", topic, "2", "--key", " x")).startswith("key: ")
-
-
-def test_publish_takes_bytes_where_the_topic_does(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    assert "not JSON" in refused(wakeq(f"publish {topic} hello"), 2)
-    assert "octet-stream" in refused(wakeq(f"publish {topic} hello --raw"))
-    http.put(f"/topics/{topic}", json={"schema": "any"})
-    said(wakeq("publish", topic, "--raw", stdin=b"\xff\x00"))
-    assert http.get(f"/messages/{topic}?wait=0").content == b"\xff\x00"
-
-
-def test_publish_to_a_full_topic(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    http.put(f"/topics/{topic}", json={"max_messages": 1})
-    said(wakeq(f"publish {topic} 1"))
-    assert topic in refused(wakeq(f"publish {topic} 2"))
-
-
-def test_consume_prints_a_body_a_line_and_acks(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    publish(http, topic, {"n": 1}, "a\nb", 3)
-    assert said(wakeq(f"consume {topic} --max 2")) == '{"n":1}\n"a\\nb"'
-    assert standing(http, topic)["ready"] == 1
-    assert said(wakeq(f"consume {topic} --wait 0")) == "3"
-    assert said(wakeq(f"consume {topic} --wait 0")) == ""
-    assert http.get(f"/topics/{topic}").json()["messages"] == 0
-
-
-def test_consume_takes_no_more_than_it_is_to_print(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    publish(http, topic, *range(205))
-    assert said(wakeq(f"consume {topic} --max 203")).split("\n") == [str(n) for n in range(203)]
-    assert {name: standing(http, topic)[name] for name in ("ready", "leased")} == {"ready": 2, "leased": 0}
-
-
-def test_consume_without_an_ack_leaves_messages_leased(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
-    http.put(f"/topics/{topic}", json={"schema": "any"})
-    http.put(f"/topics/{topic}/groups/g")
-    http.post(f"/messages/{topic}", content=b"\xff", headers={"content-type": "text/plain"})
-    result = wakeq(f"consume {topic} --group g --max 1 --no-ack")
-    assert result.stdout_bytes == b"\xff\n"
-    assert standing(http, topic, "g")["leased"] == 1
-    assert standing(http, topic)["ready"] == 1
-
-
 # Refusals
 
 
 COMMANDS = [
     "topics configure {} --lease 9", "topics show {}", "topics delete {} --yes", "topics purge {} --yes",
-    "topics redrive {}", "topics pause {}", "topics resume {}", "topics peek {}", "groups create {} g",
+    "redrive {}", "topics pause {}", "topics resume {}", "peek {}", "groups create {} g",
     "groups list {}", "groups delete {} g --yes", "publish {} {{}}", "consume {}",
 ]  # fmt: skip
-OF_GROUPS = ["topics purge {} --yes --group g", "topics redrive {} --group g", "topics peek {} --group g",
+OF_GROUPS = ["topics purge {} --yes --group g", "redrive {} --group g", "peek {} --group g",
              "groups delete {} g --yes", "consume {} --group g"]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_unknown_topic(wakeq: Wakeq, command: str) -> None:
     assert refused(wakeq(command.format("nowhere"))) == "topic nowhere not found"
+
+
+@pytest.mark.parametrize("command", ["publish {} 1", "topics show {}", "peek {}", "consume {}", "stats other {}"])
+def test_an_unknown_topic_that_is_like_another(wakeq: Wakeq, http: httpx.Client, command: str) -> None:
+    for name in ("quarterly-reports", "other"):
+        http.put(f"/topics/{name}", json={})
+    result = wakeq(command.format("quartrely-report"))
+    assert refused(result) == "topic quartrely-report not found"
+    assert "hint: did you mean quarterly-reports? `wakeq topics list` shows what there is" in result.stderr
+    assert "did you mean" not in wakeq(command.format("zzz")).stderr
 
 
 @pytest.mark.parametrize("command", OF_GROUPS)
@@ -430,7 +306,7 @@ MISUSED = [
     ("topics create t --lease soon", "'soon' is no duration"), ("topics create t --lease none", "is no duration"),
     ("topics create t --max-messages x", "whole number"), ("topics create t --max-bytes 1MB", "64KiB"),
     ("topics create t --schema nosuch", "queue_message, json, any"), ("topics create a/b", "1 to 255"),
-    ("topics peek t --state gone", "'ready', 'delayed', 'leased', 'dead'"), ("topics redrive t --max 0", "--max"),
+    ("peek t --state gone", "'ready', 'delayed', 'leased', 'dead'"), ("redrive t --max 0", "--max"),
     ("topics list --url localhost:8001", "http://HOST:PORT"), ("topics list --url http://[x", "http://HOST:PORT"),
     ("topics list --url http://x:99999", "http://HOST:PORT"), ("publish t 1 --delay x", "--delay"),
     ("consume t --max 0", "--max"),
@@ -449,23 +325,6 @@ def test_what_answers_is_no_wakeq_server(wakeq: Wakeq, server: ServerProcess) ->
 
 
 # In processes of their own
-
-
-# A shell that runs the tests in its background has interrupts ignored, and whatever they start inherits that.
-START = (
-    "import runpy, signal as s; s.signal(s.SIGINT, s.default_int_handler); runpy.run_module('wakeq', None, '__main__')"
-)
-
-
-def started(server: ServerProcess, *arguments: str, **more: Any) -> subprocess.Popen[bytes]:
-    env = {**os.environ, "WAKEQ_URL": server.url, "TERM": "xterm", **more.pop("env", {})}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-    return subprocess.Popen([sys.executable, "-c", START, *arguments], env=env, **pipes)
-
-
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=STOP_S)
-    return process.returncode, out.decode(), err.decode()
 
 
 def test_streams_and_exit_codes(server: ServerProcess, topic: str) -> None:
@@ -499,15 +358,6 @@ def test_on_a_terminal_it_asks(server: ServerProcess, http: httpx.Client, topic:
     assert http.get(f"/topics/{topic}").status_code == (404 if code == 0 else 200)
 
 
-def test_an_interrupt_is_silent(server: ServerProcess, http: httpx.Client, topic: str) -> None:
-    publish(http, topic, 1)
-    process = started(server, "consume", topic)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"1\n"
-    process.send_signal(signal.SIGINT)
-    assert ended(process) == (130, "", "")
-
-
 def test_an_interrupt_is_silent_while_it_asks(server: ServerProcess, http: httpx.Client, topic: str) -> None:
     ours, theirs = pty.openpty()
     try:
@@ -522,32 +372,6 @@ def test_an_interrupt_is_silent_while_it_asks(server: ServerProcess, http: httpx
         os.close(ours)
         os.close(theirs)
     assert http.get(f"/topics/{topic}").status_code == 200
-
-
-def test_a_reader_that_goes_away_costs_no_message(server: ServerProcess, http: httpx.Client, topic: str) -> None:
-    http.put(f"/topics/{topic}", json={"retry_backoff_s": {"min": 0, "max": 0}})
-    reads, writes = os.pipe()
-    os.close(reads)
-    process = started(server, "consume", topic, stdout=writes)
-    os.close(writes)
-    publish(http, topic, 1)
-    _, err = process.communicate(timeout=STOP_S)
-    assert (process.returncode, err) == (1, b"")
-    assert {name: standing(http, topic)[name] for name in ("ready", "leased")} == {"ready": 1, "leased": 0}
-
-
-def test_consume_says_when_it_was_too_slow_to_ack(server: ServerProcess, http: httpx.Client, topic: str) -> None:
-    # No pipe holds so much: it is being printed, and the lease that ends meanwhile is no longer its own.
-    body = json.dumps("x" * 1_000_000)
-    publish(http, topic, "x" * 1_000_000)
-    process = started(server, "consume", topic, "--max", "1")
-    assert process.stdout is not None
-    printed = process.stdout.read(1)
-    assert http.delete(f"/topics/{topic}/groups/default").status_code == 204
-    printed += process.stdout.readline()
-    code, _, err = ended(process)
-    assert (printed.decode(), code) == (body + "\n", 1)
-    assert err.startswith("wakeq: 1 message came too late to be acked")
 
 
 def test_names_that_the_locale_has_no_letters_for(server: ServerProcess) -> None:

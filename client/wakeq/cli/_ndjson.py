@@ -1,0 +1,110 @@
+"""`wakeq publish --ndjson`: a message a line, in batches of which each is published whole or not at all."""
+
+import os
+import re
+import stat
+import sys
+import time
+from contextlib import nullcontext
+from typing import BinaryIO
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+import wakeq
+from wakeq.cli._lines import BadLine, Batch, Line, batches
+from wakeq.cli._talk import counted, fail, note, say, talk
+
+_LINE = re.compile(r"^line (\d+)")
+
+
+def publish_lines(url: str, topic: str, source: BinaryIO) -> None:
+    """Publish the lines of ``source``, in order, and say how many. One that is no message ends it, named by number."""
+    publisher = _Publisher(topic, source)
+    began = time.monotonic()
+    with _bar(source) if sys.stdout.isatty() and sys.stderr.isatty() else nullcontext() as bar:
+        try:
+            talk(url, lambda client: publisher.run(client, bar), topic)
+        except BadLine as error:
+            fail(str(error), "each line is one JSON value", code=2)
+    took_s = time.monotonic() - began
+    rate = f" in {took_s:.1f} s, {publisher.count / took_s:,.0f} a second" if publisher.count else ""
+    say(f"published {counted(publisher.count, 'message')} to topic {topic}{rate}")
+
+
+class _Publisher:
+    """Publishes lines, and knows how far it has come."""
+
+    def __init__(self, topic: str, source: BinaryIO) -> None:
+        self._topic = topic
+        self._source = source
+        self._last = 0
+        self._asked: list[Line] = []
+        self.count = 0
+        """Messages that are published."""
+
+    async def run(self, client: wakeq.AsyncClient, bar: Progress | None) -> None:
+        """All of them. Where that fails, it says what is published, and what isn't."""
+        try:
+            async for batch in batches(self._source):
+                await self._publish(client, batch)
+                if bar is not None:
+                    _show(bar, self.count, batch.read)
+        except BaseException as error:
+            if isinstance(error, wakeq.WakeqError):
+                error.detail = self._by_number(error.detail)
+                if not isinstance(error, wakeq.ServerUnavailable):
+                    # A refused request has changed nothing.
+                    self._asked = []
+            note(self._reached())
+            raise
+
+    async def _publish(self, client: wakeq.AsyncClient, batch: Batch) -> None:
+        bodies = [_json(line) for line in batch.lines]
+        self._asked = batch.lines
+        await client.publish_many(self._topic, bodies)
+        self._asked = []
+        self._last = batch.lines[-1].number
+        self.count += len(bodies)
+
+    def _by_number(self, detail: str) -> str:
+        """What the server says of a line of its batch, said of the input's."""
+        match = _LINE.match(detail)
+        if match is None or not 0 < int(match[1]) <= len(self._asked):
+            return detail
+        return f"line {self._asked[int(match[1]) - 1].number}{detail[match.end() :]}"
+
+    def _reached(self) -> str:
+        done = f"lines 1 to {self._last} are published" if self._last else "nothing is published"
+        if self._asked:
+            return f"{done}; whether lines {self._asked[0].number} to {self._asked[-1].number} are isn't known"
+        return f"{done}, and nothing behind them" if self._last else done
+
+
+def _json(line: Line) -> orjson.Fragment:
+    try:
+        orjson.loads(line.content)
+    except orjson.JSONDecodeError as error:
+        raise BadLine(f"line {line.number} is not JSON: {error.msg}, column {error.colno}") from None
+    return orjson.Fragment(line.content)
+
+
+def _bar(source: BinaryIO) -> Progress:
+    """How far it has come, on a terminal; with a bar where the input's size is known."""
+    about = os.fstat(source.fileno())
+    bar = Progress(
+        BarColumn(),
+        TextColumn("{task.fields[count]:,} messages"),
+        TextColumn("{task.fields[rate]:,.0f}/s"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    bar.add_task("", total=about.st_size if stat.S_ISREG(about.st_mode) else None, count=0, rate=0.0)
+    return bar
+
+
+def _show(bar: Progress, count: int, read: int) -> None:
+    (task,) = bar.tasks
+    bar.update(task.id, completed=read, count=count, rate=count / (task.elapsed or 1.0))
