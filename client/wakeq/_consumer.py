@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import httpx
-import orjson
 
 from wakeq._backoff import Backoff
 from wakeq._delivery import Delivery
 from wakeq._errors import Draining, ServerUnavailable, StorageFailed, TooManyParked, raise_for_answer
+from wakeq._json import loads
 from wakeq._sse import SSEParser
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Consumer:
             if event.event == "drain":
                 raise Draining("the server is draining")
             if event.event == "message":
-                wire = orjson.loads(event.data)
+                wire = loads(event.data)
                 self._ready.append(Delivery(self._topic, wire, self._client._holder))
         if self._parser.retry_ms is not None:
             self._pause_s = self._parser.retry_ms / 1000

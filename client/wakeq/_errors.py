@@ -17,6 +17,8 @@ from typing import Any, ClassVar, TypeVar
 import httpx
 import orjson
 
+from wakeq._json import loads
+
 _T = TypeVar("_T")
 
 
@@ -187,8 +189,8 @@ def _sentence(errors: Any) -> str:
 def read_answer(response: httpx.Response, read: Callable[[Any], _T]) -> _T:
     """What ``read`` makes of an answer's JSON. Raises WakeqError where that is none of this protocol's answers."""
     try:
-        return read(orjson.loads(response.content))
-    except (orjson.JSONDecodeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        return read(loads(response.content))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise WakeqError(
             f"{response.request.url} did not answer as a wakeq server does", status=response.status_code
         ) from error

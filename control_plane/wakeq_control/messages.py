@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from wakeq_control.codec import is_storable
 from wakeq_control.errors import InvalidBody
@@ -10,6 +10,12 @@ from wakeq_control.model import IdField
 from wakeq_control.plane import NewTask
 from wakeq_control.streams import Event
 
+CONTROL_PLANE = "control_plane"
+"""The type of messages to the control plane, and so the end of its topic's name; no service can have it."""
+SERVICE_MAX = 150
+"""Characters of a service's name, which is part of a topic's."""
+TASK_ID_MAX = 200
+"""Characters of a task's id, which is part of an idempotency key."""
 TIMEOUT_MAX_S = 30 * 86_400.0
 """Longest that a task may be given."""
 
@@ -37,13 +43,20 @@ class NewTaskMessage(NamedTuple):
 Heard = TaskEvent | CompletedTask | NewTaskMessage
 
 
+def check_name(value: str, longest: int) -> str:
+    """The value. Raises ValueError unless it can stand in paths, headers and logs."""
+    if not (1 <= len(value) <= longest and value.isprintable() and "/" not in value):
+        raise ValueError(f"must have 1 to {longest} characters, all of them printable, and none of them /")
+    return value
+
+
 class TaskDefinition(BaseModel):
     """llama_deploy's, of all its versions. Unknown fields are ignored, as it did."""
 
     model_config = ConfigDict(extra="ignore")
 
     input: str
-    task_id: str | None = None
+    task_id: Annotated[str, AfterValidator(lambda value: check_name(value, TASK_ID_MAX))] | None = None
     session_id: str | None = None
     service_id: str | None = None
     agent_id: str | None = None

@@ -49,9 +49,9 @@ class Settings(BaseSettings):
         le=600,
         description="Seconds that a new task waits for its service to be registered; 0 refuses it at once.",
     )
-    keep_tasks: int = Field(10_000, ge=0, le=10_000_000, description="Tasks that are kept after they have ended.")
+    keep_tasks: int = Field(10_000, ge=100, le=10_000_000, description="Tasks that are kept after they have ended.")
     keep_for: float = Field(
-        7 * 86_400.0, ge=1, le=10 * 365 * 86_400.0, description="Seconds that they are kept for at most."
+        7 * 86_400.0, ge=60, le=10 * 365 * 86_400.0, description="Seconds that they are kept for at most."
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Further host names, comma-separated, that requests may name while bound to loopback."

@@ -177,6 +177,44 @@ def test_a_message_that_nobody_understands_is_a_dead_letter(control: Control) ->
         assert "session_id" in dead()[0]["reason"]
 
 
+def test_what_utf8_has_no_bytes_for_is_handed_on(control: Control) -> None:
+    session = control.session()
+    control.task(session, "surrogate")
+    assert control.taken()["data"]["task_id"] == "surrogate"
+    half = "\ud83d"
+    control.say("task_stream", task_id="surrogate", session_id=session, data={"n": half}, index=0)
+    control.complete("surrogate", half)
+    assert control.result(session, "surrogate") == half
+    (line,) = control.get(f"/sessions/{session}/tasks/surrogate/result_stream").body.splitlines()
+    assert json.loads(line) == {"n": half}
+
+
+def test_a_task_that_the_queue_cannot_take_fails(control: Control) -> None:
+    session = control.session()
+    control.task(session, "unsendable", input="\ud83d")
+    assert "QUEUE_REFUSED" in control.result(session, "unsendable")
+    shown = control.get(f"/sessions/{session}/tasks/unsendable").json()
+    assert shown["status"] == "failed"
+    assert "surrogates" in shown["error"]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "n" * 151, "line\nbreak", "half \ud83d", "control_plane"])
+def test_a_service_has_a_name_that_a_topic_can_have(control: Control, name: str) -> None:
+    refused = control.post("/services/register", {"service_name": name, "description": "d"})
+    assert (refused.status, refused.json()["detail"][0]["loc"]) == (422, ["body", "service_name"])
+
+
+@pytest.mark.parametrize("task_id", ["", "a/b", "n" * 201, "line\nbreak", "half \ud83d"])
+def test_a_task_has_an_id_that_a_key_can_have(control: Control, task_id: str) -> None:
+    refused = control.task(control.session(), task_id)
+    assert (refused.status, refused.json()["detail"][0]["loc"]) == (422, ["body", "task_id"])
+
+
+def test_a_service_whose_address_is_none_is_registered_all_the_same(control: Control) -> None:
+    control.register("odd", host="no host at all", port=1)
+    control.post("/services/deregister?service_name=odd")
+
+
 def test_a_task_by_the_queue_gets_a_session(control: Control) -> None:
     control.say("new_task", input="{}", service_id="wf", task_id="queued")
     message = control.taken()

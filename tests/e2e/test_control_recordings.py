@@ -314,6 +314,13 @@ def no_pages_and_no_redirects(control: Control) -> None:
         assert control.get(path).status == 404
 
 
+def odd_names_are_refused(control: Control) -> None:
+    assert control.post("/services/register", {"service_name": "a/b", "description": "d"}).status == 422
+    session, _ = control.task()
+    odd = {"input": "{}", "service_id": "wf", "task_id": "a/b"}
+    assert control.post(f"/sessions/{session}/tasks", odd).status == 422
+
+
 def foreigners_are_refused(control: Control) -> None:
     foreign: tuple[dict[str, str | None], ...] = ({"Origin": "http://example.org"}, {"Host": "example.org"})
     for headers in foreign:
@@ -346,6 +353,7 @@ NOT_RECORDED: dict[str, Callable[[Control], None]] = {
     "`POST …/state` with what the control plane keeps": a_state_that_is_written_back_undoes_nothing,
     "`GET …/tasks/{task}`, `POST …/cancel`, `/v1/services`, `/healthz`": calls_of_our_own,
     "`/docs`, `/redoc`, `/openapi.json`, a path with a slash at its end": no_pages_and_no_redirects,
+    "names of services and ids of tasks that no topic, key or path can have": odd_names_are_refused,
     "a foreign `Origin` or `Host`": foreigners_are_refused,
     "a body of more than 64 MiB": a_huge_body_is_refused,
     "a body nested some hundred levels deep": a_deep_body_is_refused,

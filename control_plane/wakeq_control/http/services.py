@@ -3,12 +3,12 @@
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import InvalidBody
 from wakeq_control.http.wire import Request, Response, answer
-from wakeq_control.messages import in_body, read_message
+from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name, in_body, read_message
 from wakeq_control.model import Service
 from wakeq_control.registry import to_row
 
@@ -26,8 +26,15 @@ class About(NamedTuple):
     version: str
 
 
+def _service_name(value: str) -> str:
+    if value == CONTROL_PLANE:
+        raise ValueError("this is the control plane's own")
+    return check_name(value, SERVICE_MAX)
+
+
 class _ServiceDefinition(BaseModel):
-    service_name: str
+    # Names of services are parts of names of topics.
+    service_name: Annotated[str, AfterValidator(_service_name)]
     description: str
     prompt: list[Any] = Field(default_factory=list)
     host: str | None = None

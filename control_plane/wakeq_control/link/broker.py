@@ -11,9 +11,8 @@ import orjson
 import wakeq
 from wakeq._errors import raise_for_answer
 from wakeq._sse import SSEParser
+from wakeq_control.messages import CONTROL_PLANE
 
-CONTROL_PLANE = "control_plane"
-"""The type of messages to the control plane, and so the end of its topic's name."""
 DEDUP_WINDOW_S = 3_600.0
 """How long after a crash a message that may have been published can be published again and is still the same."""
 SILENCE_S = 37.5

@@ -15,9 +15,9 @@ import structlog
 import wakeq
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import ControlError, InvalidBody, SessionNotFound, TaskNotFound
-from wakeq_control.link.broker import CONTROL_PLANE, Broker
+from wakeq_control.link.broker import Broker
 from wakeq_control.link.trying import until_done
-from wakeq_control.messages import NewTaskMessage, read_message
+from wakeq_control.messages import CONTROL_PLANE, NewTaskMessage, read_message
 
 _log: Any = structlog.get_logger("wakeq.control")
 _PREFETCH = 256

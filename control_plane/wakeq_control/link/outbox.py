@@ -59,7 +59,13 @@ class Outbox:
         try:
             await until_done(f"publishing to {message.service}", publish)
         except PERMANENT as error:
-            _log.error("refused by the queue", task=message.task_id, service=message.service, reason=error.detail)
-            self._engine.refused(message, error.detail)
+            self._refused(message, error.detail)
+        except (TypeError, ValueError) as error:
+            # A lone surrogate, which the queue's clients have no bytes for.
+            self._refused(message, f"it can't be sent: {error}")
         else:
             self._engine.sent(message)
+
+    def _refused(self, message: Outgoing, reason: str) -> None:
+        _log.error("refused by the queue", task=message.task_id, service=message.service, reason=reason)
+        self._engine.refused(message, reason)

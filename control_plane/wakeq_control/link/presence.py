@@ -14,7 +14,7 @@ import structlog
 import wakeq
 from wakeq_control.engine.engine import Engine
 from wakeq_control.link.broker import Broker, Seen
-from wakeq_control.link.trying import new_backoff, until_done
+from wakeq_control.link.trying import PERMANENT, new_backoff, until_done
 from wakeq_control.model import Service
 
 _log: Any = structlog.get_logger("wakeq.control")
@@ -95,14 +95,14 @@ class Presence:
             for push in await self._broker.pushes(name):
                 await self._broker.delete_push(name, push)
             return
-        await self._broker.make_topic(name)
         address = _address(service)
-        if address is None:
-            return
         try:
-            await self._broker.put_push(name, address, f"http://{address}/process_message")
-        except wakeq.Forbidden as error:
-            _log.info("not pushed to", service=name, reason=error.detail)
+            await self._broker.make_topic(name)
+            if address is not None:
+                await self._broker.put_push(name, address, f"http://{address}/process_message")
+        except PERMANENT as error:
+            # It may be where the queue must not push to, or have an address that is none.
+            _log.warning("not pushed to", service=name, reason=error.detail)
 
 
 def _address(service: Service) -> str | None:
