@@ -88,3 +88,20 @@ def test_messages_go_the_way_they_should(deployment: Deployment) -> None:
     pushes = httpx.get(f"{deployment.queue.url}/topics/llama_deploy.{SERVICE}/push").json()["pushes"]
     assert [push["state"] for push in pushes] == ["up"] * deployment.is_pushed
     assert all(push["delivered"] > 0 for push in pushes)
+
+
+def test_every_call_of_the_client_does_what_it_should(deployment: Deployment) -> None:
+    options = ["--control-plane-url", deployment.control_plane.url, "--service", SERVICE]
+    with peer(deployment.python, "calls", *options, errors=deployment.directory / "calls.log") as client:
+        said = client.record(START_MAX_S)
+        client.finish()
+    assert said == {
+        "services": {"registered": [SERVICE, "other"], "left": [SERVICE]},
+        "sessions": {
+            "results": [f"echo: {number}" for number in range(5)],
+            "tasks": 5,
+            "found": [True, True, True],
+            "ghost": 404,
+            "deleted": 404,
+        },
+    }
