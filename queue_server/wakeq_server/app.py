@@ -2,17 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+import anyio
 import structlog
 
 from wakeq_server.engine.base import Engine
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import open_engine
 from wakeq_server.engine.offload import own_thread
-from wakeq_server.errors import StartupError
+from wakeq_server.errors import StartupError, StorageError
 from wakeq_server.http.guard import Guard
 from wakeq_server.http.intake import Intake
 from wakeq_server.http.messages import Messages
@@ -27,6 +28,8 @@ from wakeq_server.settings import BODIES_MAX_BYTES, Settings, check_token
 from wakeq_server.store.base import Store
 from wakeq_server.store.memory import MemoryStore
 from wakeq_server.store.sqlite import SqliteStore
+
+_log = structlog.get_logger("wakeq.server")
 
 
 def make_store(settings: Settings) -> Store:
@@ -50,11 +53,17 @@ def read_token(settings: Settings) -> str | None:
     return token
 
 
-def build_app(engine: Engine, settings: Settings, version: str, token: str | None = None) -> App:
-    """The ASGI application on an engine; ``token`` is what its requests must show."""
+def build_app(
+    engine: Engine,
+    settings: Settings,
+    version: str,
+    token: str | None = None,
+    now: Callable[[], float] = anyio.current_time,
+) -> App:
+    """The ASGI application on an engine; ``token`` is what its requests must show, ``now`` as in `Clocks`."""
     # A restart without a store forgets topics that clients make only once, when they start.
     auto_create = settings.auto_create_topics or settings.durability == "memory"
-    messages = Messages(engine, settings, auto_create=auto_create)
+    messages = Messages(engine, settings, now, auto_create=auto_create)
     service = Service(engine, messages.polls, settings, version, auto_create=auto_create, token=token is not None)
     guard = Guard(
         bound_to=settings.host, allowed_hosts=settings.allowed_hosts, origins=settings.cors_origin, token=token
@@ -62,6 +71,13 @@ def build_app(engine: Engine, settings: Settings, version: str, token: str | Non
     access_log = structlog.get_logger("wakeq.access") if settings.access_log else None
     pushes = Pushes(engine, Allowed(settings.push_allow).check)
     return App(messages, Topics(engine), pushes, service, guard, Intake(BODIES_MAX_BYTES), access_log)
+
+
+def _log_storage(failure: StorageError | None) -> None:
+    if failure is None:
+        _log.info("storage works again")
+    else:
+        _log.error("storage refuses", reason=failure.detail, code=failure.code)
 
 
 @asynccontextmanager
@@ -79,8 +95,9 @@ async def open_app(settings: Settings, version: str) -> AsyncIterator[tuple[Engi
             memory_budget=settings.memory_budget,
             max_topics=settings.max_topics,
             writing=writing,
+            tell=_log_storage,
         ) as engine,
         open_poster(Allowed(settings.push_allow), f"wakeq/{version}") as poster,
         open_pusher(engine, poster, clocks.wall),
     ):
-        yield engine, build_app(engine, settings, version, token)
+        yield engine, build_app(engine, settings, version, token, clocks.now)

@@ -58,8 +58,10 @@ class Connection(HttpToolsProtocol):
 
     @property
     def kept_alive(self) -> bool:
-        """Whether it stays open when the answer that is being given is finished."""
-        return self._answering is not None and self._answering.keep_alive
+        """Whether it stays open when the answer that is being given is finished, and nothing that has come ends it."""
+        if self._answering is None or self._refusal is not None or self.pipeline:
+            return False
+        return self._answering.keep_alive
 
     @property
     def fault(self) -> QueueError | None:

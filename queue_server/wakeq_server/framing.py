@@ -6,6 +6,7 @@ connection closed.
 """
 
 import re
+from functools import lru_cache
 
 from wakeq_server.errors import BadRequest
 from wakeq_server.http.wire import Headers
@@ -13,7 +14,7 @@ from wakeq_server.http.wire import Headers
 HOST_MAX = 260
 """A name of the DNS, and a port."""
 
-_TARGET = re.compile(rb"[!-~]+")
+_is_target = re.compile(rb"[!-~]+").fullmatch
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 _HOST = re.compile(rb"(?:\[[0-9A-Za-z.:%_-]+\]|[A-Za-z0-9._~%!$&'()*+;=-]*)(?::[0-9]{0,5})?")
 
@@ -22,7 +23,7 @@ def check_head(version: str, target: bytes, headers: Headers) -> None:
     """Refuse a head that can be read in two ways. Raises BadRequest."""
     if version not in ("1.1", "1.0"):
         raise BadRequest(f"HTTP/{version} is not spoken here; HTTP/1.1 is")
-    if not _TARGET.fullmatch(target):
+    if not _is_target(target):
         raise BadRequest("the target must be printable ASCII without spaces; percent-encode the rest")
     hosts = 0
     for name, value in headers:
@@ -58,6 +59,8 @@ def body_header(headers: Headers) -> bytes | None:
     return None
 
 
+# Nearly all requests name the same few.
+@lru_cache(maxsize=64)
 def _check_host(value: bytes) -> None:
     if len(value) > HOST_MAX or not _HOST.fullmatch(value):
         raise BadRequest("Host must be one host name or address, with or without a port")

@@ -22,6 +22,7 @@ from wakeq_server.app import open_app
 from wakeq_server.connection import Connection
 from wakeq_server.engine.base import Engine
 from wakeq_server.errors import StartupError
+from wakeq_server.http.routes import App
 from wakeq_server.settings import Settings
 from wakeq_server.tcp import set_timeouts
 
@@ -104,20 +105,24 @@ def tune_process() -> int:
     return soft
 
 
+def configure(app: App, settings: Settings) -> uvicorn.Config:
+    """uvicorn's settings: nothing of its own is logged, and connections are ours."""
+    connect: Any = partial(Connection, settings=settings)
+    return uvicorn.Config(
+        app, http=connect, ws="none", lifespan="off", access_log=False, log_config=None,
+        server_header=False, proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+
+
 async def serve(settings: Settings, version: str) -> None:
     """Run the queue server until it is told to stop and has drained. Raises StartupError."""
     asyncio.get_running_loop().set_task_factory(_make_task)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener):
         async with open_app(settings, version) as (engine, app):
-            connect: Any = partial(Connection, settings=settings)
-            config = uvicorn.Config(
-                app, http=connect, ws="none", lifespan="off", access_log=False, log_config=None,
-                server_header=False, proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=5,
-            )  # fmt: skip
             announce = partial(_announce, settings, listener, tune_process(), has_token=app.has_token)
-            await _Server(config, engine, settings.drain, announce).serve(sockets=[listener])
+            await _Server(configure(app, settings), engine, settings.drain, announce).serve(sockets=[listener])
     _log.info("stopped")
 
 

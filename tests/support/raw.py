@@ -59,6 +59,7 @@ class Client:
     """One connection; a context manager that closes it."""
 
     def __init__(self, server: Address, *, timeout_s: float = FAIL_S, receive_buffer: int = 0) -> None:
+        self.server = server
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.socket.settimeout(timeout_s)
         if receive_buffer:
@@ -116,6 +117,13 @@ class Client:
         if head.get("transfer-encoding") == "chunked":
             return Answer(head, self.rest())
         return Answer(head, self.exactly(int(head.get("content-length") or 0)))
+
+    def answers(self) -> list[Answer]:
+        """Read all answers until the server closes the connection."""
+        answers = []
+        while self._buffer or self.socket.recv(1, socket.MSG_PEEK):
+            answers.append(self.answer())
+        return answers
 
     def head(self) -> Head:
         """Read a status line and its headers."""

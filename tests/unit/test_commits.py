@@ -312,6 +312,22 @@ async def test_a_disk_that_is_full_from_the_start_is_told() -> None:
         assert engine.trouble is None
 
 
+async def test_trouble_with_the_disk_is_told_once_and_so_is_its_end() -> None:
+    disk = Disk()
+    told: list[StorageError | None] = []
+    disk.full = True
+    async with open_engine(disk, Clocks(lambda: 1000.0, lambda: 0.0), tell=told.append) as engine:
+        assert [type(one) for one in told] == [StorageFull]
+        disk.full = False
+        await engine.create_topic("t", TopicConfig())
+        disk.failures = [StorageFailed("one word"), StorageFailed("another")]
+        for _ in range(2):
+            with pytest.raises(StorageFailed):
+                await engine.publish("t", [X])
+        await engine.publish("t", [X])
+        assert [type(one) for one in told] == [StorageFull, type(None), StorageFailed, type(None)]
+
+
 async def test_a_disk_with_room_again_is_noticed_though_nobody_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commits, "RETRY_S", 0.0)
     disk = Disk()

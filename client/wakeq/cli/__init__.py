@@ -1,5 +1,6 @@
 """The `wakeq` command. A subcommand's code is imported when it is called: `wakeq --version` loads no server."""
 
+import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
@@ -74,5 +75,10 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # A name that the locale has no letters for is still a name.
         sys.stdout.reconfigure(errors="backslashreplace")
-    # Named here, because the shell asks for completion by this name, however it was started.
-    app(prog_name="wakeq")
+    try:
+        # Named here, because the shell asks for completion by this name, however it was started.
+        app(prog_name="wakeq")
+    except OSError as error:
+        # A disk that is full, mostly; what is still in the buffers would be said to fail once more at the end.
+        os.write(2, f"wakeq: can't write or read: {error}\n".encode())
+        os._exit(1)

@@ -20,7 +20,8 @@ _NOT_RUN = (126, 127)
 # Of a lease, so that one extension may fail and the next is still in time.
 _EXTEND_AFTER = 1 / 3
 _TERMINATE_S = 2.0
-_SETTLE_S = 5.0
+_GIVE_BACK_S = 2.0
+_INTERRUPTED = "interrupted"
 _OWN = re.compile("WAKEQ_(TOPIC|GROUP|SEQ|ATTEMPT|PUBLISHED_AT|ID|KEY|CONTENT_TYPE|HEADER_.*)")
 
 
@@ -80,14 +81,14 @@ class Commands:
             )
 
     async def _handle(self, delivery: wakeq.Delivery, stop: Stop) -> None:
-        failure: str | None = "interrupted"
+        failure: str | None = _INTERRUPTED
         try:
             failure = await self._run_leased(delivery, stop)
         except OSError as error:
             failure = f"the command can't be started: {error.strerror}"
         finally:
             # A signal ends commands, not the settles of those that have ended.
-            with anyio.move_on_after(_SETTLE_S, shield=True):
+            with anyio.CancelScope(shield=True):
                 await self._settle(delivery, failure)
             self._free.release()
 
@@ -135,14 +136,18 @@ class Commands:
                 continue
 
     async def _settle(self, delivery: wakeq.Delivery, failure: str | None) -> None:
+        patience_s = _GIVE_BACK_S if failure == _INTERRUPTED else max(self._lease_s, _GIVE_BACK_S)
+        told = f"message {delivery.seq} comes again: no answer within {patience_s:g} s"
         try:
-            if failure is None:
-                await delivery.ack()
-                return
-            await delivery.nack(delay_s=0.0 if failure == "interrupted" else None, reason=failure)
-            note(f"message {delivery.seq}, attempt {delivery.attempt}, was given back: {failure}")
+            with anyio.move_on_after(patience_s):
+                if failure is None:
+                    await delivery.ack()
+                    return
+                await delivery.nack(delay_s=0.0 if failure == _INTERRUPTED else None, reason=failure)
+                told = f"message {delivery.seq}, attempt {delivery.attempt}, was given back: {failure}"
         except wakeq.WakeqError as error:
-            note(f"message {delivery.seq} comes again: {error.detail}")
+            told = f"message {delivery.seq} comes again: {error.detail}"
+        note(told)
         self.given_back += 1
 
 

@@ -1,5 +1,6 @@
 """Stdin and stdout of a command that must not block: it has leases to keep, and signals to obey, meanwhile."""
 
+import errno
 import io
 import os
 import select
@@ -14,7 +15,9 @@ _PIECE = 64 * 1024
 
 
 async def write(data: bytes) -> None:
-    """To stdout, past all buffers. Raises BrokenPipeError where nobody reads it any more."""
+    """To stdout, past all buffers. Raises OSError, BrokenPipeError where nobody reads it any more."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "stdout is closed")
     stdout = sys.stdout.buffer
     fd = _waitable(stdout)
     if fd is None:

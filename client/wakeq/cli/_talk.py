@@ -1,5 +1,6 @@
 """What every command that asks a server does: reach it, say what went wrong, ask before it destroys anything."""
 
+import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from difflib import get_close_matches
@@ -98,6 +99,8 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: 
     ``topics`` are those that it is about: for one that doesn't exist, the hint has the nearest name that does.
     """
 
+    _check_token()
+
     async def with_client() -> _T:
         async with wakeq.AsyncClient(url) as client:
             try:
@@ -112,6 +115,13 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: 
         fail(error.detail, _UNREACHABLE)
     except wakeq.WakeqError as error:
         fail(error.detail, _HINTS.get(error.code, ""))
+
+
+def _check_token() -> None:
+    token = os.environ.get("WAKEQ_TOKEN", "")
+    if not all("!" <= character <= "~" for character in token):
+        # Not shown, since it may be nearly right.
+        fail("WAKEQ_TOKEN is no token", "a token is printable ASCII without spaces", code=2)
 
 
 async def _nearest(client: wakeq.AsyncClient, topics: Sequence[str]) -> str | None:

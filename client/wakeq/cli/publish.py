@@ -109,6 +109,8 @@ def _content(body: str | None, file: str | None) -> bytes:
 @contextmanager
 def _opened(file: str | None) -> Iterator[BinaryIO]:
     if file in (None, "-"):
+        if sys.stdin is None:
+            fail("there is no message: stdin is closed", "give BODY or --file", code=2)
         if sys.stdin.isatty():
             note("reading from the terminal; Ctrl-D on an empty line ends it")
         yield sys.stdin.buffer

@@ -316,7 +316,7 @@ class EmbeddedSubscription:
         until = self.dealer.now() + wait_s
         while True:
             leases = await self._lease(limit, wait_s, attend)
-            deliveries = await self.dealer.deliver(self.group, leases)
+            deliveries = await self.dealer.deliver(self.group, leases) if leases else []
             if deliveries or not leases:
                 return deliveries
             # All of them were damaged, which is no reason to tell a consumer that there is nothing.

@@ -54,7 +54,15 @@ class EmbeddedEngine(PushAdministration):
     )
 
     def __init__(
-        self, store: Store, core: QueueCore, clocks: Clocks, tasks: TaskGroup, *, writing: Offload, reading: Offload
+        self,
+        store: Store,
+        core: QueueCore,
+        clocks: Clocks,
+        tasks: TaskGroup,
+        *,
+        writing: Offload,
+        reading: Offload,
+        tell: Callable[[StorageError | None], object],
     ) -> None:
         self._stats = Stats()
         self.core = core
@@ -68,6 +76,9 @@ class EmbeddedEngine(PushAdministration):
         self._presences = Presences(clocks, self._tick_by)
         self._deliverer = None
         self._closing = False
+        self._tell = tell
+        self._told: type[StorageError] | None = None
+        self._tell_of_storage()
         self._ticks_at = _NEVER
         self._sooner = anyio.Event()
         self._unleased = anyio.Event()
@@ -284,7 +295,16 @@ class EmbeddedEngine(PushAdministration):
         self._stats.commit_s.observe(self._commits.took_s)
         if recovered:
             self._holding.wake_all_topics()
+        self._tell_of_storage()
         self._act()
+
+    def _tell_of_storage(self) -> None:
+        failure = self._commits.failure
+        kind = None if failure is None else type(failure)
+        # The words of one kind differ from write to write, and say nothing new.
+        if kind is not self._told:
+            self._told = kind
+            self._tell(failure)
 
     def _act(self) -> None:
         """Deal with the effects of what the core has decided, until there are none."""
@@ -374,11 +394,13 @@ async def open_engine(
     writing: Offload | None = None,
     reading: Offload | None = None,
     max_topics: int = 1 << 62,
+    tell: Callable[[StorageError | None], object] = lambda _: None,
 ) -> AsyncIterator[EmbeddedEngine]:
     """Load the store and run an engine on it; on the way out everything submitted is written, and the store closed.
 
-    ``memory_budget`` is in bytes; what doesn't fit stays in the store. ``writing`` makes the store's
-    calls but those that read bodies, which ``reading`` makes; None: one of anyio's threads does. Raises StartupError.
+    ``memory_budget`` is in bytes; what doesn't fit stays in the store. ``writing`` makes the store's calls but those
+    that read bodies, which ``reading`` makes; None: one of anyio's threads does. ``tell`` is told what the storage
+    refuses when it begins to, and None when it works again. Raises StartupError.
     """
     writing, reading = writing or OneThread(), reading or OneThread()
     try:
@@ -393,7 +415,7 @@ async def open_engine(
             max_topics=max_topics,
         )
         async with anyio.create_task_group() as tasks:
-            engine = EmbeddedEngine(store, core, clocks, tasks, writing=writing, reading=reading)
+            engine = EmbeddedEngine(store, core, clocks, tasks, writing=writing, reading=reading, tell=tell)
             tasks.start_soon(engine.tick)
             tasks.start_soon(engine.write)
             try:

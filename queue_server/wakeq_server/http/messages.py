@@ -8,7 +8,7 @@ look, or it was closed by a client that had read every byte (`seen_read`). What 
 message unread in its buffer is this tier's one window of loss; `claim` and leased streams have none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 import structlog
@@ -59,8 +59,10 @@ _log = structlog.get_logger("wakeq.server")
 class Messages:
     """`/messages/{topic}` and what hangs on it."""
 
-    def __init__(self, engine: Engine, settings: Settings, *, auto_create: bool) -> None:
+    def __init__(self, engine: Engine, settings: Settings, now: Callable[[], float], *, auto_create: bool) -> None:
+        """``now``: the clock that deadlines go by."""
         self.engine = engine
+        self._now = now
         self.publishing = Publishing(engine, self.config)
         self.polls = PollWatch()
         self.places = Places(settings.max_parked)
@@ -84,7 +86,7 @@ class Messages:
         """A wait, up to a tenth shorter, so that those of a few consumers end together, and of many do not."""
         if wait_s <= 0:
             return 0.0
-        now = anyio.current_time()
+        now = self._now()
         return self._ends.within(now, now + wait_s * (1.0 - EARLY_SHARE), now + wait_s) - now
 
     # Receive
@@ -124,7 +126,7 @@ class Messages:
 
     def _note_poll(self, scope: Scope, topic: str) -> None:
         address = client_address(scope)
-        if self.polls.empty_answer(address, topic, anyio.current_time()):
+        if self.polls.empty_answer(address, topic, self._now()):
             _log.warning(
                 "tight polling", client=address, topic=topic,
                 meaning="this consumer asks again at once instead of waiting",

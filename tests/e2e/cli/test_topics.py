@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import httpx
 import pytest
 
 from tests.support.cli import Wakeq, die, ended, misused, publish, refused, said, standing, started
-from tests.support.server import STOP_S, ServerProcess
+from tests.support.server import STOP_S, ServerProcess, start_server
 
 
 def config(http: httpx.Client, topic: str) -> dict[str, Any]:
@@ -372,6 +373,52 @@ def test_an_interrupt_is_silent_while_it_asks(server: ServerProcess, http: httpx
         os.close(ours)
         os.close(theirs)
     assert http.get(f"/topics/{topic}").status_code == 200
+
+
+@pytest.mark.parametrize("command", ["topics list", "publish {} 1", "consume {}"])
+def test_a_disk_that_is_full_is_said_in_a_sentence(
+    server: ServerProcess, http: httpx.Client, topic: str, command: str
+) -> None:
+    http.put(f"/topics/{topic}", json={"max_deliveries": 2})
+    publish(http, topic, 1)
+    with open("/dev/full", "wb") as full:
+        process = started(server, *command.format(topic).split(), stdout=full)
+    _, err = process.communicate(timeout=STOP_S)
+    assert (process.returncode, err) == (1, b"wakeq: can't write or read: [Errno 28] No space left on device\n")
+    assert standing(http, topic)["leased"] == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("publish {} <&-", (2, "wakeq: there is no message: stdin is closed\nhint: give BODY or --file\n")),
+        ("consume {} >&-", (1, "wakeq: can't write or read: [Errno 9] stdout is closed\n")),
+    ],
+)
+def test_what_a_shell_has_closed(
+    server: ServerProcess, http: httpx.Client, topic: str, command: str, says: tuple[int, str]
+) -> None:
+    publish(http, topic, 1)
+    line = f"{shlex.quote(sys.executable)} -m wakeq {command.format(topic)}"
+    env = {**os.environ, "WAKEQ_URL": server.url}
+    done = subprocess.run(["sh", "-c", line], env=env, stderr=subprocess.PIPE, text=True, timeout=STOP_S)
+    assert (done.returncode, done.stderr) == says
+
+
+@pytest.mark.parametrize("token", ["two words", "gr\u00fcn", "line\n"])
+def test_a_token_that_is_none_is_not_shown(server: ServerProcess, token: str) -> None:
+    code, out, err = ended(started(server, "topics", "list", env={"WAKEQ_TOKEN": token}))
+    assert (code, out) == (2, "")
+    assert err == "wakeq: WAKEQ_TOKEN is no token\nhint: a token is printable ASCII without spaces\n"
+
+
+def test_a_server_with_a_token(tmp_path: Path) -> None:
+    with start_server(tmp_path, "--token", "s3cret") as guarded:
+        for token in ("", "wrong"):
+            code, out, err = ended(started(guarded, "topics", "list", env={"WAKEQ_TOKEN": token}))
+            assert (code, out) == (1, "")
+            assert err.endswith("hint: this server wants a token; WAKEQ_TOKEN has the one that is sent\n")
+        assert ended(started(guarded, "topics", "list", env={"WAKEQ_TOKEN": "s3cret"}))[0] == 0
 
 
 def test_names_that_the_locale_has_no_letters_for(server: ServerProcess) -> None:

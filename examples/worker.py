@@ -1,4 +1,4 @@
-"""Publish three jobs and work on them: `python examples/jobs.py` beside a running `wakeq serve`."""
+"""Work on jobs, one of which fails the first time: `python examples/worker.py` beside a running `wakeq serve`."""
 
 import anyio
 
@@ -19,17 +19,29 @@ async def work(queue: wakeq.AsyncClient) -> None:
     done = 0
     async with queue.consume("jobs", prefetch=1) as deliveries:
         async for delivery in deliveries:
-            print(f"worked on job {delivery.body['number']}, attempt {delivery.attempt}")
-            await delivery.ack()
+            try:
+                # Acks at the end of the block. After an error it nacks, and the topic's backoff says when to try again.
+                async with delivery:
+                    handle(delivery.body["number"], delivery.attempt)
+            except RuntimeError as error:
+                print(f"job {delivery.body['number']} failed: {error}")
+                continue
             done += 1
             if done == JOBS:
                 return
 
 
+def handle(number: int, attempt: int) -> None:
+    """What is to be done for a job."""
+    if number == 2 and attempt == 1:
+        raise RuntimeError("no luck")
+    print(f"worked on job {number}, attempt {attempt}")
+
+
 async def main() -> None:
     """`WAKEQ_URL` says where the queue is, else http://127.0.0.1:8001."""
     async with wakeq.AsyncClient() as queue:
-        await queue.create_topic("jobs", schema="json")
+        await queue.create_topic("jobs", schema="json", retry_backoff_s={"min": 0.1, "max": 60})
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(work, queue)
             tasks.start_soon(publish, queue)

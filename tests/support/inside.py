@@ -1,0 +1,101 @@
+"""A real queue server in a thread of this process: real sockets, and what it holds can be looked at."""
+
+import asyncio
+import gc
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from tests.support.raw import wait_until
+from wakeq_server.app import open_app
+from wakeq_server.arrival import Arrival
+from wakeq_server.connection import Connection
+from wakeq_server.engine.base import Engine
+from wakeq_server.http.intake import Body
+from wakeq_server.http.routes import App
+from wakeq_server.server import configure, listen
+from wakeq_server.settings import Settings
+
+START_S = 20.0
+_OF_A_REQUEST = (Connection, RequestResponseCycle, Arrival, Body)
+
+_Value = TypeVar("_Value")
+
+
+class InsideServer:
+    """Where it listens, and what it holds just now."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._listener = listen("127.0.0.1", 0)
+        self.host, self.port = self._listener.getsockname()[:2]
+        self._engine: Engine
+        self._app: App
+        self._server: uvicorn.Server
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: uvloop.run(self._serve()))
+        self._thread.start()
+        assert self._ready.wait(START_S)
+
+    async def _serve(self) -> None:
+        async with open_app(self._settings, "0") as (self._engine, self._app):
+            config = configure(self._app, self._settings)
+            self._server = uvicorn.Server(config)
+            config.load()
+            self._loop = asyncio.get_running_loop()
+            self._ready.set()
+            await self._server.serve(sockets=[self._listener])
+
+    def stop(self) -> None:
+        """End it, and its thread."""
+        self._server.should_exit = True
+        self._thread.join(START_S)
+        assert not self._thread.is_alive()
+        self._listener.close()
+
+    def look(self, question: Callable[[], _Value]) -> _Value:
+        """Ask something between two turns of the server's loop."""
+        answer: Future[_Value] = Future()
+        self._loop.call_soon_threadsafe(lambda: answer.set_result(question()))
+        return answer.result(START_S)
+
+    def of_each(self, question: Callable[[Connection], _Value]) -> list[_Value]:
+        """Ask something of each open connection."""
+        return self.look(lambda: [question(one) for one in self._server.server_state.connections])  # type: ignore[arg-type]
+
+    def wait_quiet(self) -> None:
+        """Wait until all connections have ended, and see that nothing of them is left."""
+        wait_until(lambda: not self.of_each(bool))
+        assert self.held() == {}
+
+    def held(self) -> dict[str, int]:
+        """What of requests there is that is not 0: parked, in flight, and objects that nobody has let go."""
+
+        def count() -> dict[str, int]:
+            gc.collect()
+            found = Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, _OF_A_REQUEST))
+            found["parked"] = self._engine.parked()
+            found["body bytes"] = self._app._intake.bytes
+            found["tasks"] = len(self._server.server_state.tasks)
+            return {name: number for name, number in found.items() if number}
+
+        return self.look(count)
+
+
+@contextmanager
+def start_inside(data: Path, **settings: object) -> Iterator[InsideServer]:
+    """A server on a free port, ended on the way out."""
+    given = {"data": data, "durability": "memory", "legacy_heartbeat": 0.0} | settings
+    server = InsideServer(Settings(**given))  # type: ignore[arg-type]
+    try:
+        yield server
+    finally:
+        server.stop()
