@@ -3,10 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal
-from urllib.parse import quote
 
-import httpx
-
+from wakeq._connection import Answer, path_segment, topic_path
 from wakeq._errors import read_answer
 from wakeq._model import GroupInfo, Peeked, Redriven, TopicInfo
 
@@ -17,7 +15,9 @@ class Administration(ABC):
     """Base of the client; each method raises ServerUnavailable, and TopicNotFound where it names a topic."""
 
     @abstractmethod
-    async def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+    async def _ask(
+        self, method: str, path: str, *, json: Any = None, params: Mapping[str, object] | None = None
+    ) -> Answer:
         """A request's answer. Raises what it says went wrong."""
 
     async def create_topic(self, topic: str, **config: Any) -> TopicInfo:
@@ -25,7 +25,7 @@ class Administration(ABC):
 
         What isn't named has its default. Raises BadRequest naming the field.
         """
-        return read_answer(await self._ask("PUT", _topic(topic), json=config), TopicInfo.from_wire)
+        return read_answer(await self._ask("PUT", topic_path(topic), json=config), TopicInfo.from_wire)
 
     async def configure_topic(self, topic: str, **changes: Any) -> TopicInfo:
         """Change the named settings of a topic and leave the others; None takes off what may be none.
@@ -41,7 +41,7 @@ class Administration(ABC):
 
     async def topic(self, topic: str) -> TopicInfo:
         """How a topic stands."""
-        return read_answer(await self._ask("GET", _topic(topic)), TopicInfo.from_wire)
+        return read_answer(await self._ask("GET", topic_path(topic)), TopicInfo.from_wire)
 
     async def topics(self) -> AsyncIterator[TopicInfo]:
         """All topics by name, asked for in pages as they are needed."""
@@ -59,15 +59,15 @@ class Administration(ABC):
 
     async def delete_topic(self, topic: str) -> None:
         """Drop a topic with all its messages; its parked consumers are told TopicNotFound."""
-        await self._ask("DELETE", _topic(topic))
+        await self._ask("DELETE", topic_path(topic))
 
     async def pause(self, topic: str) -> TopicInfo:
         """Stop delivery. Publishes and settles go on; consumers wait as on an empty topic."""
-        return read_answer(await self._ask("POST", f"{_topic(topic)}/pause"), TopicInfo.from_wire)
+        return read_answer(await self._ask("POST", f"{topic_path(topic)}/pause"), TopicInfo.from_wire)
 
     async def resume(self, topic: str) -> TopicInfo:
         """Start delivery again."""
-        return read_answer(await self._ask("POST", f"{_topic(topic)}/resume"), TopicInfo.from_wire)
+        return read_answer(await self._ask("POST", f"{topic_path(topic)}/resume"), TopicInfo.from_wire)
 
     async def peek(
         self,
@@ -83,7 +83,7 @@ class Administration(ABC):
         Raises GroupNotFound, BadRequest.
         """
         params = _of_group(group) | {"state": state, "after": after, "limit": limit}
-        answer = await self._ask("GET", f"{_topic(topic)}/messages", params=params)
+        answer = await self._ask("GET", f"{topic_path(topic)}/messages", params=params)
         return read_answer(answer, lambda said: [Peeked.from_wire(wire) for wire in said["messages"]])
 
     async def purge(self, topic: str, *, group: str | None = None) -> int:
@@ -91,7 +91,7 @@ class Administration(ABC):
 
         Raises GroupNotFound.
         """
-        answer = await self._ask("POST", f"{_topic(topic)}/purge", params=_of_group(group))
+        answer = await self._ask("POST", f"{topic_path(topic)}/purge", params=_of_group(group))
         return read_answer(answer, lambda said: int(said["purged"]))
 
     async def redrive(self, topic: str, *, group: str | None = None, max: int | None = None) -> Redriven:  # noqa: A002
@@ -99,7 +99,7 @@ class Administration(ABC):
 
         Raises GroupNotFound, BadRequest.
         """
-        answer = await self._ask("POST", f"{_topic(topic)}/redrive", params=_of_group(group), json={"max": max})
+        answer = await self._ask("POST", f"{topic_path(topic)}/redrive", params=_of_group(group), json={"max": max})
         return read_answer(answer, lambda said: Redriven(said["moved"], said["remaining"]))
 
     async def put_group(self, topic: str, group: str) -> GroupInfo:
@@ -118,17 +118,8 @@ class Administration(ABC):
         await self._ask("DELETE", _group(topic, group))
 
 
-def path_segment(name: str) -> str:
-    """A topic's or group's name in a path. Dots too: `.` and `..` would be taken for steps through the path."""
-    return quote(name, safe="").replace(".", "%2E")
-
-
-def _topic(topic: str) -> str:
-    return f"/topics/{path_segment(topic)}"
-
-
 def _group(topic: str, group: str) -> str:
-    return f"{_topic(topic)}/groups/{path_segment(group)}"
+    return f"{topic_path(topic)}/groups/{path_segment(group)}"
 
 
 def _of_group(group: str | None) -> dict[str, Any]:

@@ -5,28 +5,34 @@ import random
 import secrets
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet, WeakValueDictionary
 
-import httpx
-import orjson
+import anyio
+from anyio.abc import TaskGroup
 
-from wakeq._administration import Administration, path_segment
-from wakeq._attributes import publish_headers
+from wakeq._administration import Administration
+from wakeq._attributes import envelope_fields, publish_headers
+from wakeq._bodies import encoded
+from wakeq._claims import Claims
+from wakeq._connection import Answer, Connection, Transport, query
 from wakeq._consumer import Consumer
 from wakeq._delivery import Delivery, Holder
-from wakeq._errors import LeaseLost, ServerUnavailable, raise_for_answer, read_answer
+from wakeq._errors import LeaseLost, raise_for_answer
+from wakeq._feed import CLOSE_S, Feed
+from wakeq._keeper import Keeper
 from wakeq._model import Dead, Nack, Published, SettleResult
+from wakeq._publisher import Batch, Message, Outgoing, Publisher, new_key
+from wakeq._settler import Settler, Settling
 
 DEFAULT_URL = "http://127.0.0.1:8001"
-_STREAMS_MAX = 10_000
 _CONSUMER_MAX = 255
-# An answer that was parked may come this much after its time.
-_SLACK_S = 10.0
 
 
 class AsyncClient(Administration):
-    """A connection to one queue server; use it as an async context manager, or `aclose` it."""
+    """A connection to one queue server; use it as an async context manager."""
 
     def __init__(
         self,
@@ -34,15 +40,19 @@ class AsyncClient(Administration):
         *,
         token: str | None = None,
         timeout: float = 10.0,
+        retry_s: float = 60.0,
         consumer: str | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport = None,
     ) -> None:
         """``base_url`` None: the environment's ``WAKEQ_URL``, else the local server.
 
         ``token`` is what the server asks for (``wakeq serve --token-file``), None: the environment's ``WAKEQ_TOKEN``.
-        ``timeout`` (seconds) bounds connecting, and the silence of a server that isn't asked to wait. ``consumer`` is
-        what this client is called where consumers are listed: 1 to 255 printable characters, no space at the ends;
-        None: the host's name, the process's id and something random. Raises ValueError where it is no such name.
+        ``timeout`` (seconds) bounds connecting, and the silence of a server that isn't asked to wait. For ``retry_s``
+        seconds a publish or a settle is tried again while the server can't be reached; 0: it is tried once.
+        ``consumer`` is what this client is called where consumers are listed: 1 to 255 printable characters, no space
+        at the ends; None: the host's name, the process's id and something random. ``transport`` is ``"httpx"`` (also
+        None), ``"aiohttp"`` (faster, on asyncio alone; needs ``wakeq[fast]``), or one of httpx's own, which then gives
+        streams, settles and other requests their connections. Raises ValueError naming what is none of this.
         """
         if consumer is None:
             consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -50,34 +60,55 @@ class AsyncClient(Administration):
             raise ValueError(
                 f"consumer: must have 1 to {_CONSUMER_MAX} characters, all of them printable, and no space at its ends"
             )
-        url = base_url or os.environ.get("WAKEQ_URL") or DEFAULT_URL
-        # Plain HTTP needs no certificates, and loading them is most of what making a client costs.
-        common: dict[str, Any] = {"base_url": url, "transport": transport, "verify": url.startswith("https:")}
-        token = token or os.environ.get("WAKEQ_TOKEN")
-        shown = {b"authorization": b"Bearer " + token.encode()} if token else {}
-        self._http = httpx.AsyncClient(timeout=timeout, headers=shown, **common)
-        # Streams and parked claims hold a connection each; a settle must never wait for one of them to end.
-        self._parked = httpx.AsyncClient(
+        self._connection = Connection(
+            base_url or os.environ.get("WAKEQ_URL") or DEFAULT_URL,
+            token=token or os.environ.get("WAKEQ_TOKEN"),
             timeout=timeout,
-            limits=httpx.Limits(max_connections=_STREAMS_MAX),
-            headers=shown | {b"wakeq-consumer": consumer.encode()},
-            **common,
+            transport=transport,
         )
-        self._timeout = timeout
-        self._holder = _Direct(self)
+        self._retry_s = retry_s
+        self._claims = Claims(self._connection, consumer)
+        self._direct = _Direct(self)
+        # A lane lives as long as somebody goes through it.
+        self._publishers: WeakValueDictionary[str, Publisher] = WeakValueDictionary()
+        self._settlers: WeakValueDictionary[str, Settler] = WeakValueDictionary()
+        self._feeds: WeakSet[Feed] = WeakSet()
+        self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._connection.aopen()
+            stack.push_async_callback(self._connection.aclose)
+            self._tasks = await anyio.create_task_group().__aenter__()
+            stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.aclose()
+        tasks, self._tasks = self._tasks, None
+        try:
+            await self._end_feeds()
+        finally:
+            try:
+                # Its tasks have ended; an error of the block is the caller's, and in no group.
+                if tasks is not None:
+                    await tasks.__aexit__(None, None, None)
+            finally:
+                await self.aclose()
+
+    async def _end_feeds(self) -> None:
+        feeds = list(self._feeds)
+        if feeds:
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as closing:
+                    for feed in feeds:
+                        closing.start_soon(feed.aclose)
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        await self._parked.aclose()
-        await self._http.aclose()
+        """Close all connections, of a client that was not used as a context manager."""
+        with anyio.move_on_after(CLOSE_S, shield=True):
+            await self._connection.aclose()
 
     async def publish(
         self,
@@ -90,33 +121,38 @@ class AsyncClient(Administration):
         headers: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Published:
-        """Publish a JSON value, or bytes (as ``application/octet-stream``, on a topic whose schema is ``any``).
+        """Publish what JSON has, a dataclass or a pydantic model; or bytes, to a topic whose schema is ``any``.
 
         It isn't delivered in the first ``delay_s`` seconds, and dropped if it still isn't after ``ttl_s``. Of the
         messages with one ordering ``key``, one is out at a time. ``headers`` are handed over with it, their names in
-        lower case. A publish that comes again with its ``idempotency_key`` enqueues nothing and returns the same.
+        lower case. A publish that comes again with its ``idempotency_key`` enqueues nothing and returns the same; None:
+        a new one, so that trying again after a lost answer enqueues once.
 
-        Returns when the message is as durable as the server makes it. Raises TopicNotFound, BadRequest,
-        InvalidMessage, IdempotencyConflict, MessageTooLarge, UnsupportedMediaType, TopicFull, StorageFull,
-        StorageFailed, ServerUnavailable.
+        Calls that come while one of the topic is on its way share the next request; each has its own result. Returns
+        when the message is as durable as the server makes it. Raises TypeError where the body isn't JSON,
+        TopicNotFound, BadRequest, InvalidMessage, IdempotencyConflict, MessageTooLarge, HeadTooLarge,
+        UnsupportedMediaType, TopicFull, StorageFull, StorageFailed, ServerUnavailable.
         """
-        kind, content = ("octet-stream", body) if isinstance(body, bytes) else ("json", orjson.dumps(body))
-        said = [(b"content-type", f"application/{kind}".encode())]
-        said += publish_headers(delay_s, ttl_s, key, headers or {}, idempotency_key)
-        answer = await self._ask("POST", self._path(topic), content=content, headers=said)
-        seq = read_answer(answer, lambda _: int(answer.headers["wakeq-seq"]))
-        return Published(seq, seq)
+        said = (delay_s, ttl_s, key, headers or {}, idempotency_key or new_key())
+        message = Message(body, list(publish_headers(*said)), envelope_fields(*said))
+        lane = self._publishers.get(topic)
+        if lane is None:
+            lane = self._publishers[topic] = Publisher(self._connection, topic, jitter=random.random)
+        return await self._publish(lane, message)
 
     async def publish_many(self, topic: str, bodies: Iterable[Any], *, idempotency_key: str | None = None) -> Published:
-        """Publish JSON values in one request: all of them or none. The key is the batch's.
+        """Publish JSON values in one request: all of them or none, under one idempotency key; None: a new one.
 
         Raises what `publish` raises.
         """
-        lines = b"\n".join(map(orjson.dumps, bodies))
-        headers = [(b"content-type", b"application/x-ndjson")]
-        headers += publish_headers(None, None, None, {}, idempotency_key)
-        answer = await self._ask("POST", self._path(topic), content=lines, headers=headers)
-        return read_answer(answer, lambda said: Published(said["first_seq"], said["last_seq"]))
+        batch = Batch(bodies, list(publish_headers(None, None, None, {}, idempotency_key or new_key())))
+        # In a lane of its own: a batch shares its request with nobody, and waits for nobody.
+        return await self._publish(Publisher(self._connection, topic, jitter=random.random), batch)
+
+    async def _publish(self, lane: Publisher, part: Outgoing) -> Published:
+        part.last_try_at = anyio.current_time() + self._retry_s
+        await lane.submit(part)
+        return part.result
 
     async def claim(
         self,
@@ -127,26 +163,58 @@ class AsyncClient(Administration):
         lease_s: float | None = None,
         group: str | None = None,
     ) -> list[Delivery]:
-        """Lease up to ``max`` messages as soon as there is one; an empty list after ``wait_s`` seconds.
+        """Lease up to ``max`` messages as soon as there is one; an empty list after ``wait_s`` seconds (at most 60).
 
-        Raises TopicNotFound, GroupNotFound, BadRequest, Draining, ServerUnavailable.
+        Nobody extends these leases, but `Delivery.extend`. Raises TopicNotFound, GroupNotFound, BadRequest, Draining,
+        TooManyParked, ServerUnavailable.
         """
-        ask = {"max": max, "wait_s": wait_s, "lease_s": lease_s, "group": group}
-        answer = await self._ask(
-            "POST",
-            f"{self._path(topic)}/claim",
-            client=self._parked,
-            json={name: value for name, value in ask.items() if value is not None},
-            timeout=httpx.Timeout(self._timeout, read=wait_s + _SLACK_S),
-        )
-        return read_answer(answer, lambda said: [Delivery(topic, wire, self._holder) for wire in said["messages"]])
+        wires = await self._claims.claim(topic, max=max, wait_s=wait_s, lease_s=lease_s, group=group)
+        return [Delivery(topic, wire, self._direct) for wire in wires]
 
-    def consume(self, topic: str, *, group: str | None = None, prefetch: int = 32, lease_s: float = 30.0) -> Consumer:
+    def consume(
+        self,
+        topic: str,
+        *,
+        group: str | None = None,
+        prefetch: int = 32,
+        lease_s: float = 30.0,
+        grace_s: float | None = None,
+    ) -> Consumer:
         """Deliveries as they come, over one stream that reconnects by itself.
 
-        At most ``prefetch`` of them are unsettled at a time, each leased for ``lease_s`` seconds.
+        At most ``prefetch`` of them are unsettled at a time. Each is leased for ``lease_s`` seconds, and again for as
+        long as the program holds it. `async with delivery:` settles it, with others in one request. When the program
+        dies, what it held comes back after ``grace_s`` seconds, None: what the server has (5); with 0 at once, so that
+        whoever consumes next has it before what came later.
+
+        Raises RuntimeError where the client is not used as a context manager, which is what ends its background.
         """
-        return Consumer(self, topic, group=group, prefetch=prefetch, lease_s=lease_s, jitter=random.random)
+        if self._tasks is None:
+            raise RuntimeError("to consume, use the client as a context manager: `async with wakeq.AsyncClient() as …`")
+        keeper = Keeper(topic, self._settler(topic), lease_s=lease_s, retry_s=self._retry_s)
+        feed = Feed(
+            self._claims,
+            keeper,
+            topic=topic,
+            group=group,
+            prefetch=prefetch,
+            lease_s=lease_s,
+            grace_s=grace_s,
+            jitter=random.random,
+        )
+        return Consumer(feed, self._start)
+
+    def _start(self, feed: Feed) -> None:
+        if self._tasks is None:
+            raise RuntimeError("the client is closed")
+        self._feeds.add(feed)
+        self._tasks.start_soon(feed.run)
+
+    def _settler(self, topic: str) -> Settler:
+        found = self._settlers.get(topic)
+        if found is None:
+            found = self._settlers[topic] = Settler(self._connection, topic, jitter=random.random)
+        return found
 
     async def settle(
         self,
@@ -159,39 +227,27 @@ class AsyncClient(Administration):
     ) -> list[SettleResult]:
         """End or extend leases by their ids, in this order; returns when that is durable.
 
-        A lease that has ended is no error here: its result says ``stale``.
+        Calls that come while one of the topic is on its way share the next request. A lease that has ended is no error
+        here: its result says ``stale``. Raises TypeError, TopicNotFound, BadRequest, StorageFailed, ServerUnavailable.
         """
-        ask = {
-            "ack": list(ack),
-            "nack": [_without_none(**one._asdict()) for one in nack],
-            "extend": [_without_none(lease_id=lease_id, lease_s=lease_s) for lease_id, lease_s in extend],
-            "dead": [_without_none(**one._asdict()) for one in dead],
-        }
-        answer = await self._ask("POST", f"{self._path(topic)}/settle", json=ask)
-        return read_answer(answer, lambda said: [SettleResult(**result) for result in said["results"]])
-
-    def _stream(self, topic: str, params: Mapping[str, str], silence_s: float) -> Any:
-        """An open response of a stream, for `Consumer`; a silence of ``silence_s`` ends it."""
-        headers = {"accept": "text/event-stream", "cache-control": "no-store"}
-        timeout = httpx.Timeout(self._timeout, read=silence_s)
-        return self._parked.stream("GET", self._path(topic), params=params, headers=headers, timeout=timeout)
-
-    def _path(self, topic: str) -> str:
-        return f"/messages/{path_segment(topic)}"
+        asked = Settling(ack, nack, extend, dead)
+        asked.last_try_at = anyio.current_time() + self._retry_s
+        await self._settler(topic).submit(asked)
+        return asked.results
 
     async def _ask(
-        self, method: str, path: str, *, client: httpx.AsyncClient | None = None, **more: Any
-    ) -> httpx.Response:
-        try:
-            response = await (client or self._http).request(method, path, **more)
-        except httpx.TransportError as error:
-            raise unavailable(error) from error
-        raise_for_answer(response)
-        return response
+        self, method: str, path: str, *, json: Any = None, params: Mapping[str, object] | None = None
+    ) -> Answer:
+        content = b"" if json is None else encoded(json)
+        answer = await self._connection.ask(
+            method, self._connection.url(f"{path}{query(params or {})}"), content=content
+        )
+        raise_for_answer(answer)
+        return answer
 
 
 class _Direct(Holder):
-    """Settles each delivery by a request of its own."""
+    """Settles each claimed delivery when it is told to."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -205,18 +261,17 @@ class _Direct(Holder):
     async def extend(self, topic: str, lease_id: str, lease_s: float | None) -> None:
         _check(await self._client.settle(topic, extend=[(lease_id, lease_s)]))
 
+    def ack_soon(self, lease_id: str) -> bool:
+        return False
+
+    def nack_soon(self, nack: Nack) -> bool:
+        return False
+
+    def drop(self, lease_id: str) -> None:
+        """Nothing keeps it."""
+
 
 def _check(results: list[SettleResult]) -> None:
     (result,) = results
     if result.status != "ok":
         raise LeaseLost(f"the lease {result.lease_id} has ended")
-
-
-def unavailable(error: httpx.TransportError) -> ServerUnavailable:
-    """What a transport's error means to a user."""
-    reason = str(error) or type(error).__name__
-    return ServerUnavailable(f"no answer from {error.request.url.copy_with(path='/', query=None)}: {reason}")
-
-
-def _without_none(**values: object) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value is not None}

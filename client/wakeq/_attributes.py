@@ -1,10 +1,10 @@
 """What a publish says about its message, as headers (section 3 of docs/protocol.md)."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+from wakeq._connection import Header
 from wakeq._errors import BadRequest
-
-Header = tuple[bytes, bytes]
 
 # RFC 9110, 5.6.2: what a header's name is made of.
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
@@ -29,6 +29,20 @@ def publish_headers(
         yield b"idempotency-key", _value("idempotency_key", idempotency_key)
     for name, value in headers.items():
         yield _name(name), _value(f"headers.{name}", value)
+
+
+def envelope_fields(
+    delay_s: float | None,
+    ttl_s: float | None,
+    key: str | None,
+    headers: Mapping[str, str],
+    idempotency_key: str | None,
+) -> dict[str, Any]:
+    """The same in an envelope. Names of headers are in lower case there too."""
+    fields: dict[str, Any] = {"delay_s": delay_s, "ttl_s": ttl_s, "key": key, "id": idempotency_key}
+    if headers:
+        fields["headers"] = {name.lower(): value for name, value in headers.items()}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _name(name: str) -> bytes:

@@ -8,12 +8,12 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
-import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from wakeq._async_client import AsyncClient
+from wakeq._connection import Transport
 from wakeq._consumer import Consumer
-from wakeq._delivery import SyncDelivery
+from wakeq._delivery import Delivery, SyncDelivery
 from wakeq._model import Dead, GroupInfo, Nack, Peeked, Published, Redriven, SettleResult, TopicInfo
 
 _P = ParamSpec("_P")
@@ -33,11 +33,14 @@ class Client:
         *,
         token: str | None = None,
         timeout: float = 10.0,
+        retry_s: float = 60.0,
         consumer: str | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport = None,
     ) -> None:
         """As `AsyncClient`."""
-        self._client = AsyncClient(base_url, token=token, timeout=timeout, consumer=consumer, transport=transport)
+        self._client = AsyncClient(
+            base_url, token=token, timeout=timeout, retry_s=retry_s, consumer=consumer, transport=transport
+        )
         self._lock = threading.Lock()
         self._end: Callable[[], object] | None = None
         self._portal: BlockingPortal | None = None
@@ -123,10 +126,20 @@ class Client:
         return [SyncDelivery(self, delivery) for delivery in claimed]
 
     def consume(
-        self, topic: str, *, group: str | None = None, prefetch: int = 32, lease_s: float = 30.0
+        self,
+        topic: str,
+        *,
+        group: str | None = None,
+        prefetch: int = 32,
+        lease_s: float = 30.0,
+        grace_s: float | None = None,
     ) -> "SyncConsumer":
         """See `AsyncClient.consume`."""
-        return SyncConsumer(self, self._client.consume(topic, group=group, prefetch=prefetch, lease_s=lease_s))
+
+        async def made() -> Consumer:
+            return self._client.consume(topic, group=group, prefetch=prefetch, lease_s=lease_s, grace_s=grace_s)
+
+        return SyncConsumer(self, self._call(made))
 
     def settle(
         self,
@@ -225,7 +238,26 @@ class SyncConsumer:
 
     def __next__(self) -> SyncDelivery:
         """The next message; what passes by itself is waited out. Raises TopicNotFound, GroupNotFound, BadRequest."""
-        return SyncDelivery(self._client, self._client._call(self._consumer.__anext__))
+        delivery = self._client._call(self._next)
+        if delivery is None:
+            raise StopIteration
+        return SyncDelivery(self._client, delivery)
+
+    async def _next(self) -> Delivery | None:
+        # No future carries a StopAsyncIteration.
+        return await anext(self._consumer, None)
+
+    def stop(self) -> None:
+        """See `Consumer.stop`."""
+        self._client._call(self._stop)
+
+    async def _stop(self) -> None:
+        self._consumer.stop()
+
+    @property
+    def streams(self) -> bool:
+        """False while this consumer has found that only long polls get through."""
+        return self._consumer.streams
 
     def close(self) -> None:
         """Close the stream, and give back what was not handed over."""

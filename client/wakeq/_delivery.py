@@ -5,6 +5,7 @@ block ends, and what the block settles itself stays as it is.
 """
 
 import base64
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
+from wakeq._errors import WakeqError
 from wakeq._model import Dead, Nack
 
 if TYPE_CHECKING:
     from wakeq._client import Client
+
+_log = logging.getLogger("wakeq")
 
 REASON_MAX = 1_000
 """Characters of a reason that the server keeps."""
@@ -105,6 +109,18 @@ class Holder(ABC):
     async def extend(self, topic: str, lease_id: str, lease_s: float | None) -> None:
         """Prolong a lease. Raises LeaseLost, ServerUnavailable."""
 
+    @abstractmethod
+    def ack_soon(self, lease_id: str) -> bool:
+        """Ack without waiting for it; False where nobody would do that."""
+
+    @abstractmethod
+    def nack_soon(self, nack: Nack) -> bool:
+        """Give back without waiting for it; False where nobody would do that."""
+
+    @abstractmethod
+    def drop(self, lease_id: str) -> None:
+        """Nobody holds the delivery any more."""
+
 
 class Delivery(Received):
     """A message in this consumer's hands, until its lease ends."""
@@ -161,13 +177,27 @@ class Delivery(Received):
         if self._settled:
             return
         if error is None:
-            await self.ack()
+            if not self._holder.ack_soon(self.lease_id):
+                await self.ack()
+        elif isinstance(error, Exception):
+            await self._give_back(Nack(self.lease_id, None, reason_of(error)))
+        else:
+            await self._give_back(Nack(self.lease_id, 0.0, "cancelled"))
+        self._settled = True
+
+    async def _give_back(self, nack: Nack) -> None:
+        if self._holder.nack_soon(nack):
             return
         with anyio.move_on_after(GIVE_BACK_S, shield=True):
-            if isinstance(error, Exception):
-                await self.nack(reason=reason_of(error))
-            else:
-                await self.nack(delay_s=0.0, reason="cancelled")
+            try:
+                await self._holder.settle(self.topic, nack=nack)
+            except WakeqError as error:
+                # The block's own error must come out. The message comes back when its lease ends.
+                _log.warning("topic %s: message %d could not be given back: %s", self.topic, self.seq, error)
+
+    def __del__(self) -> None:
+        if not self._settled:
+            self._holder.drop(self.lease_id)
 
 
 class SyncDelivery(Received):

@@ -11,13 +11,17 @@
 A code that this version doesn't know comes as a plain WakeqError.
 """
 
+import copy
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-import httpx
 import orjson
 
 from wakeq._json import loads
+
+if TYPE_CHECKING:
+    from wakeq._connection import Answer
 
 _T = TypeVar("_T")
 
@@ -26,6 +30,7 @@ class WakeqError(Exception):
     """Base of all of them."""
 
     CODE: ClassVar[str] = ""
+    STATUS: ClassVar[int | None] = None
 
     def __init__(self, detail: str, *, code: str | None = None, status: int | None = None) -> None:
         super().__init__(detail)
@@ -33,14 +38,17 @@ class WakeqError(Exception):
         """A sentence for a person."""
         self.code = code or self.CODE
         """Stable; empty where no server said anything."""
-        self.status = status
-        """The HTTP status; None where there was no answer."""
+        self.status = status or self.STATUS
+        """The HTTP status, or what the code stands for in a batch; None where there was no answer."""
         self.retry_after_s: float | None = None
         """How long the server asks to be left alone."""
 
 
 class ServerUnavailable(WakeqError):
-    """The server can't be reached, or hung up before it answered: what was asked for may or may not have happened."""
+    """The server can't be reached, or hung up before it answered."""
+
+    may_have_happened: bool = True
+    """Whether what was asked for may have been done all the same; False: the request was never sent."""
 
 
 class LeaseLost(WakeqError):
@@ -51,108 +59,126 @@ class BadRequest(WakeqError):
     """The server doesn't understand a parameter, or it is out of its range."""
 
     CODE = "BAD_REQUEST"
+    STATUS = 400
 
 
 class Unauthenticated(WakeqError):
     """The server asks for a token, and was shown none, or another."""
 
     CODE = "UNAUTHENTICATED"
+    STATUS = 401
 
 
 class Forbidden(WakeqError):
     """The server's settings allow this to nobody."""
 
     CODE = "FORBIDDEN"
+    STATUS = 403
 
 
 class OriginRefused(WakeqError):
     """The server doesn't answer to the host name in the URL."""
 
     CODE = "ORIGIN_REFUSED"
+    STATUS = 403
 
 
 class TopicNotFound(WakeqError):
     """There is no such topic."""
 
     CODE = "TOPIC_NOT_FOUND"
+    STATUS = 404
 
 
 class GroupNotFound(WakeqError):
     """The topic has no such group."""
 
     CODE = "GROUP_NOT_FOUND"
+    STATUS = 404
 
 
 class RequestTimeout(WakeqError):
     """The request came too slowly; nothing of it has happened."""
 
     CODE = "REQUEST_TIMEOUT"
+    STATUS = 408
 
 
 class MessageTooLarge(WakeqError):
     """A message or a batch is larger than the topic takes."""
 
     CODE = "MESSAGE_TOO_LARGE"
+    STATUS = 413
 
 
 class HeadTooLarge(WakeqError):
     """What a publish says about its message is more than a request's head may have."""
 
     CODE = "HEAD_TOO_LARGE"
+    STATUS = 431
 
 
 class UnsupportedMediaType(WakeqError):
     """The topic's schema doesn't take messages of that content type."""
 
     CODE = "UNSUPPORTED_MEDIA_TYPE"
+    STATUS = 415
 
 
 class InvalidMessage(WakeqError):
     """A message isn't what the topic's schema asks for."""
 
     CODE = "INVALID_MESSAGE"
+    STATUS = 422
 
 
 class IdempotencyConflict(WakeqError):
     """The idempotency key was used for another message."""
 
     CODE = "IDEMPOTENCY_CONFLICT"
+    STATUS = 422
 
 
 class TopicFull(WakeqError):
     """The topic takes no more until some of its messages are settled."""
 
     CODE = "TOPIC_FULL"
+    STATUS = 429
 
 
 class TooManyTopics(WakeqError):
     """The server has as many topics as it may have."""
 
     CODE = "TOO_MANY_TOPICS"
+    STATUS = 429
 
 
 class TooManyParked(WakeqError):
     """As many consumers wait on the server as may."""
 
     CODE = "TOO_MANY_PARKED"
+    STATUS = 503
 
 
 class Draining(WakeqError):
     """The server is about to stop and hands out no more messages."""
 
     CODE = "DRAINING"
+    STATUS = 503
 
 
 class StorageFull(WakeqError):
     """The server's disk is full."""
 
     CODE = "STORAGE_FULL"
+    STATUS = 507
 
 
 class StorageFailed(WakeqError):
     """The server's disk or database failed."""
 
     CODE = "STORAGE_FAILED"
+    STATUS = 500
 
 
 # Without a code it is a proxy that speaks, of a server it can't reach.
@@ -160,22 +186,41 @@ _GATEWAY = (502, 503, 504)
 _BY_CODE = {error.CODE: error for error in WakeqError.__subclasses__() if error.CODE}
 
 
-def raise_for_answer(response: httpx.Response) -> None:
-    """Raise what an answer says went wrong, if it says so. The body must have been read."""
-    if response.is_success:
+def raise_for_answer(answer: "Answer") -> None:
+    """Raise what an answer says went wrong, if it says so."""
+    if 200 <= answer.status < 300:
         return
     try:
-        problem = orjson.loads(response.content)
+        problem = orjson.loads(answer.content)
         code, detail = str(problem["code"]), problem["detail"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        code, detail = "", f"{response.request.url} answered {response.status_code} {response.reason_phrase}"
+        code, detail = "", f"{answer.url} answered {answer.status} {_phrase(answer.status)}".rstrip()
     text = detail if isinstance(detail, str) else _sentence(detail)
-    unknown = ServerUnavailable if response.status_code in _GATEWAY and not code else WakeqError
-    error = _BY_CODE.get(code, unknown)(text, code=code, status=response.status_code)
-    retry_after = response.headers.get("retry-after", "")
+    error = error_of(code, text, answer.status)
+    retry_after = answer.headers.get("retry-after", "")
     if retry_after.isdigit():
         error.retry_after_s = float(retry_after)
     raise error
+
+
+def error_of(code: str, detail: str, status: int | None = None) -> WakeqError:
+    """The error of a code."""
+    unknown = ServerUnavailable if status in _GATEWAY and not code else WakeqError
+    return _BY_CODE.get(code, unknown)(detail, code=code, status=status)
+
+
+def same_error(error: WakeqError) -> WakeqError:
+    """Another of its kind: one that is raised in two tasks gathers the tracebacks of both."""
+    twin = copy.copy(error)
+    twin.__cause__ = error.__cause__
+    return twin.with_traceback(None)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
 
 
 def _sentence(errors: Any) -> str:
@@ -186,11 +231,9 @@ def _sentence(errors: Any) -> str:
         return orjson.dumps(errors).decode()
 
 
-def read_answer(response: httpx.Response, read: Callable[[Any], _T]) -> _T:
+def read_answer(answer: "Answer", read: Callable[[Any], _T]) -> _T:
     """What ``read`` makes of an answer's JSON. Raises WakeqError where that is none of this protocol's answers."""
     try:
-        return read(loads(response.content))
+        return read(loads(answer.content))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise WakeqError(
-            f"{response.request.url} did not answer as a wakeq server does", status=response.status_code
-        ) from error
+        raise WakeqError(f"{answer.url} did not answer as a wakeq server does", status=answer.status) from error

@@ -15,7 +15,7 @@ from wakeq_control.http.routes import App
 from wakeq_control.http.services import About, Services
 from wakeq_control.http.sessions import Sessions
 from wakeq_control.http.tasks import Tasks
-from wakeq_control.link.broker import Broker
+from wakeq_control.link.broker import open_broker
 from wakeq_control.link.inbox import Inbox
 from wakeq_control.link.outbox import Outbox
 from wakeq_control.link.presence import Presence
@@ -66,17 +66,10 @@ async def open_app(settings: Settings, port: int, version: str) -> AsyncIterator
 async def _link(engine: Engine, settings: Settings) -> None:
     """Speak with the queue, for ever."""
     token = None if settings.token is None else settings.token.get_secret_value()
-    broker = Broker(settings.queue, token, settings.namespace)
-    try:
-        outbox = Outbox(engine, broker)
-        presence = Presence(engine, broker)
-        inbox = Inbox(engine, broker, wait_for_service_s=settings.wait_for_service)
+    async with open_broker(settings.queue, token, settings.namespace) as broker, anyio.create_task_group() as tasks:
+        outbox, presence, inbox = Outbox(engine, broker), Presence(engine, broker), Inbox(engine, broker)
         for message in engine.unsent():
             outbox.put(message)
         engine.to_send, engine.came, engine.went = outbox.put, presence.came, presence.went
-        async with anyio.create_task_group() as tasks:
-            for part in (outbox, presence, inbox):
-                tasks.start_soon(part.run)
-    finally:
-        with anyio.CancelScope(shield=True):
-            await broker.aclose()
+        for part in (outbox, presence, inbox):
+            tasks.start_soon(part.run)

@@ -1,6 +1,7 @@
 """What the control plane has answered survives its end, however it ends; and that of the queue."""
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,7 +27,8 @@ class Machine:
         return Control(self.queue, self._stack.enter_context(server))
 
     def restart_control_plane(self) -> Control:
-        self.control.server.kill()
+        if self.control.server.process.poll() is None:
+            self.control.server.kill()
         self.control = self.start()
         return self.control
 
@@ -96,6 +98,30 @@ def test_what_was_said_meanwhile_is_heard_after_a_restart(machine: Machine) -> N
     control = machine.restart_control_plane()
     assert control.result(session, "T") == "done"
     assert control.stream(session, "T") == [0, 1, 2, 3, 4]
+
+
+def test_what_was_in_hand_comes_before_what_was_said_later(machine: Machine) -> None:
+    control = machine.control
+    control.register()
+    session = control.session()
+    control.task(session, "T")
+    assert control.taken()["data"]["task_id"] == "T"
+    # It is handed the first event, and dies before it can read it.
+    control.server.process.send_signal(signal.SIGSTOP)
+    control.emit(session, "T", 0)
+    with Client(machine.queue) as client:
+
+        def leased() -> int:
+            groups = client.call("GET", "/topics/llama_deploy.control_plane").json()["groups"]
+            return int(groups["default"]["leased"])
+
+        wait_until(lambda: leased() == 1)
+    control.server.kill()
+    control.emit(session, "T", 1)
+    control.complete("T")
+    control = machine.restart_control_plane()
+    assert control.result(session, "T") == "done"
+    assert control.stream(session, "T") == [0, 1]
 
 
 def test_a_queue_that_comes_back_is_used_again(machine: Machine) -> None:

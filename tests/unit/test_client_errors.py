@@ -38,7 +38,7 @@ ANSWERS: list[tuple[httpx.Response, type[wakeq.WakeqError], str]] = [
 @pytest.mark.parametrize(("answer", "error", "says"), ANSWERS, ids=lambda value: str(value)[:30])
 async def test_what_any_answer_means(answer: httpx.Response, error: type[wakeq.WakeqError], says: str) -> None:
     transport = httpx.MockTransport(lambda _: answer)
-    async with wakeq.AsyncClient("http://queue.example", transport=transport) as client:
+    async with wakeq.AsyncClient("http://queue.example", retry_s=0, transport=transport) as client:
         with pytest.raises(error) as raised:
             await client.publish("t", 1)
     assert type(raised.value) is error

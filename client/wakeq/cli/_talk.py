@@ -102,7 +102,7 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: 
     _check_token()
 
     async def with_client() -> _T:
-        async with wakeq.AsyncClient(url) as client:
+        async with wakeq.AsyncClient(url, retry_s=0) as client:
             try:
                 return await work(client)
             except wakeq.TopicNotFound as error:

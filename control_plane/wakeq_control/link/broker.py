@@ -3,18 +3,21 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
+import anyio
 import httpx
 import orjson
 
 import wakeq
-from wakeq._errors import raise_for_answer
+from wakeq._connection import Answer, Connection, path_segment, topic_path
+from wakeq._errors import raise_for_answer, read_answer
 from wakeq._sse import SSEParser
 from wakeq_control.messages import CONTROL_PLANE
 
 DEDUP_WINDOW_S = 3_600.0
 """How long after a crash a message that may have been published can be published again and is still the same."""
+TIMEOUT_S = 10.0
+"""How long the queue may be silent where it isn't asked to wait."""
 SILENCE_S = 37.5
 """Two and a half heartbeats of 15 s: a stream that silent is dead."""
 
@@ -22,17 +25,11 @@ SILENCE_S = 37.5
 class Broker:
     """One queue server."""
 
-    def __init__(self, url: str, token: str | None, namespace: str) -> None:
-        self.client = wakeq.AsyncClient(url, token=token, consumer=f"control plane {namespace}")
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        # Pushes and events are no part of the client.
-        self._http = httpx.AsyncClient(base_url=url, headers=headers, verify=url.startswith("https:"), timeout=10.0)
+    def __init__(self, client: wakeq.AsyncClient, connection: Connection, namespace: str) -> None:
+        """Made by `open_broker`. ``connection`` is for pushes and events, which are no part of the client."""
+        self.client = client
+        self._connection = connection
         self._prefix = f"{namespace}."
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self._http.aclose()
-        await self.client.aclose()
 
     def topic(self, service: str) -> str:
         """Where a service's messages go, and the control plane's own."""
@@ -62,51 +59,51 @@ class Broker:
 
     async def put_push(self, service: str, name: str, url: str) -> None:
         """Have a service's messages posted to a URL. Raises Forbidden where the queue may not reach it, WakeqError."""
-        await self._ask("PUT", self._push(service, name), json={"url": url})
+        raise_for_answer(await self._ask("PUT", self._push(service, name), orjson.dumps({"url": url})))
 
     async def delete_push(self, service: str, name: str) -> None:
         """End a push; one that isn't there has ended. Raises WakeqError."""
-        await self._ask("DELETE", self._push(service, name))
+        answer = await self._ask("DELETE", self._push(service, name))
+        if answer.status != httpx.codes.NOT_FOUND:
+            raise_for_answer(answer)
 
     async def pushes(self, service: str) -> list[str]:
         """The names of a service's pushes. Raises WakeqError."""
         answer = await self._ask("GET", self._push(service))
-        return [] if answer is None else [push["name"] for push in answer.json()["pushes"]]
+        if answer.status == httpx.codes.NOT_FOUND:
+            return []
+        raise_for_answer(answer)
+        return read_answer(answer, lambda said: [push["name"] for push in said["pushes"]])
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator["Seen"]]:
         """Who comes and goes, after a snapshot of who is there. Raises WakeqError, from the iteration too."""
-        timeout = httpx.Timeout(10.0, read=SILENCE_S)
+        url = self._connection.url("/events")
         try:
-            async with self._http.stream("GET", "/events", timeout=timeout) as response:
+            async with self._connection.stream(url, [(b"accept", b"text/event-stream")], SILENCE_S) as response:
+                # Any transport of httpx's asynchronous kind has an asynchronous stream.
+                parts: Any = response.stream
                 if not response.is_success:
-                    await response.aread()
-                    raise_for_answer(response)
-                yield self._seen(response)
+                    body = b"".join([part async for part in parts])
+                    raise_for_answer(Answer(response.status_code, response.headers, body, url))
+                yield self._seen(parts)
         except httpx.TransportError as error:
             raise wakeq.ServerUnavailable(f"no events from the queue: {error!r}") from error
 
-    async def _seen(self, response: httpx.Response) -> AsyncIterator["Seen"]:
+    async def _seen(self, parts: AsyncIterator[bytes]) -> AsyncIterator["Seen"]:
         parser = SSEParser()
-        async for chunk in response.aiter_raw():
-            for event in parser.feed(chunk):
+        async for part in parts:
+            for event in parser.feed(part):
                 data = orjson.loads(event.data)
                 service = self.service(data.get("topic", ""))
                 yield Seen(event.event, service, data.get("consumer", ""))
 
-    async def _ask(self, method: str, path: str, **more: Any) -> httpx.Response | None:
-        try:
-            response = await self._http.request(method, path, **more)
-        except httpx.TransportError as error:
-            raise wakeq.ServerUnavailable(f"no answer from the queue: {error!r}") from error
-        if response.status_code == httpx.codes.NOT_FOUND and method != "PUT":
-            return None
-        raise_for_answer(response)
-        return response
+    async def _ask(self, method: str, path: str, content: bytes = b"") -> Answer:
+        return await self._connection.ask(method, self._connection.url(path), content=content)
 
     def _push(self, service: str, name: str | None = None) -> str:
-        path = f"/topics/{_segment(self.topic(service))}/push"
-        return path if name is None else f"{path}/{_segment(name)}"
+        path = f"{topic_path(self.topic(service))}/push"
+        return path if name is None else f"{path}/{path_segment(name)}"
 
 
 class Seen(NamedTuple):
@@ -118,5 +115,14 @@ class Seen(NamedTuple):
     consumer: str
 
 
-def _segment(name: str) -> str:
-    return quote(name, safe="").replace(".", "%2E")
+@asynccontextmanager
+async def open_broker(url: str, token: str | None, namespace: str) -> AsyncIterator[Broker]:
+    """A queue server, whose connections are closed on the way out."""
+    connection = Connection(url, token=token, timeout=TIMEOUT_S, transport=None)
+    # Trying again is decided here, where it is logged, too.
+    async with wakeq.AsyncClient(url, token=token, retry_s=0.0, consumer=f"control plane {namespace}") as client:
+        try:
+            yield Broker(client, connection, namespace)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await connection.aclose()

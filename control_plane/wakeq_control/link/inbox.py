@@ -27,31 +27,30 @@ _LEASE_S = 30.0
 class Inbox:
     """The one consumer of the control plane's topic."""
 
-    def __init__(self, engine: Engine, broker: Broker, *, wait_for_service_s: float) -> None:
+    def __init__(self, engine: Engine, broker: Broker) -> None:
         self._engine = engine
         self._broker = broker
         self._topic = broker.topic(CONTROL_PLANE)
-        # A task that waits for its service is leased all the while.
-        self._lease_s = _LEASE_S + wait_for_service_s
-        self._heard: list[str] = []
-        self._dead: list[wakeq.Dead] = []
+        self._heard: list[wakeq.Delivery] = []
         self._something = anyio.Event()
 
     async def run(self) -> None:
         """Take in what comes, for ever."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._settle)
+            tasks.start_soon(self._ack)
             await until_done("consuming from the queue", partial(self._consume, tasks))
 
     async def _consume(self, tasks: anyio.abc.TaskGroup) -> None:
         await self._broker.make_topic(CONTROL_PLANE)
         _log.info("consuming", topic=self._topic)
-        consumer = self._broker.client.consume(self._topic, prefetch=_PREFETCH, lease_s=self._lease_s)
+        # Without a grace: what a control plane that died had in hand must come before what was said after it, since a
+        # task's result ends the task.
+        consumer = self._broker.client.consume(self._topic, prefetch=_PREFETCH, lease_s=_LEASE_S, grace_s=0.0)
         async with consumer as deliveries:
             async for delivery in deliveries:
-                self._take(delivery, tasks)
+                await self._take(delivery, tasks)
 
-    def _take(self, delivery: wakeq.Delivery, tasks: anyio.abc.TaskGroup) -> None:
+    async def _take(self, delivery: wakeq.Delivery, tasks: anyio.abc.TaskGroup) -> None:
         try:
             heard = read_message(delivery.body)
             if isinstance(heard, NewTaskMessage):
@@ -61,7 +60,7 @@ class Inbox:
         except (SessionNotFound, TaskNotFound) as error:
             _log.info("dropped a message", reason=error.detail)
         except InvalidBody as error:
-            self._refuse(delivery, str(error.errors))
+            await _refuse(delivery, str(error.errors))
             return
         self._done(delivery)
 
@@ -70,28 +69,32 @@ class Inbox:
         try:
             await self._engine.hear(heard)
         except ControlError as error:
-            self._refuse(delivery, f"{error.code}: {error.detail}")
+            await _refuse(delivery, f"{error.code}: {error.detail}")
         else:
             self._done(delivery)
 
     def _done(self, delivery: wakeq.Delivery) -> None:
-        self._heard.append(delivery.lease_id)
+        self._heard.append(delivery)
         self._something.set()
 
-    def _refuse(self, delivery: wakeq.Delivery, reason: str) -> None:
-        _log.warning("refused a message", reason=reason)
-        self._dead.append(wakeq.Dead(delivery.lease_id, reason))
-        self._something.set()
-
-    async def _settle(self) -> None:
+    async def _ack(self) -> None:
         while True:
             await self._something.wait()
             self._something = anyio.Event()
-            ack, self._heard = self._heard, []
-            dead, self._dead = self._dead, []
+            heard, self._heard = self._heard, []
             await self._engine.settled()
-            try:
-                await self._broker.client.settle(self._topic, ack=ack, dead=dead)
-            except wakeq.WakeqError as error:
-                # They come again when their leases have ended, and change nothing then.
-                _log.warning("acks were lost", count=len(ack) + len(dead), reason=error.detail)
+            for delivery in heard:
+                try:
+                    async with delivery:
+                        """Its end is what acks it, soon and with others."""
+                except wakeq.WakeqError as error:
+                    # It comes again when its lease has ended, and changes nothing then.
+                    _log.warning("an ack was lost", reason=error.detail)
+
+
+async def _refuse(delivery: wakeq.Delivery, reason: str) -> None:
+    _log.warning("refused a message", reason=reason)
+    try:
+        await delivery.dead(reason=reason)
+    except wakeq.WakeqError as error:
+        _log.warning("a dead letter was not made", reason=error.detail)

@@ -1,0 +1,20 @@
+"""What a program publishes, as bytes."""
+
+from typing import Any
+
+import orjson
+
+
+def encoded(body: Any) -> bytes:
+    """A body as JSON. Raises TypeError where it has no such form."""
+    return orjson.dumps(body, _model)
+
+
+def _model(value: Any) -> Any:
+    """A pydantic model as JSON; its own method does that, so that pydantic needn't be imported here."""
+    dump = getattr(type(value), "model_dump_json", None)
+    if dump is None:
+        raise TypeError(
+            f"{type(value).__name__} has no JSON form; publish what JSON has, dataclasses or pydantic models"
+        )
+    return orjson.Fragment(dump(value))

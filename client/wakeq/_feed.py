@@ -1,0 +1,239 @@
+"""What comes to a consumer: a stream of server-sent events that is opened again and again, or long polls.
+
+A server sends the head of a stream and a `retry:` at once. Where that does not arrive, something between holds events
+back (a proxy that buffers), and waiting longer would not help: then messages are claimed, which every proxy lets
+through, since each answer ends.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import httpx
+
+from wakeq._backoff import Backoff
+from wakeq._claims import Claims
+from wakeq._connection import Answer
+from wakeq._delivery import Delivery
+from wakeq._errors import (
+    Draining,
+    ServerUnavailable,
+    StorageFailed,
+    TooManyParked,
+    WakeqError,
+    raise_for_answer,
+)
+from wakeq._json import loads
+from wakeq._keeper import Keeper
+from wakeq._model import Nack
+from wakeq._sse import SSEParser
+
+FIRST_BYTE_S = 5.0
+"""A stream that has shown nothing by then is held back by something."""
+SILENCE_S = 37.5
+"""Two and a half heartbeats of 15 s: a stream that silent is dead."""
+POLL_WAIT_S = 50.0
+CLOSE_S = 5.0
+"""How long telling the server what has ended may take in the end."""
+_TRY_AGAIN = (ServerUnavailable, Draining, TooManyParked, StorageFailed)
+
+
+class _HeldBack(Exception):
+    """Events don't get through."""
+
+
+class Feed:
+    """Deliveries of one consumer, taken and kept in the background."""
+
+    def __init__(
+        self,
+        claims: Claims,
+        keeper: Keeper,
+        *,
+        topic: str,
+        group: str | None,
+        prefetch: int,
+        lease_s: float,
+        grace_s: float | None,
+        jitter: Callable[[], float],
+    ) -> None:
+        self.ready: deque[Delivery] = deque()
+        """What has come and was not handed over."""
+        self.streams = True
+        self.keeper = keeper
+        self._claims = claims
+        self._topic = topic
+        self._group = group
+        self._prefetch = prefetch
+        self._lease_s = lease_s
+        self._grace_s = grace_s
+        self._backoff = Backoff(jitter)
+        self._pause_s = 0.0
+        self._draining = False
+        self._error: WakeqError | None = None
+        self._stopped = False
+        self._news = anyio.Event()
+        self._receiving = anyio.CancelScope()
+        self._whole = anyio.CancelScope(shield=True)
+        self._started = False
+        self._ended = anyio.Event()
+
+    async def news(self) -> bool:
+        """Wait for deliveries; False when none will come. Raises what ended the feed."""
+        while not self.ready:
+            if self._stopped:
+                return False
+            if self._error is not None:
+                raise self._error
+            self.keeper.flush()
+            await self._news.wait()
+        return True
+
+    async def run(self) -> None:
+        """Until `aclose`, whatever is cancelled around it: those who hold deliveries settle them in that case."""
+        self._started = True
+        try:
+            with self._whole:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._receive_until_stopped)
+                    await self.keeper.run()
+        finally:
+            self._ended.set()
+
+    def stop(self) -> None:
+        """Take no more, and give back what was not handed over; what was is kept on being extended."""
+        self._stopped = True
+        self._receiving.cancel()
+        while self.ready:
+            self.keeper.nack_soon(Nack(self.ready.popleft().lease_id, 0.0))
+        self._tell()
+
+    async def aclose(self) -> None:
+        """Stop, tell the server what has ended, and end."""
+        self.stop()
+        self.keeper.end()
+        if self._started:
+            with anyio.move_on_after(CLOSE_S, shield=True):
+                await self._ended.wait()
+            self._whole.cancel()
+
+    def abandon(self) -> None:
+        """Nobody will ask any more."""
+        self.stop()
+        self.keeper.end()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
+
+    async def _receive_until_stopped(self) -> None:
+        with self._receiving:
+            await self._receive()
+        if not self.keeper.ending:
+            await self._renew()
+
+    async def _receive(self) -> None:
+        while True:
+            await self.keeper.room(max(1, self._prefetch))
+            try:
+                await (self._stream() if self.streams else self._poll())
+            except _HeldBack:
+                self.streams = False
+            except _TRY_AGAIN as error:
+                await self._wait_to_try(error)
+            except WakeqError as error:
+                self._error = error
+                self._tell()
+                return
+
+    async def _wait_to_try(self, error: WakeqError) -> None:
+        # What stood in the way of events may be gone with the connection.
+        self.streams = True
+        if not isinstance(error, Draining):
+            await self._renew()
+        await anyio.sleep(self._backoff.next_delay_s(error.retry_after_s or self._pause_s))
+
+    async def _renew(self) -> None:
+        """Before connecting again: the server leaves what a broken stream had out for a few seconds only."""
+        try:
+            await self.keeper.renew()
+        except WakeqError:
+            # The stream, or the poll, is about to find out the same.
+            return
+
+    async def _poll(self) -> None:
+        wires = await self._claims.claim(
+            self._topic,
+            max=max(1, self._prefetch - self.keeper.held),
+            wait_s=POLL_WAIT_S,
+            lease_s=self._lease_s,
+            group=self._group,
+        )
+        self._backoff.succeeded()
+        self._take([Delivery(self._topic, wire, self.keeper) for wire in wires])
+
+    async def _stream(self) -> None:
+        self._draining = False
+        parser = SSEParser()
+        try:
+            async with AsyncExitStack() as stack:
+                with anyio.move_on_after(FIRST_BYTE_S) as first:
+                    chunks = await self._open(stack, parser)
+                if first.cancelled_caught:
+                    raise _HeldBack
+                async for chunk in chunks:
+                    self._take_in(parser, chunk)
+                    self._backoff.succeeded()
+        except httpx.TransportError as error:
+            raise ServerUnavailable(f"the stream of topic {self._topic} broke: {error!r}") from error
+        if self._draining:
+            raise Draining("the server is draining")
+        raise ServerUnavailable(f"the stream of topic {self._topic} has ended")
+
+    async def _open(self, stack: AsyncExitStack, parser: SSEParser) -> AsyncIterator[bytes]:
+        response = await stack.enter_async_context(
+            self._claims.stream(
+                self._topic,
+                lease=self._lease_s,
+                prefetch=self._prefetch,
+                group=self._group,
+                grace=self._grace_s,
+                silence_s=SILENCE_S,
+            )
+        )
+        parts: Any = response.stream
+        if not response.is_success:
+            raise_for_answer(
+                Answer(
+                    response.status_code,
+                    response.headers,
+                    b"".join([part async for part in parts]),
+                    self._claims.url(self._topic),
+                )
+            )
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+            raise _HeldBack
+        chunks: AsyncIterator[bytes] = aiter(parts)
+        async for chunk in chunks:
+            self._take_in(parser, chunk)
+            break
+        return chunks
+
+    def _take_in(self, parser: SSEParser, chunk: bytes) -> None:
+        deliveries = []
+        for event in parser.feed(chunk):
+            if event.event == "message":
+                deliveries.append(Delivery(self._topic, loads(event.data), self.keeper))
+            elif event.event == "drain":
+                self._draining = True
+        if parser.retry_ms is not None:
+            self._pause_s = parser.retry_ms / 1000
+        self._take(deliveries)
+
+    def _take(self, deliveries: list[Delivery]) -> None:
+        if deliveries:
+            self.keeper.take(deliveries)
+            self.ready.extend(deliveries)
+            self._tell()

@@ -1,0 +1,191 @@
+"""Group commit on the client's side: one request at a time, and whoever comes meanwhile shares the next one.
+
+There is no task in the background. The first caller that finds no request on its way *leads*: it sends what waits,
+itself included, tries again where that may help, and hands the lead on when its own part is done. A caller that is
+cancelled cancels only its waiting: where it leads, what it carried for others goes back in line, and the next one sends
+that again. So everything that goes through a lane must be such that asking twice does it once.
+"""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import anyio
+
+from wakeq._backoff import Backoff
+from wakeq._errors import ServerUnavailable, WakeqError, same_error
+
+_TOO_LARGE = 413
+_BUSY = 503
+_SOMEBODYS = (400, 415, 422, 431)
+
+
+class Part:
+    """What one caller puts into a request."""
+
+    __slots__ = ("_woken", "alone", "error", "last_try_at", "leads", "over")
+
+    def __init__(self) -> None:
+        self.alone = False
+        """It goes into a request of its own."""
+        self.last_try_at = 0.0
+        """After that nothing is tried again."""
+        self.over = False
+        self.error: WakeqError | None = None
+        self.leads = False
+        self._woken: anyio.Event | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it adds to a request, or a few more."""
+        raise NotImplementedError
+
+    def sent(self, at: float) -> None:
+        """A request with it was made then, and may have been read."""
+
+    def end(self, error: WakeqError | None = None) -> None:
+        """It has its outcome."""
+        self.over, self.error = True, error
+        self.wake()
+
+    async def wait(self) -> None:
+        """Until it is over, or leads."""
+        if not (self.over or self.leads):
+            self._woken = anyio.Event()
+            await self._woken.wait()
+
+    def wake(self) -> None:
+        """End the wait."""
+        if self._woken is not None:
+            self._woken.set()
+
+
+_Part = TypeVar("_Part", bound=Part)
+
+
+class Lane(ABC, Generic[_Part]):
+    """Requests of one kind to one topic."""
+
+    def __init__(self, *, jitter: Callable[[], float], most: int, max_bytes: int) -> None:
+        """At most ``most`` parts and ``max_bytes`` go into a request; a part that is larger goes alone."""
+        self._backoff = Backoff(jitter)
+        self._most = most
+        self._max_bytes = max_bytes
+        self._waiting: deque[_Part] = deque()
+        self._led = False
+        self._not_before: float | None = None
+
+    @abstractmethod
+    async def send(self, parts: list[_Part]) -> None:
+        """Make a request and end each of its parts. Raises WakeqError where it ended none, of its own kind for all."""
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is on its way, and nobody waits."""
+        return not self._led
+
+    async def submit(self, part: _Part) -> None:
+        """Send it, with others where there are any; returns when it is over. Raises its error."""
+        self._waiting.append(part)
+        if self._led:
+            await self._follow(part)
+        else:
+            self._led = True
+            await self._lead(part)
+        if part.error is not None:
+            raise part.error
+
+    async def _follow(self, part: _Part) -> None:
+        try:
+            await part.wait()
+        except BaseException:
+            self._leave(part)
+            if part.leads:
+                self._hand_on()
+            raise
+        if not part.over:
+            await self._lead(part)
+
+    async def _lead(self, own: _Part) -> None:
+        try:
+            while not own.over:
+                await self._pause()
+                if not own.over:
+                    await self._send()
+        finally:
+            self._leave(own)
+            self._hand_on()
+
+    async def _pause(self) -> None:
+        if self._not_before is not None:
+            await anyio.sleep_until(self._not_before)
+            self._not_before = None
+
+    async def _send(self) -> None:
+        parts = self._take()
+        started = anyio.current_time()
+        try:
+            await self.send(parts)
+            self._backoff.succeeded()
+        except WakeqError as error:
+            self._failed(parts, error, started)
+        finally:
+            # What has no outcome is first in line for the next request.
+            self._waiting.extendleft(part for part in reversed(parts) if not part.over)
+
+    def _take(self) -> list[_Part]:
+        waiting = self._waiting
+        parts = [waiting.popleft()]
+        if not waiting or parts[0].alone:
+            return parts
+        size = parts[0].size
+        while (
+            waiting and len(parts) < self._most and not waiting[0].alone and size + waiting[0].size <= self._max_bytes
+        ):
+            size += waiting[0].size
+            parts.append(waiting.popleft())
+        return parts
+
+    def _failed(self, parts: list[_Part], error: WakeqError, started: float) -> None:
+        left = [part for part in parts if not part.over]
+        if error.status == _TOO_LARGE and len(left) > 1:
+            # Something in between takes less than the server.
+            self._max_bytes = sum(part.size for part in left) // 2
+        elif error.status in _SOMEBODYS and len(left) > 1:
+            # One of them is wrong, and the others must not suffer for it.
+            for part in left:
+                part.alone = True
+        elif isinstance(error, ServerUnavailable) or error.status == _BUSY:
+            if getattr(error, "may_have_happened", False):
+                for part in left:
+                    part.sent(started)
+            self._try_again(left, error)
+        else:
+            self._end_all(left, error)
+
+    def _try_again(self, left: list[_Part], error: WakeqError) -> None:
+        at = anyio.current_time() + self._backoff.next_delay_s(error.retry_after_s or 0.0)
+        self._not_before = at
+        self._end_all([part for part in (*left, *self._waiting) if part.last_try_at < at], error)
+        self._waiting = deque(part for part in self._waiting if not part.over)
+
+    def _end_all(self, parts: list[_Part], error: WakeqError) -> None:
+        for part in parts:
+            part.end(same_error(error))
+
+    def _leave(self, part: _Part) -> None:
+        part.over = True
+        if part in self._waiting:
+            self._waiting.remove(part)
+
+    def _hand_on(self) -> None:
+        """Somebody else leads, if there is anybody."""
+        self._led = bool(self._waiting)
+        if self._led:
+            self._waiting[0].leads = True
+            self._waiting[0].wake()
+        else:
+            # Whoever comes next has seen no failure, and isn't to wait for one.
+            self._not_before = None
+            self._backoff.succeeded()

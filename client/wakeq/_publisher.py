@@ -1,0 +1,199 @@
+"""Publishes of one topic: a lone one is a plain request, those that come while one is on its way share the next."""
+
+import base64
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import anyio
+import orjson
+
+from wakeq._bodies import encoded
+from wakeq._connection import Answer, Connection, Header, messages_path, topic_path
+from wakeq._errors import ServerUnavailable, WakeqError, error_of, raise_for_answer, read_answer
+from wakeq._lane import Lane, Part
+from wakeq._model import Published
+
+BATCH_MAX_MESSAGES = 10_000
+BATCH_MAX_BYTES = 16 * 1024 * 1024
+_BYTES = b"application/octet-stream"
+_ENVELOPES: list[Header] = [
+    (b"content-type", b"application/vnd.wakeq.envelopes+x-ndjson"),
+    (b"prefer", b"handling=lenient"),
+]
+
+
+def new_key() -> str:
+    """An idempotency key that nobody else has."""
+    return secrets.token_hex(16)
+
+
+class Outgoing(Part):
+    """What is published."""
+
+    __slots__ = ("_published", "headers", "maybe_sent_at")
+
+    content: bytes
+    """Of a request of its own."""
+    content_type: bytes
+
+    def __init__(self, headers: list[Header]) -> None:
+        super().__init__()
+        self.headers = headers
+        self.maybe_sent_at: float | None = None
+        """When it was first sent without an answer."""
+        self._published: Published | None = None
+
+    @property
+    def result(self) -> Published:
+        """Once it is over without an error."""
+        assert self._published is not None
+        return self._published
+
+    def published(self, result: Published) -> None:
+        """It is on the server."""
+        self._published = result
+        self.end()
+
+    def sent(self, at: float) -> None:
+        """A request with it was made then, and may have been read."""
+        if self.maybe_sent_at is None:
+            self.maybe_sent_at = at
+
+    def read(self, answer: Answer) -> Published:
+        """What the answer to a request of its own says."""
+        raise NotImplementedError
+
+
+class Message(Outgoing):
+    """One message, which may share a request with others."""
+
+    __slots__ = ("_fields", "_line", "content", "content_type")
+
+    def __init__(self, body: Any, headers: list[Header], fields: Mapping[str, Any]) -> None:
+        """``fields`` say in an envelope what ``headers`` say. Raises TypeError where the body isn't JSON."""
+        super().__init__(headers)
+        is_bytes = isinstance(body, bytes)
+        self.content = body if is_bytes else encoded(body)
+        self.content_type = _BYTES if is_bytes else b"application/json"
+        self._fields = fields
+        self._line: bytes | None = None
+
+    @property
+    def line(self) -> bytes:
+        """The message as an envelope."""
+        if self._line is None:
+            body = _in_base64(self.content) if self.content_type is _BYTES else {"body": orjson.Fragment(self.content)}
+            self._line = orjson.dumps({**self._fields, **body})
+        return self._line
+
+    @property
+    def size(self) -> int:
+        """Bytes of its line."""
+        return len(self.line) + 1
+
+    def read(self, answer: Answer) -> Published:
+        """The message's number."""
+        seq = read_answer(answer, lambda _: int(answer.headers["wakeq-seq"]))
+        return Published(seq, seq)
+
+
+class Batch(Outgoing):
+    """Messages that are published all or none."""
+
+    __slots__ = ("content", "content_type")
+
+    def __init__(self, bodies: Iterable[Any], headers: list[Header]) -> None:
+        """Raises TypeError where a body isn't JSON."""
+        super().__init__(headers)
+        self.alone = True
+        self.content = b"\n".join(map(encoded, bodies))
+        self.content_type = b"application/x-ndjson"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the messages."""
+        return len(self.content)
+
+    def read(self, answer: Answer) -> Published:
+        """The first and the last message's number."""
+        return read_answer(answer, lambda said: Published(said["first_seq"], said["last_seq"]))
+
+
+def _in_base64(content: bytes) -> dict[str, str]:
+    return {"body_b64": base64.b64encode(content).decode(), "content_type": _BYTES.decode()}
+
+
+class Publisher(Lane[Outgoing]):
+    """The lane of a topic's publishes."""
+
+    def __init__(self, connection: Connection, topic: str, *, jitter: Callable[[], float]) -> None:
+        super().__init__(jitter=jitter, most=BATCH_MAX_MESSAGES, max_bytes=BATCH_MAX_BYTES)
+        self._connection = connection
+        self._topic = topic
+        self._window_s: float | None = None
+
+    async def send(self, parts: list[Outgoing]) -> None:
+        """A message as itself, several as envelopes of which each is taken by itself."""
+        parts = await self._in_time(parts)
+        if not parts:
+            return
+        if len(parts) == 1:
+            await self._send_one(parts[0])
+        else:
+            # A batch goes alone.
+            await self._send_envelopes([part for part in parts if isinstance(part, Message)])
+
+    async def _in_time(self, parts: list[Outgoing]) -> list[Outgoing]:
+        """Those that surely enqueue nothing twice; ends the others.
+
+        The server forgets an idempotency key when its topic's deduplication window is over, and would then take for
+        another message what comes again. Whoever has lost no answer pays nothing for this.
+        """
+        if all(part.maybe_sent_at is None for part in parts):
+            return parts
+        if self._window_s is None:
+            self._window_s = await self._dedup_window_s()
+        first_sent_at = anyio.current_time() + self._connection.timeout - self._window_s
+        for part in parts:
+            if part.maybe_sent_at is not None and part.maybe_sent_at < first_sent_at:
+                part.end(
+                    ServerUnavailable(
+                        "the answer was lost, and the topic's deduplication window is too short to ask again"
+                    )
+                )
+        return [part for part in parts if not part.over]
+
+    async def _dedup_window_s(self) -> float:
+        answer = await self._connection.ask("GET", self._connection.url(topic_path(self._topic)))
+        raise_for_answer(answer)
+        return read_answer(answer, lambda said: float(said["config"]["dedup_window_s"]))
+
+    async def _send_one(self, part: Outgoing) -> None:
+        headers = [(b"content-type", part.content_type), *part.headers]
+        part.published(part.read(await self._post(part.content, headers)))
+
+    async def _send_envelopes(self, messages: list[Message]) -> None:
+        answer = await self._post(b"\n".join([message.line for message in messages]), _ENVELOPES)
+        results = read_answer(answer, lambda said: [_outcome(*one) for one in enumerate(said["results"], 1)])
+        for message, result in zip(messages, results, strict=True):
+            if isinstance(result, Published):
+                message.published(result)
+            else:
+                message.end(result)
+
+    async def _post(self, content: bytes, headers: list[Header]) -> Answer:
+        url = self._connection.url(messages_path(self._topic))
+        answer = await self._connection.ask("POST", url, content=content, headers=headers)
+        raise_for_answer(answer)
+        return answer
+
+
+def _outcome(number: int, result: Mapping[str, Any]) -> Published | WakeqError:
+    if "seq" in result:
+        return Published(result["seq"], result["seq"])
+    # Whoever published one message knows of no lines.
+    detail, line = str(result["detail"]), f"line {number}"
+    if detail.startswith(f"{line} "):
+        detail = f"the message{detail.removeprefix(line)}"
+    return error_of(str(result["code"]), detail.removeprefix(f"{line}: "))
