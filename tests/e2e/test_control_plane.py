@@ -50,8 +50,10 @@ class Control:
     def taken(self, wait_s: int = 10) -> dict[str, Any]:
         """The next message to the service."""
         with Client(self.queue) as client:
-            message: dict[str, Any] = client.call("GET", f"/messages/llama_deploy.wf?wait={wait_s}").json()
-            return message
+            answer = client.call("GET", f"/messages/llama_deploy.wf?wait={wait_s}")
+        message: dict[str, Any] = answer.json()
+        assert "data" in message, f"{answer} is no message"
+        return message
 
     def say(self, action: str, **data: Any) -> None:
         """What a service publishes."""
