@@ -45,6 +45,12 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         yield Machine(tmp_path, stack)
 
 
+def taken_behind(control: Control, before: str) -> str:
+    """The task that comes next; the one before may come again, since its ack wasn't waited for."""
+    found: str = control.taken(60)["data"]["task_id"]
+    return found if found != before else str(control.taken(60)["data"]["task_id"])
+
+
 def test_everything_answered_is_there_again(machine: Machine) -> None:
     control = machine.control
     control.register()
@@ -81,7 +87,7 @@ def test_a_task_that_was_not_published_is_after_a_restart(machine: Machine) -> N
     control.server.kill()
     machine.restart_queue()
     control = machine.restart_control_plane()
-    assert control.taken()["data"]["task_id"] == "early"
+    assert taken_behind(control, "before") == "early"
     control.complete("early")
     assert control.result(session, "early") == "done"
 
@@ -134,7 +140,7 @@ def test_a_queue_that_comes_back_is_used_again(machine: Machine) -> None:
     assert control.taken()["data"]["task_id"] == "before"
     machine.restart_queue()
     control.task(session, "T")
-    assert control.taken(60)["data"]["task_id"] == "T"
+    assert taken_behind(control, "before") == "T"
     control.emit(session, "T", 0)
     control.complete("T")
     assert control.result(session, "T", 60) == "done"
