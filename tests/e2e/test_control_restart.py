@@ -1,6 +1,7 @@
 """What the control plane has answered survives its end, however it ends; and that of the queue."""
 
 import signal
+import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -129,6 +130,23 @@ def test_what_was_in_hand_comes_before_what_was_said_later(machine: Machine) -> 
     control = machine.restart_control_plane()
     assert control.result(session, "T") == "done"
     assert control.stream(session, "T") == [0, 1]
+
+
+def test_a_disk_that_refuses_ends_the_process(machine: Machine, tmp_path: Path) -> None:
+    machine.control.server.terminate()
+    with sqlite3.connect(tmp_path / "control" / "control.sqlite3") as database:
+        database.execute("CREATE TRIGGER full BEFORE INSERT ON session BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    database.close()
+    control = machine.restart_control_plane()
+    with Client(control.server) as client:
+        client.ask("POST", "/sessions/create")
+        assert client.answer().status == 500
+    assert control.server.wait() == 1
+    said = [line["text"] for line in control.server.events("raw")]
+    assert said == [
+        "wakeq: a change can't be stored: no room",
+        "hint: what was answered is kept; make room, and start it again",
+    ]
 
 
 def test_a_queue_that_comes_back_is_used_again(machine: Machine) -> None:
