@@ -20,9 +20,11 @@ class ServerProcess:
     Its log is read all the while, so that it never blocks.
     """
 
-    def __init__(self, arguments: list[str], command: str = "serve") -> None:
+    def __init__(self, arguments: list[str], *, command: str = "serve", before: str = "") -> None:
+        """``before``: statements that run in its process first."""
+        start = ["-c", f"{before}\nfrom wakeq.cli import main\nmain()"] if before else ["-m", "wakeq"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "wakeq", command, "--log-format", "json", *arguments],
+            [sys.executable, *start, command, "--log-format", "json", *arguments],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -79,9 +81,12 @@ class ServerProcess:
 
 
 @contextmanager
-def start_server(data: Path, *arguments: str, durability: str = "memory", port: int = 0) -> Iterator[ServerProcess]:
+def start_server(
+    data: Path, *arguments: str, durability: str = "memory", port: int = 0, before: str = ""
+) -> Iterator[ServerProcess]:
     """A server on a free port, ended on the way out whatever happens."""
-    server = ServerProcess(["--port", str(port), "--data", str(data), "--durability", durability, *arguments])
+    options = ["--port", str(port), "--data", str(data), "--durability", durability]
+    server = ServerProcess([*options, *arguments], before=before)
     try:
         yield server
     finally:
@@ -95,7 +100,7 @@ def start_control_plane(
 ) -> Iterator[ServerProcess]:
     """A control plane on that queue, ended on the way out whatever happens."""
     options = ["--port", str(port), "--queue", queue.url, "--data", str(data), "--durability", durability]
-    server = ServerProcess([*options, *arguments], "control-plane")
+    server = ServerProcess([*options, *arguments], command="control-plane")
     try:
         # From then on the control plane's topic is there, and who publishes to it is heard.
         server.wait_for("consuming")
