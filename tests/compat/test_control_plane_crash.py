@@ -1,7 +1,7 @@
 """A control plane that is killed while tasks of an unmodified service wait for a human.
 
-They wait so that the service isn't asking the control plane something at that moment: an answer that breaks off is for it
-the failure of its task.
+They wait so that the service isn't asking the control plane something at that moment: an answer that breaks off is, to
+it, the failure of its task.
 """
 
 import json
