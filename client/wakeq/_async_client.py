@@ -178,11 +178,21 @@ class AsyncClient(Administration):
         wires = await self._claims.claim(topic, max=max, wait_s=wait_s, lease_s=lease_s, group=group)
         return [Delivery(topic, wire, self._direct) for wire in wires]
 
-    def consume(self, topic: str, *, group: str | None = None, prefetch: int = 32, lease_s: float = 30.0) -> Consumer:
+    def consume(
+        self,
+        topic: str,
+        *,
+        group: str | None = None,
+        prefetch: int = 32,
+        lease_s: float = 30.0,
+        grace_s: float | None = None,
+    ) -> Consumer:
         """Deliveries as they come, over one stream that reconnects by itself.
 
         At most ``prefetch`` of them are unsettled at a time. Each is leased for ``lease_s`` seconds, and again for as
-        long as the program holds it. `async with delivery:` settles it, with others in one request.
+        long as the program holds it. `async with delivery:` settles it, with others in one request. When the program
+        dies, what it held comes back after ``grace_s`` seconds, None: what the server has (5); with 0 at once, so that
+        whoever consumes next has it before what came later.
 
         Raises RuntimeError where the client is not used as a context manager, which is what ends its background.
         """
@@ -196,6 +206,7 @@ class AsyncClient(Administration):
             group=group,
             prefetch=prefetch,
             lease_s=lease_s,
+            grace_s=grace_s,
             jitter=random.random,
         )
         return Consumer(feed, self._start)

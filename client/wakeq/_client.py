@@ -141,12 +141,18 @@ class Client:
         return [SyncDelivery(self, delivery) for delivery in claimed]
 
     def consume(
-        self, topic: str, *, group: str | None = None, prefetch: int = 32, lease_s: float = 30.0
+        self,
+        topic: str,
+        *,
+        group: str | None = None,
+        prefetch: int = 32,
+        lease_s: float = 30.0,
+        grace_s: float | None = None,
     ) -> SyncConsumer:
         """See `AsyncClient.consume`."""
 
         async def made() -> Consumer:
-            return self._client.consume(topic, group=group, prefetch=prefetch, lease_s=lease_s)
+            return self._client.consume(topic, group=group, prefetch=prefetch, lease_s=lease_s, grace_s=grace_s)
 
         return SyncConsumer(self, self._call(made))
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import orjson
 
+from wakeq._json import loads
+
 if TYPE_CHECKING:
     from wakeq._connection import Answer
 
@@ -232,6 +234,6 @@ def _sentence(errors: Any) -> str:
 def read_answer(answer: "Answer", read: Callable[[Any], _T]) -> _T:
     """What ``read`` makes of an answer's JSON. Raises WakeqError where that is none of this protocol's answers."""
     try:
-        return read(orjson.loads(answer.content))
-    except (orjson.JSONDecodeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        return read(loads(answer.content))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise WakeqError(f"{answer.url} did not answer as a wakeq server does", status=answer.status) from error

@@ -12,7 +12,6 @@ from typing import Any
 
 import anyio
 import httpx
-import orjson
 
 from wakeq._backoff import Backoff
 from wakeq._claims import Claims
@@ -26,6 +25,7 @@ from wakeq._errors import (
     WakeqError,
     raise_for_answer,
 )
+from wakeq._json import loads
 from wakeq._keeper import Keeper
 from wakeq._model import Nack
 from wakeq._sse import SSEParser
@@ -56,6 +56,7 @@ class Feed:
         group: str | None,
         prefetch: int,
         lease_s: float,
+        grace_s: float | None,
         jitter: Callable[[], float],
     ) -> None:
         self.ready: deque[Delivery] = deque()
@@ -67,6 +68,7 @@ class Feed:
         self._group = group
         self._prefetch = prefetch
         self._lease_s = lease_s
+        self._grace_s = grace_s
         self._backoff = Backoff(jitter)
         self._pause_s = 0.0
         self._draining = False
@@ -193,7 +195,12 @@ class Feed:
     async def _open(self, stack: AsyncExitStack, parser: SSEParser) -> AsyncIterator[bytes]:
         response = await stack.enter_async_context(
             self._claims.stream(
-                self._topic, lease=self._lease_s, prefetch=self._prefetch, group=self._group, silence_s=SILENCE_S
+                self._topic,
+                lease=self._lease_s,
+                prefetch=self._prefetch,
+                group=self._group,
+                grace=self._grace_s,
+                silence_s=SILENCE_S,
             )
         )
         parts: Any = response.stream
@@ -219,7 +226,7 @@ class Feed:
         self._draining = self._draining or any(event.event == "drain" for event in events)
         try:
             deliveries = [
-                Delivery(self._topic, orjson.loads(event.data), self.keeper)
+                Delivery(self._topic, loads(event.data), self.keeper)
                 for event in events
                 if event.event == "message"
             ]

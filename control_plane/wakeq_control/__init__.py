@@ -1,1 +1,1 @@
-"""The wakeq control plane's package: holds its place in the layout, no code yet."""
+"""The control plane: services, sessions and tasks of llama_deploy's clients, without one polling loop."""

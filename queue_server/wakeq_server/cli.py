@@ -10,7 +10,7 @@ import typer
 import uvloop
 from pydantic import ValidationError
 
-from wakeq_server import logs
+from wakeq._serving import logs
 from wakeq_server.errors import StartupError
 from wakeq_server.server import serve as run_server
 from wakeq_server.settings import Durability, Settings

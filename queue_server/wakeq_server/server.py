@@ -1,10 +1,4 @@
-"""uvicorn as this server needs it.
-
-Three things differ from uvicorn's own `Server`; what differs in its connections stands in `connection.py`. It wakes ten
-times a second to look at a flag, and idle isn't idle then: ours waits for the signal. It ends by raising the signal
-again, and a drained server has exited well: ours returns. And it sets a `Date` on that tick: ours makes one when an
-answer needs it.
-"""
+"""The queue server on uvicorn; what differs in its connections stands in `connection.py`."""
 
 import asyncio
 import contextlib
@@ -13,56 +7,33 @@ import resource
 import signal
 import socket
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from email.utils import formatdate
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
 import anyio
 import structlog
 import uvicorn
-import uvicorn.server
 
+from wakeq._serving import quiet
+from wakeq._serving.hosts import is_loopback
+from wakeq._serving.quiet import BACKLOG, KEEP_ALIVE_S, QuietServer
 from wakeq_server.app import open_app
 from wakeq_server.connection import Connection
 from wakeq_server.engine.base import Engine
 from wakeq_server.errors import StartupError
-from wakeq_server.http.guard import is_loopback
 from wakeq_server.http.routes import App
-from wakeq_server.settings import BACKLOG, KEEP_ALIVE_S, Settings
+from wakeq_server.settings import Settings
 from wakeq_server.tcp import set_timeouts
 
 _log = structlog.get_logger("wakeq.server")
 
 
-class _State(uvicorn.server.ServerState):
-    """Headers of every answer, with a `Date` (RFC 9110, 6.6.1) made at most once a second and only when asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._second = 0
-        self._headers: list[tuple[bytes, bytes]] = []
-
-    @property
-    def default_headers(self) -> list[tuple[bytes, bytes]]:
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
-            self._headers = [(b"date", formatdate(now, usegmt=True).encode())]
-        return self._headers
-
-    @default_headers.setter
-    def default_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """uvicorn sets it when it starts; ours are made when they are read."""
-
-
-class _Server(uvicorn.Server):
+class _Server(QuietServer):
     """Runs until it is told to stop, then drains."""
 
     def __init__(self, config: uvicorn.Config, engine: Engine, drain_s: float, announce: Callable[[], None]) -> None:
         super().__init__(config)
-        self.server_state = _State()
         self._engine = engine
         self._drain_s = drain_s
         self._announce = announce
@@ -86,11 +57,6 @@ class _Server(uvicorn.Server):
         self.force_exit = True
         scope.cancel()
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are received in `main_loop`, and not raised again: a drained server has exited well."""
-        yield
-
 
 class _Task(asyncio.Task[Any]):
     """A task whose repr is short.
@@ -112,26 +78,16 @@ def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, whose connections inherit what finds dead peers. Raises StartupError."""
     try:
-        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    except OSError as error:
+        return quiet.listen(host, port, set_timeouts)
+    except socket.gaierror as error:
         raise StartupError(
             f"can't listen on {host}:{port}: {error.strerror or error}", "name an address of this machine with --host"
         ) from error
-    listener = socket.socket(info[0], info[1])
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        set_timeouts(listener)
-        listener.bind(info[4])
-        # Merely bound, two servers may have one port.
-        listener.listen(BACKLOG)
     except OSError as error:
-        listener.close()
         raise StartupError(
             f"can't listen on {host}:{port}: {error.strerror or error}",
             "is another server running there? name another port with --port, or 0 for a free one",
         ) from error
-    listener.setblocking(False)
-    return listener
 
 
 def tune_process() -> int:
@@ -171,10 +127,9 @@ async def serve(settings: Settings, version: str) -> None:
 
 
 def _announce(settings: Settings, listener: socket.socket, files: int, *, has_token: bool) -> None:
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
+    host = listener.getsockname()[0]
     kept = "nothing is kept" if settings.durability == "memory" else str(settings.data)
-    _log.info("listening", url=f"http://{shown}:{port}", durability=settings.durability, data=kept, open_files=files)
+    _log.info("listening", url=quiet.shown_url(listener), durability=settings.durability, data=kept, open_files=files)
     if is_loopback(host):
         return
     if has_token:

@@ -254,10 +254,6 @@ PUSH_IDLE_S = 1.0
 it is being closed, which would look like a receiver that died."""
 PUSH_ANSWER_MAX_BYTES = 64 * 1024
 """How much of an answer's body is read, so that its connection can be used again. Nobody looks at it."""
-BACKLOG = 4_096
-"""Connections that may wait to be accepted."""
-KEEP_ALIVE_S = 75
-"""Longer than any client's own, so that no client reuses a connection that is just being closed."""
 TCP_USER_TIMEOUT_S = 10
 """How long written bytes, or probes, may stay unacknowledged before a connection counts as dead."""
 TCP_PROBE_AFTER_S = 4

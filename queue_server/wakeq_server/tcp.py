@@ -7,7 +7,7 @@ import termios
 from contextlib import suppress
 from typing import Any
 
-from wakeq_server.http.guard import is_loopback
+from wakeq._serving.hosts import is_loopback
 from wakeq_server.settings import TCP_PROBE_AFTER_S, TCP_PROBE_EVERY_S, TCP_USER_TIMEOUT_S
 
 _TCP_ESTABLISHED = 1

@@ -1,4 +1,4 @@
-"""The recorded answers of llama_deploy's own queue servers (`tests/recordings/`), as data.
+"""The recorded answers of llama_deploy's own servers (`tests/recordings/`), as data.
 
 A recording is a list of requests with their answers, in the order in which they were made:
 
@@ -21,9 +21,9 @@ VERSIONS = ("0.4.2", "0.8.1")
 _REQUEST = re.compile(r"## +(?P<label>.*?): (?P<method>[A-Z]+) (?P<target>\S+)(?:  body=(?P<body>.*))?")
 _ANSWER = re.compile(r"    HTTP/1\.1 (?P<status>\d+) [^|]*\| (?P<headers>.*)")
 _BODY = re.compile(r"    (?P<body>b(?P<quote>['\"]).*(?P=quote)) (?:\.\.\.\(\d+ bytes\))?")
-_BETWEEN_FIELDS = re.compile(r"; (?=[a-z-]+: )")
+_BETWEEN_FIELDS = re.compile(r"; (?=[A-Za-z-]+: )")
 _FIFO = re.compile(r"FIFO order: (?P<types>\[.*\]) (?P<rest>b'.*')")
-_SECTION = "--- "
+_ASIDE = ("--- ", "   took ", "openapi paths: ", "schemas: ")
 
 SENT: dict[str, dict[str, str | None]] = {
     "POST no body": {"Content-Type": None},
@@ -57,10 +57,10 @@ class Recorded(NamedTuple):
         return SENT.get(self.label, {})
 
 
-def recording(version: str) -> list[Recorded]:
+def recording(version: str, server: str = "queue") -> list[Recorded]:
     """The recording of one llama_deploy version. Raises ValueError at a line that isn't understood."""
-    lines = (DIRECTORY / f"queue-{version}.txt").read_text(encoding="utf-8").splitlines()
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if not line.startswith(_SECTION)]
+    lines = (DIRECTORY / f"{server}-{version}.txt").read_text(encoding="utf-8").splitlines()
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if not line.startswith(_ASIDE)]
     found: list[Recorded] = []
     while numbered:
         number, line = numbered.pop(0)

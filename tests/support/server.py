@@ -1,4 +1,4 @@
-"""A real queue server in a process of its own, for tests over sockets."""
+"""A real server in a process of its own, for tests over sockets."""
 
 import json
 import signal
@@ -15,13 +15,16 @@ STOP_S = 20.0
 
 
 class ServerProcess:
-    """`wakeq serve` as somebody else would start it. Its log is read all the while, so that it never blocks."""
+    """`wakeq serve`, or another server of ours, as somebody else would start it.
 
-    def __init__(self, arguments: list[str], before: str = "") -> None:
+    Its log is read all the while, so that it never blocks.
+    """
+
+    def __init__(self, arguments: list[str], *, command: str = "serve", before: str = "") -> None:
         """``before``: statements that run in its process first."""
         start = ["-c", f"{before}\nfrom wakeq.cli import main\nmain()"] if before else ["-m", "wakeq"]
         self.process = subprocess.Popen(
-            [sys.executable, *start, "serve", "--log-format", "json", *arguments],
+            [sys.executable, *start, command, "--log-format", "json", *arguments],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -82,8 +85,25 @@ def start_server(
     data: Path, *arguments: str, durability: str = "memory", port: int = 0, before: str = ""
 ) -> Iterator[ServerProcess]:
     """A server on a free port, ended on the way out whatever happens."""
-    server = ServerProcess(["--port", str(port), "--data", str(data), "--durability", durability, *arguments], before)
+    options = ["--port", str(port), "--data", str(data), "--durability", durability]
+    server = ServerProcess([*options, *arguments], before=before)
     try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.kill()
+
+
+@contextmanager
+def start_control_plane(
+    queue: ServerProcess, data: Path, *arguments: str, durability: str = "fsync", port: int = 0
+) -> Iterator[ServerProcess]:
+    """A control plane on that queue, ended on the way out whatever happens."""
+    options = ["--port", str(port), "--queue", queue.url, "--data", str(data), "--durability", durability]
+    server = ServerProcess([*options, *arguments], command="control-plane")
+    try:
+        # From then on the control plane's topic is there, and who publishes to it is heard.
+        server.wait_for("consuming")
         yield server
     finally:
         if server.process.poll() is None:

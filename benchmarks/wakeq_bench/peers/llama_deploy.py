@@ -19,7 +19,7 @@ def versions() -> list[str]:
 
 
 def script(name: str) -> Path:
-    """The script that the python of an environment runs: `queue`, `consumers`, `publisher`, `system` or `client`."""
+    """The script that an environment's python runs: `queue`, `consumers`, `publisher`, `system`, `calls`, `client`."""
     return environments.script(f"llama_deploy_{name}")
 
 

@@ -6,12 +6,12 @@ so is a `Host` that is no loopback name. Where the server has a token, a request
 where a request gets its principal.
 """
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hmac import compare_digest
 from typing import NamedTuple
 
+from wakeq._serving.hosts import host_name, is_loopback
 from wakeq_server.errors import OriginRefused, Unauthenticated
 
 
@@ -89,22 +89,3 @@ class Guard:
         name = host_name(header.decode("latin-1"))
         # A request without a Host is HTTP/1.0 or by hand: no browser sends one.
         return not name or is_loopback(name) or name in self._allowed
-
-
-def host_name(header: str) -> str:
-    """The name in a Host header, without its port."""
-    host = header.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].rstrip(".")
-
-
-@lru_cache(maxsize=1024)
-def is_loopback(name: str) -> bool:
-    """Whether a host name or address is this machine's own."""
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False

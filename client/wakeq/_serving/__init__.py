@@ -1,0 +1,1 @@
+"""What wakeq's servers have in common; no client needs it, and none loads it."""

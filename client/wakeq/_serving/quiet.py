@@ -1,0 +1,76 @@
+"""uvicorn, quiet: it wakes when there is something to do.
+
+uvicorn's own `Server` wakes ten times a second to look at a flag, and idle isn't idle then; it ends by raising the
+signal again, and a drained server has exited well; and it sets a `Date` on that tick.
+"""
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+
+import uvicorn
+import uvicorn.server
+
+BACKLOG = 4_096
+"""Connections that may wait to be accepted."""
+KEEP_ALIVE_S = 75
+"""Longer than any client's own, so that no client reuses a connection that is just being closed."""
+
+
+class _State(uvicorn.server.ServerState):
+    """Headers of every answer, with a `Date` (RFC 9110, 6.6.1) made at most once a second and only when asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._headers = [(b"date", formatdate(now, usegmt=True).encode())]
+        return self._headers
+
+    @default_headers.setter
+    def default_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """uvicorn sets it when it starts; ours are made when they are read."""
+
+
+class QuietServer(uvicorn.Server):
+    """Runs until `main_loop`, which a subclass has, returns."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.server_state = _State()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are received in `main_loop`, and not raised again."""
+        yield
+
+
+def listen(host: str, port: int, prepare: Callable[[socket.socket], None]) -> socket.socket:
+    """A listening socket; ``prepare`` sets what its connections inherit. Raises OSError."""
+    info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = socket.socket(info[0], info[1])
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        prepare(listener)
+        listener.bind(info[4])
+        # Merely bound, two servers may have one port.
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+def shown_url(listener: socket.socket) -> str:
+    """Where it listens."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

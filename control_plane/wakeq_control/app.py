@@ -1,0 +1,75 @@
+"""The composition root: settings, store, engine, link to the queue, ASGI application. Nothing else wires these."""
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+
+import anyio
+
+from wakeq_control.engine.engine import Engine
+from wakeq_control.errors import StartupError, StorageFailed
+from wakeq_control.http.guard import Guard
+from wakeq_control.http.held import Lot
+from wakeq_control.http.routes import App
+from wakeq_control.http.services import About, Services
+from wakeq_control.http.sessions import Sessions
+from wakeq_control.http.tasks import Tasks
+from wakeq_control.link.broker import open_broker
+from wakeq_control.link.inbox import Inbox
+from wakeq_control.link.outbox import Outbox
+from wakeq_control.link.presence import Presence
+from wakeq_control.plane import Plane
+from wakeq_control.settings import Settings
+from wakeq_control.state.base import StateStore
+from wakeq_control.state.memory import MemoryStore
+from wakeq_control.state.sqlite import SqliteStore
+
+
+def make_store(settings: Settings) -> StateStore:
+    """The store that the durability asks for. Raises StartupError."""
+    return MemoryStore() if settings.durability == "memory" else SqliteStore(settings.data)
+
+
+def wall_that_never_goes_back() -> Callable[[], float]:
+    """Seconds since 1970 as they were at the start, and since then as they pass."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
+
+
+def build_app(engine: Engine, settings: Settings, about: About) -> App:
+    """The ASGI application on an engine."""
+    lot = Lot()
+    guard = Guard(bound_to=settings.host, allowed_hosts=settings.allowed_hosts)
+    return App(Services(engine, about), Sessions(engine), Tasks(engine, lot), guard, lot)
+
+
+@asynccontextmanager
+async def open_app(settings: Settings, port: int, version: str) -> AsyncIterator[App]:
+    """A running control plane. Raises StartupError; StorageFailed, in a group, when its state can't be kept."""
+    with closing(make_store(settings)) as store:
+        plane = Plane(lambda: str(uuid.uuid4()), keep=settings.keep_tasks, keep_s=settings.keep_for)
+        try:
+            plane.restore(store.load())
+        except StorageFailed as error:
+            raise StartupError(str(error), "restore a copy of it, or name another directory with --data") from error
+        engine = Engine(plane, store, wall_that_never_goes_back(), wait_for_service_s=settings.wait_for_service)
+        about = About(settings.host, port, settings.queue, settings.namespace, version)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(engine.run)
+            tasks.start_soon(_link, engine, settings)
+            yield build_app(engine, settings, about)
+            await engine.settled()
+            tasks.cancel_scope.cancel()
+
+
+async def _link(engine: Engine, settings: Settings) -> None:
+    """Speak with the queue, for ever."""
+    token = None if settings.token is None else settings.token.get_secret_value()
+    async with open_broker(settings.queue, token, settings.namespace) as broker, anyio.create_task_group() as tasks:
+        outbox, presence, inbox = Outbox(engine, broker), Presence(engine, broker), Inbox(engine, broker)
+        for message in engine.unsent():
+            outbox.put(message)
+        engine.to_send, engine.came, engine.went = outbox.put, presence.came, presence.went
+        for part in (outbox, presence, inbox):
+            tasks.start_soon(part.run)

@@ -1,0 +1,77 @@
+"""`wakeq control-plane`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import anyio
+import typer
+import uvloop
+from pydantic import ValidationError
+
+from wakeq import __version__
+from wakeq._serving import logs
+from wakeq_control.errors import StartupError, StorageFailed
+from wakeq_control.server import serve
+from wakeq_control.settings import Settings
+
+
+def _option(name: str) -> Any:
+    """A command-line option of a setting: one description and one default, those of `Settings`."""
+    field = Settings.model_fields[name]
+    default = field.get_default(call_default_factory=True)
+    shown = "" if default is None or default == () else str(default)
+    return typer.Option(
+        f"--{name.replace('_', '-')}",
+        help=field.description,
+        envvar=f"WAKEQ_CONTROL_{name.upper()}",
+        show_default=shown or False,
+    )
+
+
+def control_plane(
+    host: Annotated[str | None, _option("host")] = None,
+    port: Annotated[int | None, _option("port")] = None,
+    queue: Annotated[str | None, _option("queue")] = None,
+    data: Annotated[Path | None, _option("data")] = None,
+    durability: Annotated[Literal["fsync", "memory"] | None, _option("durability")] = None,
+    namespace: Annotated[str | None, _option("namespace")] = None,
+    wait_for_service: Annotated[float | None, _option("wait_for_service")] = None,
+    keep_tasks: Annotated[int | None, _option("keep_tasks")] = None,
+    keep_for: Annotated[float | None, _option("keep_for")] = None,
+    allowed_hosts: Annotated[str | None, _option("allowed_hosts")] = None,
+    log_format: Annotated[Literal["text", "json"] | None, _option("log_format")] = None,
+) -> None:
+    """Run the control plane for clients and services of llama_deploy, on a queue server that runs elsewhere.
+
+    The queue's token, where it asks for one, comes from the environment: WAKEQ_TOKEN.
+    """
+    given = {name: value for name, value in locals().items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        _fail(f"{name.replace('_', '-')}: {_problem(name, first)}", "see wakeq control-plane --help", code=2)
+    logs.configure(settings.log_format)
+    try:
+        anyio.run(serve, settings, __version__, backend_options={"loop_factory": uvloop.new_event_loop})
+    except StartupError as error:
+        _fail(str(error), error.hint, code=1)
+    except StorageFailed as error:
+        _fail(str(error), "what was answered is kept; make room, and start it again", code=1)
+
+
+def _problem(name: str, error: Mapping[str, Any]) -> str:
+    limits = Settings.model_fields[name].metadata
+    low, high = (next((getattr(x, end) for x in limits if hasattr(x, end)), None) for end in ("ge", "le"))
+    if low is not None and high is not None:
+        return f"must be from {low} to {high}"
+    problem: str = error["msg"].removeprefix("Value error, ")
+    return problem[0].lower() + problem[1:]
+
+
+def _fail(message: str, hint: str, *, code: int) -> NoReturn:
+    typer.echo(f"wakeq: {message}", err=True)
+    typer.echo(f"hint: {hint}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,1 @@
+"""What waits: for the disk, for services, for tasks' events and results, for deadlines."""

@@ -1,0 +1,276 @@
+"""The control plane as its callers see it: each call decides, waits until that is stored, and returns.
+
+Reading waits too, until what was read is stored: nobody is shown what a crash could take back.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from wakeq_control.engine.commits import Commits, Offload
+from wakeq_control.engine.signals import Signals
+from wakeq_control.errors import SessionNotFound, TaskNotFound
+from wakeq_control.messages import CompletedTask, Heard, NewTaskMessage, TaskEvent
+from wakeq_control.model import Effects, Outgoing, Service, Session, Task
+from wakeq_control.plane import NewTask, Plane
+from wakeq_control.registry import Registry
+from wakeq_control.state.base import StateStore
+from wakeq_control.streams import Event
+
+
+class Engine:
+    """One control plane."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        store: StateStore,
+        now: Callable[[], float],
+        *,
+        wait_for_service_s: float,
+        offload: Offload = anyio.to_thread.run_sync,
+    ) -> None:
+        """``now``: seconds since 1970 that never go back. ``wait_for_service_s``: how long a task waits for one."""
+        self._plane = plane
+        self.now = now
+        """The time, in seconds since 1970."""
+        self._wait_for_service_s = wait_for_service_s
+        self._commits = Commits(store, self._stored, offload)
+        self._signals = Signals()
+        self._timer = anyio.Event()
+        self._due: float | None = None
+        self.to_send: Callable[[Outgoing], None] = lambda message: None
+        """Told of each message to a service when it is stored, in order."""
+        self.came: Callable[[Service], None] = lambda service: None
+        """Told of each registration when it is stored."""
+        self.went: Callable[[str], None] = lambda name: None
+        """Told of each service that is forgotten."""
+
+    async def run(self) -> None:
+        """Store and keep time, for ever. Raises StorageFailed."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._commits.run)
+            tasks.start_soon(self._keep_time)
+
+    @property
+    def registry(self) -> Registry:
+        """The services, to look at."""
+        return self._plane.registry
+
+    def unsent(self) -> list[Outgoing]:
+        """What was to be sent to services when the process before this one ended."""
+        return self._plane.tasks.unsent()
+
+    # Services
+
+    async def register(self, service: Service) -> None:
+        """Add a service, or replace the one of its name; tasks that wait for it go on."""
+        await self._decided(self._plane.register(service))
+
+    async def deregister(self, name: str) -> None:
+        """Forget a service."""
+        await self._decided(self._plane.deregister(name))
+
+    # Sessions
+
+    async def create_session(self) -> str:
+        """A new session's id."""
+        session_id, effects = self._plane.create_session(self.now())
+        await self._decided(effects)
+        return session_id
+
+    async def delete_session(self, session_id: str) -> None:
+        """Forget a session and its tasks; whoever waits for them is told."""
+        await self._decided(self._plane.delete_session(session_id))
+
+    async def sessions(self) -> list[Session]:
+        """All of them."""
+        sessions = self._plane.sessions.all()
+        await self._commits.settled()
+        return sessions
+
+    async def session(self, session_id: str) -> Session:
+        """Raises SessionNotFound."""
+        session = self._plane.sessions.get(session_id)
+        await self._commits.settled()
+        return session
+
+    async def session_state(self, session_id: str) -> dict[str, Any]:
+        """With what is kept of its tasks. Raises SessionNotFound."""
+        state = self._plane.session_state(session_id)
+        await self._commits.settled()
+        return state
+
+    async def update_state(self, session_id: str, values: Mapping[str, Any]) -> None:
+        """Merge values into the state, except what the control plane keeps. Raises SessionNotFound."""
+        await self._decided(self._plane.update_state(session_id, values))
+
+    async def session_tasks(self, session_id: str) -> list[Task]:
+        """A session's tasks, the oldest first. Raises SessionNotFound."""
+        tasks = self._plane.tasks.some(self._plane.sessions.get(session_id).task_ids)
+        await self._commits.settled()
+        return tasks
+
+    # Tasks
+
+    async def add_task(self, session_id: str, new: NewTask) -> str:
+        """Begin a task as soon as its service is registered; returns its id.
+
+        Raises SessionNotFound, WrongSession, TaskConflict, and ServiceNotFound when the service hasn't come in time.
+        """
+        if self._plane.check_task(session_id, new) is None:
+            await self._service(new.service)
+        task_id, effects = self._plane.add_task(session_id, new, self.now())
+        await self._decided(effects)
+        return task_id
+
+    async def task(self, session_id: str, task_id: str) -> Task:
+        """Raises SessionNotFound, TaskNotFound."""
+        self._plane.sessions.get(session_id)
+        task = self._plane.tasks.get(task_id, session_id)
+        await self._commits.settled()
+        return task
+
+    async def cancel(self, session_id: str, task_id: str) -> None:
+        """End a task that hasn't ended. Raises SessionNotFound, TaskNotFound."""
+        await self.task(session_id, task_id)
+        await self._decided(self._plane.cancel(task_id, self.now()))
+
+    async def answer(self, session_id: str, task_id: str, service: str, event: str) -> None:
+        """Hand an event to a task's workflow. Raises SessionNotFound, TaskNotFound, ServiceNotFound."""
+        await self._decided(self._plane.answer(session_id, task_id, service, event, self.now()))
+
+    async def result(self, session_id: str, task_id: str, wait_s: float) -> dict[str, Any] | None:
+        """A task's result as soon as there is one; None after ``wait_s``, and where there is no such task.
+
+        Raises SessionNotFound.
+        """
+        self._plane.sessions.get(session_id)
+        with anyio.move_on_after(wait_s):
+            while (task := self._find(session_id, task_id)) is not None and task.result is None:
+                await self._signals.wait(_of_task(task_id))
+        task = self._find(session_id, task_id)
+        result = None if task is None else task.result
+        if result is not None:
+            await self._commits.settled()
+        return result
+
+    async def more_events(self, session_id: str, task_id: str, shown: int) -> tuple[list[Event], bool]:
+        """A task's events behind the first ``shown``, in order, as soon as there is one or the task has ended.
+
+        Returns whether it has ended, too. Raises SessionNotFound, TaskNotFound, also when the task goes meanwhile.
+        """
+        while True:
+            self._plane.sessions.get(session_id)
+            task = self._plane.tasks.get(task_id, session_id)
+            ended, new = task.finished_at is not None, task.stream.ready[shown:]
+            if new or ended:
+                await self._commits.settled()
+                return new, ended
+            await self._signals.wait(_of_task(task_id))
+
+    # What services say
+
+    async def hear(self, heard: Heard) -> None:
+        """Take in what a service's message says; returns when it is stored.
+
+        Raises SessionNotFound and TaskNotFound where nobody knows what it is about, and what `add_task` raises.
+        """
+        if isinstance(heard, NewTaskMessage):
+            await self._hear_task(heard.task)
+            return
+        self.note(heard)
+        await self._commits.settled()
+
+    def note(self, heard: TaskEvent | CompletedTask) -> None:
+        """The same without waiting, for what is heard in numbers; `settled` waits for all of them."""
+        if isinstance(heard, TaskEvent):
+            effects = self._plane.record_event(heard.session_id, heard.task_id, heard.event, self.now())
+        else:
+            effects = self._plane.complete(heard.result, self.now())
+        self._submit(effects)
+
+    async def settled(self) -> None:
+        """Return when everything that was noted is stored."""
+        await self._commits.settled()
+
+    # What becomes of messages to services
+
+    def sent(self, message: Outgoing) -> None:
+        """The queue has it."""
+        self._submit(self._plane.sent(message.number))
+
+    def refused(self, message: Outgoing, reason: str) -> None:
+        """The queue will never take it."""
+        self._submit(self._plane.refused(message.number, reason, self.now()))
+
+    async def _hear_task(self, new: NewTask) -> None:
+        if new.session_id is not None:
+            await self.add_task(new.session_id, new)
+            return
+        if new.task_id is not None and self._plane.tasks.find(new.task_id) is not None:
+            # It was heard before, and has a session since.
+            return
+        await self._service(new.service)
+        self._plane.registry.require(new.service)
+        now = self.now()
+        session_id, session = self._plane.create_session(now)
+        _, task = self._plane.add_task(session_id, new, now)
+        # One after the other without an await: they are stored together.
+        self._submit(session)
+        await self._decided(task)
+
+    def _find(self, session_id: str, task_id: str) -> Task | None:
+        try:
+            self._plane.sessions.get(session_id)
+            return self._plane.tasks.get(task_id, session_id)
+        except (SessionNotFound, TaskNotFound):
+            return None
+
+    async def _service(self, name: str) -> None:
+        with anyio.move_on_after(self._wait_for_service_s):
+            while name not in self._plane.registry:
+                await self._signals.wait(_of_service(name))
+
+    async def _decided(self, effects: Effects) -> None:
+        self._submit(effects)
+        await self._commits.settled()
+
+    def _submit(self, effects: Effects) -> None:
+        if effects != Effects():
+            self._commits.submit(effects)
+        due = self._plane.tasks.next_deadline()
+        if due != self._due:
+            self._due = due
+            self._timer.set()
+
+    def _stored(self, effects: Effects) -> None:
+        for message in effects.messages:
+            self.to_send(message)
+        for service in effects.registered:
+            self.came(service)
+            self._signals.wake(_of_service(service.name))
+        for name in effects.deregistered:
+            self.went(name)
+        for task_id in effects.wakes:
+            self._signals.wake(_of_task(task_id))
+
+    async def _keep_time(self) -> None:
+        while True:
+            effects, self._due = self._plane.tick(self.now())
+            self._timer = anyio.Event()
+            if effects != Effects():
+                self._commits.submit(effects)
+            with anyio.move_on_after(math.inf if self._due is None else max(0.0, self._due - self.now())):
+                await self._timer.wait()
+
+
+def _of_task(task_id: str) -> str:
+    return f"task:{task_id}"
+
+
+def _of_service(name: str) -> str:
+    return f"service:{name}"

@@ -1,0 +1,1 @@
+"""llama_deploy's control-plane API: bytes to calls of the engine and back."""

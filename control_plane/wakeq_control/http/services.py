@@ -1,0 +1,162 @@
+"""Services, and what services ask: who the queue is, who is registered, what they have to say."""
+
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
+
+from wakeq_control.engine.engine import Engine
+from wakeq_control.errors import InvalidBody
+from wakeq_control.http.wire import Request, Response, answer
+from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name, in_body, read_message
+from wakeq_control.model import Service
+from wakeq_control.registry import to_row
+
+QUEUE_READ_S = 60
+"""How long services let the queue be silent: it parks their requests for 55 s."""
+
+
+class About(NamedTuple):
+    """What the control plane says of itself and of its queue."""
+
+    host: str
+    port: int
+    queue: str
+    namespace: str
+    version: str
+
+
+def _service_name(value: str) -> str:
+    if value == CONTROL_PLANE:
+        raise ValueError("this is the control plane's own")
+    return check_name(value, SERVICE_MAX)
+
+
+class _ServiceDefinition(BaseModel):
+    # Names of services are parts of names of topics.
+    service_name: Annotated[str, AfterValidator(_service_name)]
+    description: str
+    prompt: list[Any] = Field(default_factory=list)
+    host: str | None = None
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+
+
+class _Name(BaseModel):
+    service_name: str
+
+
+class Services:
+    """The calls about services."""
+
+    def __init__(self, engine: Engine, about: About) -> None:
+        self._engine = engine
+        self._about = about
+
+    async def home(self, request: Request) -> Response:
+        """llama_deploy's card."""
+        return answer(
+            {
+                "running": "True",
+                "step_interval": "0.1",
+                "services_store_key": "services",
+                "tasks_store_key": "tasks",
+                "session_store_key": "sessions",
+            }
+        )
+
+    async def queue_config(self, request: Request) -> Response:
+        """Where the queue is. `client_kwargs` go into every client that a service makes.
+
+        With the longer limit their requests can be parked; and to load certificates for plain HTTP would take them 20
+        ms a message.
+        """
+        parts = urlsplit(self._about.queue)
+        tls = parts.scheme == "https"
+        kwargs: dict[str, object] = {"timeout": QUEUE_READ_S}
+        if not tls:
+            kwargs["verify"] = False
+        config = {
+            "host": parts.hostname,
+            "port": parts.port or (443 if tls else 80),
+            "client_kwargs": kwargs,
+            "raise_exceptions": False,
+            "use_ssl": tls,
+        }
+        return answer({"SimpleMessageQueueConfig": config})
+
+    async def register(self, request: Request) -> Response:
+        """Register a service; the answer is llama_deploy's configuration of a control plane."""
+        try:
+            said = _ServiceDefinition.model_validate(await request.json())
+        except ValidationError as error:
+            raise InvalidBody(in_body(error)) from None
+        await self._engine.register(Service(said.service_name, said.description, said.prompt, said.host, said.port))
+        return answer(
+            {
+                "services_store_key": "services",
+                "tasks_store_key": "tasks",
+                "session_store_key": "sessions",
+                "step_interval": 0.1,
+                "host": self._about.host,
+                "port": self._about.port,
+                "internal_host": None,
+                "internal_port": None,
+                "running": True,
+                "cors_origins": None,
+                "topic_namespace": self._about.namespace,
+                "state_store_uri": None,
+            }
+        )
+
+    async def deregister(self, request: Request) -> Response:
+        """Forget a service, named in the query, or up to 0.5 in a body."""
+        name = request.parameter("service_name")
+        if name is None:
+            body = await request.body()
+            if not body:
+                missing: dict[str, object] = {
+                    "type": "missing",
+                    "loc": ["query", "service_name"],
+                    "msg": "Field required",
+                    "input": None,
+                }
+                raise InvalidBody([missing])
+            try:
+                name = _Name.model_validate_json(body).service_name
+            except ValidationError as error:
+                raise InvalidBody(in_body(error)) from None
+        await self._engine.deregister(name)
+        return answer(None)
+
+    async def get(self, request: Request, name: str) -> Response:
+        """A service's definition."""
+        return answer(to_row(self._engine.registry.get(name)))
+
+    async def list(self, request: Request) -> Response:
+        """All definitions, by name."""
+        return answer({service.name: to_row(service) for service in self._engine.registry.all()})
+
+    async def standing(self, request: Request) -> Response:
+        """All services, and who consumes their messages."""
+        registry = self._engine.registry
+        return answer({"services": [_standing(one, registry.consumers(one.name)) for one in registry.all()]})
+
+    async def process_message(self, request: Request) -> Response:
+        """Take a message as if it had come by the queue."""
+        await self._engine.hear(read_message(await request.json()))
+        return answer(None)
+
+    async def health(self, request: Request) -> Response:
+        """Whether the process runs."""
+        return answer({"status": "ok", "version": self._about.version})
+
+
+def _standing(service: Service, consumers: list[str]) -> dict[str, object]:
+    return {
+        "name": service.name,
+        "description": service.description,
+        "host": service.host,
+        "port": service.port,
+        "state": "up" if consumers else "down",
+        "consumers": consumers,
+    }

@@ -1,0 +1,167 @@
+"""Requests and answers. The one table from error code to status is here."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import parse_qs
+
+from wakeq_control.codec import dump, load
+from wakeq_control.errors import BadRequest, ControlError, InvalidBody, TooLarge
+from wakeq_control.messages import check_storable
+
+Scope = dict[str, Any]
+HttpEvent = dict[str, Any]
+Receive = Callable[[], Awaitable[HttpEvent]]
+Send = Callable[[HttpEvent], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+BODY_MAX_BYTES = 64 * 1024 * 1024
+"""Largest body of a request: a session's state has a workflow's whole context in it."""
+STATUS: dict[str, int] = {
+    "BAD_REQUEST": 400,
+    "WRONG_SESSION": 400,
+    "ORIGIN_REFUSED": 403,
+    "NOT_FOUND": 404,
+    "SERVICE_NOT_FOUND": 404,
+    "SESSION_NOT_FOUND": 404,
+    "TASK_NOT_FOUND": 404,
+    "METHOD_NOT_ALLOWED": 405,
+    "TASK_CONFLICT": 409,
+    "BODY_TOO_LARGE": 413,
+    "INVALID_BODY": 422,
+    "STOPPING": 503,
+}
+JSON_TYPE = (b"content-type", b"application/json")
+
+
+class Gone(Exception):
+    """The client has hung up, or its answer can't be finished: there is nothing more to say to it."""
+
+
+class Connection(Protocol):
+    """What our server knows of a connection beyond ASGI; in ``scope["state"]["connection"]``."""
+
+    def close(self) -> None:
+        """Close it, whatever has been sent."""
+
+
+class Response(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class Request:
+    """One request, its body not read yet."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.receive = receive
+        self.send = send
+        self._query: bytes = scope["query_string"]
+        self._connection: Connection | None = scope.get("state", {}).get("connection")
+
+    def parameter(self, name: str) -> str | None:
+        """A parameter of the query."""
+        values = parse_qs(self._query.decode("latin-1"), keep_blank_values=True).get(name)
+        return None if values is None else values[-1]
+
+    def seconds(self, name: str, longest: float) -> float | None:
+        """A parameter that is a time. Raises BadRequest."""
+        text = self.parameter(name)
+        if text is None:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= longest:
+            raise BadRequest(f"{name}: must be a number of seconds from 0 to {longest:g}")
+        return value
+
+    async def body(self) -> bytes:
+        """All of it. Raises TooLarge, and Gone when the client hangs up in the middle of it."""
+        parts, size = [], 0
+        while True:
+            event = await self.receive()
+            if event["type"] == "http.disconnect":
+                raise Gone
+            parts.append(event.get("body", b""))
+            size += len(parts[-1])
+            if size > BODY_MAX_BYTES:
+                raise TooLarge(f"the body has more than {BODY_MAX_BYTES} bytes")
+            if not event.get("more_body"):
+                return b"".join(parts)
+
+    async def json(self) -> Any:
+        """The body's value. Raises InvalidBody, TooLarge, Gone."""
+        body = await self.body()
+        if not body:
+            raise InvalidBody([{"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}])
+        try:
+            value = load(body)
+        except RecursionError:
+            raise InvalidBody([_not_json(0, "nested too deeply")]) from None
+        except ValueError as error:
+            raise InvalidBody([_not_json(getattr(error, "pos", 0), getattr(error, "msg", str(error)))]) from None
+        check_storable(value)
+        return value
+
+    async def hung_up(self) -> None:
+        """Return when the client has closed the connection. The body must have been read."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    async def cut_off(self) -> None:
+        """End an answer that has begun so that the client sees that there would have been more."""
+        if self._connection is not None:
+            self._connection.close()
+            await self.hung_up()
+
+
+def _not_json(position: int, reason: str) -> dict[str, object]:
+    context = {"error": reason}
+    return {
+        "type": "json_invalid",
+        "loc": ["body", position],
+        "msg": "JSON decode error",
+        "input": {},
+        "ctx": context,
+    }
+
+
+def answer(value: object) -> Response:
+    """200, in JSON."""
+    return Response(200, [JSON_TYPE], dump(value))
+
+
+def refusal(code: str, title: str, detail: object) -> Response:
+    """An error: ``detail`` as llama_deploy has it, and beside it what RFC 9457 has."""
+    status = STATUS[code]
+    problem = {"detail": detail, "type": f"urn:wakeq:error:{code}", "title": title, "status": status, "code": code}
+    return Response(status, [JSON_TYPE], dump(problem))
+
+
+def error_answer(error: ControlError) -> Response:
+    """What a refusal looks like on the wire."""
+    return refusal(error.code, error.title, error.errors if isinstance(error, InvalidBody) else error.detail)
+
+
+NOT_FOUND = refusal("NOT_FOUND", "Not found", "Not Found")
+
+
+def method_not_allowed(allowed: list[str]) -> Response:
+    """405, with what is allowed."""
+    response = refusal("METHOD_NOT_ALLOWED", "Method not allowed", "Method Not Allowed")
+    response.headers.append((b"allow", ", ".join(allowed).encode()))
+    return response
+
+
+async def send_response(send: Send, response: Response, *, has_body: bool = True) -> None:
+    """Send a whole answer."""
+    headers = [*response.headers, (b"content-length", b"%d" % len(response.body))]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body if has_body else b""})

@@ -1,0 +1,128 @@
+"""What the control plane asks of the queue, with its topics made where they are missing."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import anyio
+import httpx
+import orjson
+
+import wakeq
+from wakeq._connection import Answer, Connection, path_segment, topic_path
+from wakeq._errors import raise_for_answer, read_answer
+from wakeq._sse import SSEParser
+from wakeq_control.messages import CONTROL_PLANE
+
+DEDUP_WINDOW_S = 3_600.0
+"""How long after a crash a message that may have been published can be published again and is still the same."""
+TIMEOUT_S = 10.0
+"""How long the queue may be silent where it isn't asked to wait."""
+SILENCE_S = 37.5
+"""Two and a half heartbeats of 15 s: a stream that silent is dead."""
+
+
+class Broker:
+    """One queue server."""
+
+    def __init__(self, client: wakeq.AsyncClient, connection: Connection, namespace: str) -> None:
+        """Made by `open_broker`. ``connection`` is for pushes and events, which are no part of the client."""
+        self.client = client
+        self._connection = connection
+        self._prefix = f"{namespace}."
+
+    def topic(self, service: str) -> str:
+        """Where a service's messages go, and the control plane's own."""
+        return self._prefix + service
+
+    def service(self, topic: str) -> str | None:
+        """The service that consumes a topic; None for a topic of somebody else."""
+        return topic.removeprefix(self._prefix) if topic.startswith(self._prefix) else None
+
+    async def make_topic(self, service: str) -> None:
+        """Make a service's topic, unless it is there; one that is there stays as it is. Raises WakeqError."""
+        topic = self.topic(service)
+        try:
+            await self.client.topic(topic)
+        except wakeq.TopicNotFound:
+            # The control plane decides by itself which of its messages are dead: a restart is no attempt.
+            config: dict[str, Any] = {"max_deliveries": 0} if service == CONTROL_PLANE else {}
+            await self.client.create_topic(topic, schema="queue_message", dedup_window_s=DEDUP_WINDOW_S, **config)
+
+    async def publish(self, service: str, body: dict[str, Any], key: str) -> None:
+        """Publish to a service; with the same key again, nothing happens. Raises WakeqError."""
+        try:
+            await self.client.publish(self.topic(service), body, idempotency_key=key)
+        except wakeq.TopicNotFound:
+            await self.make_topic(service)
+            await self.client.publish(self.topic(service), body, idempotency_key=key)
+
+    async def put_push(self, service: str, name: str, url: str) -> None:
+        """Have a service's messages posted to a URL. Raises Forbidden where the queue may not reach it, WakeqError."""
+        raise_for_answer(await self._ask("PUT", self._push(service, name), orjson.dumps({"url": url})))
+
+    async def delete_push(self, service: str, name: str) -> None:
+        """End a push; one that isn't there has ended. Raises WakeqError."""
+        answer = await self._ask("DELETE", self._push(service, name))
+        if answer.status != httpx.codes.NOT_FOUND:
+            raise_for_answer(answer)
+
+    async def pushes(self, service: str) -> list[str]:
+        """The names of a service's pushes. Raises WakeqError."""
+        answer = await self._ask("GET", self._push(service))
+        if answer.status == httpx.codes.NOT_FOUND:
+            return []
+        raise_for_answer(answer)
+        return read_answer(answer, lambda said: [push["name"] for push in said["pushes"]])
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[AsyncIterator["Seen"]]:
+        """Who comes and goes, after a snapshot of who is there. Raises WakeqError, from the iteration too."""
+        url = self._connection.url("/events")
+        try:
+            async with self._connection.stream(url, [(b"accept", b"text/event-stream")], SILENCE_S) as response:
+                # Any transport of httpx's asynchronous kind has an asynchronous stream.
+                parts: Any = response.stream
+                if not response.is_success:
+                    body = b"".join([part async for part in parts])
+                    raise_for_answer(Answer(response.status_code, response.headers, body, url))
+                yield self._seen(parts)
+        except httpx.TransportError as error:
+            raise wakeq.ServerUnavailable(f"no events from the queue: {error!r}") from error
+
+    async def _seen(self, parts: AsyncIterator[bytes]) -> AsyncIterator["Seen"]:
+        parser = SSEParser()
+        async for part in parts:
+            for event in parser.feed(part):
+                data = orjson.loads(event.data)
+                service = self.service(data.get("topic", ""))
+                yield Seen(event.event, service, data.get("consumer", ""))
+
+    async def _ask(self, method: str, path: str, content: bytes = b"") -> Answer:
+        return await self._connection.ask(method, self._connection.url(path), content=content)
+
+    def _push(self, service: str, name: str | None = None) -> str:
+        path = f"{topic_path(self.topic(service))}/push"
+        return path if name is None else f"{path}/{path_segment(name)}"
+
+
+class Seen(NamedTuple):
+    """An event of the queue's."""
+
+    kind: str
+    service: str | None
+    """None where it is about no service of this control plane."""
+    consumer: str
+
+
+@asynccontextmanager
+async def open_broker(url: str, token: str | None, namespace: str) -> AsyncIterator[Broker]:
+    """A queue server, whose connections are closed on the way out."""
+    connection = Connection(url, token=token, timeout=TIMEOUT_S, transport=None)
+    # Trying again is decided here, where it is logged, too.
+    async with wakeq.AsyncClient(url, token=token, retry_s=0.0, consumer=f"control plane {namespace}") as client:
+        try:
+            yield Broker(client, connection, namespace)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await connection.aclose()

@@ -1,0 +1,136 @@
+"""What the control plane knows, and what its decisions ask of others.
+
+A decision changes the state at once and returns `Effects`: what must be stored, and what may happen when it is. Nobody
+is told of a decision before it is stored.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple
+
+from wakeq_control.codec import dump
+from wakeq_control.streams import Stream
+
+Table = Literal["service", "session", "task", "event", "outbox"]
+TABLES: tuple[Table, ...] = ("service", "session", "task", "event", "outbox")
+IdField = Literal["service_id", "agent_id"]
+
+
+class TaskStatus(StrEnum):
+    """Where a task is in its life; `lifecycle` has the ways between them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING_INPUT = "waiting_input"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A registration, as llama_deploy has it."""
+
+    name: str
+    description: str
+    prompt: list[Any]
+    host: str | None
+    port: int | None
+
+
+@dataclass(slots=True)
+class Session:
+    """Tasks that share a state."""
+
+    id: str
+    created_at: float
+    state: dict[str, Any] = field(default_factory=dict)
+    """What clients and services put there; what the control plane keeps of tasks is not in it."""
+    task_ids: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Task:
+    """A task, from its creation to its end."""
+
+    id: str
+    session_id: str
+    service: str
+    input: str
+    id_field: IdField
+    """What the client that made it calls a service's name: `agent_id` up to 0.6, `service_id` from 0.7 on."""
+    created_at: float
+    timeout_s: float | None = None
+    status: TaskStatus = TaskStatus.QUEUED
+    attempt: int = 1
+    started_at: float | None = None
+    finished_at: float | None = None
+    error: str | None = None
+    result: dict[str, Any] | None = None
+    """llama_deploy's TaskResult."""
+    stream: Stream = field(default_factory=Stream)
+
+    @property
+    def definition(self) -> dict[str, object]:
+        """llama_deploy's TaskDefinition, in the words of the client that made it."""
+        return {
+            "input": self.input,
+            "task_id": self.id,
+            "session_id": self.session_id,
+            self.id_field: self.service,
+        }
+
+
+class Outgoing(NamedTuple):
+    """A message to a service, kept until the queue has it."""
+
+    number: int
+    service: str
+    task_id: str
+    key: str
+    """Its idempotency key: however often it is published, it is enqueued once."""
+    body: dict[str, Any]
+    """llama_deploy's QueueMessage."""
+
+
+class Change(NamedTuple):
+    """A row to be put, or, where ``value`` is None, all rows of the key to be dropped."""
+
+    table: Table
+    key: str
+    number: int
+    value: bytes | None
+
+
+class Snapshot(NamedTuple):
+    """Everything that is kept."""
+
+    services: list[Service]
+    sessions: list[Session]
+    """In the order of their creation, with the ids of their tasks."""
+    tasks: list[Task]
+    """In the order of their creation, with their events."""
+    outgoing: list[Outgoing]
+    """In the order of their numbers."""
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a decision asks for."""
+
+    changes: list[Change] = field(default_factory=list)
+    messages: list[Outgoing] = field(default_factory=list)
+    """To be published when the changes are stored."""
+    wakes: list[str] = field(default_factory=list)
+    """Tasks whose watchers are to look again when the changes are stored."""
+    registered: list[Service] = field(default_factory=list)
+    deregistered: list[str] = field(default_factory=list)
+
+    def put(self, table: Table, key: str, value: object, number: int = 0) -> None:
+        """Store a row."""
+        self.changes.append(Change(table, key, number, dump(value)))
+
+    def drop(self, table: Table, key: str) -> None:
+        """Drop all rows of a key."""
+        self.changes.append(Change(table, key, 0, None))

@@ -1,0 +1,84 @@
+"""Which services are registered, and which of them are there."""
+
+from collections.abc import Iterable
+
+from wakeq_control.errors import ServiceNotFound
+from wakeq_control.model import Effects, Service
+
+
+class Registry:
+    """Services by name."""
+
+    def __init__(self) -> None:
+        self._services: dict[str, Service] = {}
+        self._present: dict[str, set[str]] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._services
+
+    def all(self) -> list[Service]:
+        """In the order of their first registration."""
+        return list(self._services.values())
+
+    def get(self, name: str) -> Service:
+        """Raises ServiceNotFound."""
+        try:
+            return self._services[name]
+        except KeyError:
+            raise ServiceNotFound from None
+
+    def require(self, name: str) -> None:
+        """Raises ServiceNotFound, which names those there are."""
+        if name not in self._services:
+            raise ServiceNotFound.among(name, self._services)
+
+    def restore(self, service: Service) -> None:
+        """Take one from the store."""
+        self._services[service.name] = service
+
+    def register(self, service: Service, effects: Effects) -> None:
+        """Add a service, or replace the one of its name."""
+        if self._services.get(service.name) != service:
+            self._services[service.name] = service
+            effects.put("service", service.name, to_row(service))
+        effects.registered.append(service)
+
+    def deregister(self, name: str, effects: Effects) -> None:
+        """Forget a service; one that isn't there is forgotten already."""
+        if self._services.pop(name, None) is not None:
+            effects.drop("service", name)
+            effects.deregistered.append(name)
+
+    # Presence is the queue's to know, and is told anew whenever its events are followed: it is not stored.
+
+    def appeared(self, name: str, consumer: str) -> None:
+        """A consumer of the service's topic is there."""
+        self._present.setdefault(name, set()).add(consumer)
+
+    def went(self, name: str, consumer: str) -> None:
+        """It is gone."""
+        consumers = self._present.get(name, set())
+        consumers.discard(consumer)
+        if not consumers:
+            self._present.pop(name, None)
+
+    def present_are(self, present: Iterable[tuple[str, str]]) -> None:
+        """Those of a snapshot, and nobody else."""
+        self._present = {}
+        for name, consumer in present:
+            self.appeared(name, consumer)
+
+    def consumers(self, name: str) -> list[str]:
+        """Who consumes a service's messages, by name."""
+        return sorted(self._present.get(name, ()))
+
+
+def to_row(service: Service) -> dict[str, object]:
+    """What is stored of a service, and llama_deploy's ServiceDefinition."""
+    return {
+        "service_name": service.name,
+        "description": service.description,
+        "prompt": service.prompt,
+        "host": service.host,
+        "port": service.port,
+    }

@@ -1,0 +1,1 @@
+"""Where the control plane's state is kept."""

@@ -1,0 +1,35 @@
+"""Rows to model: what `Effects.put` was given, taken back."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from wakeq_control.codec import load
+from wakeq_control.model import Outgoing, Service, Session, Snapshot, Table, Task, TaskStatus
+from wakeq_control.streams import Event
+
+Rows = Iterable[tuple[str, bytes]]
+"""Keys and values, in the order in which the rows were made; of events, in that of their numbers."""
+
+
+def snapshot(rows: Mapping[Table, Rows]) -> Snapshot:
+    """The model of all rows."""
+    tasks = {key: _task(key, load(value)) for key, value in rows["task"]}
+    for key, value in rows["event"]:
+        event = load(value)
+        tasks[key].stream.add(Event.make(event["index"], event["data"]))
+    sessions = {key: Session(key, **load(value)) for key, value in rows["session"]}
+    for task in tasks.values():
+        sessions[task.session_id].task_ids.append(task.id)
+        if task.finished_at is not None:
+            task.stream.close()
+    outgoing = sorted((Outgoing(int(key), **load(value)) for key, value in rows["outbox"]))
+    services = [_service(load(value)) for _, value in rows["service"]]
+    return Snapshot(services, list(sessions.values()), list(tasks.values()), outgoing)
+
+
+def _service(row: dict[str, Any]) -> Service:
+    return Service(row["service_name"], row["description"], row["prompt"], row["host"], row["port"])
+
+
+def _task(key: str, row: dict[str, Any]) -> Task:
+    return Task(id=key, **row | {"status": TaskStatus(row["status"])})

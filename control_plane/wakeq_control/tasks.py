@@ -1,0 +1,207 @@
+"""Tasks: their lives, their events, and the messages that they need.
+
+Everything that is heard of a task may be heard twice, since messages are delivered at least once: an event is known by
+its index, an end by the task having ended.
+"""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from wakeq_control.errors import TaskNotFound
+from wakeq_control.lifecycle import OPEN, may_become
+from wakeq_control.model import Effects, Outgoing, Task, TaskStatus
+from wakeq_control.streams import Event
+
+_TIMED_OUT = "TASK_TIMED_OUT: the task has not ended within {:g} s"
+
+
+class Tasks:
+    """Tasks by id."""
+
+    def __init__(self, *, keep: int, keep_s: float) -> None:
+        """``keep``: how many tasks that have ended are kept; ``keep_s``: how long."""
+        self._keep = keep
+        self._keep_s = keep_s
+        self._tasks: dict[str, Task] = {}
+        self._ended: OrderedDict[str, float] = OrderedDict()
+        self._deadlines: list[tuple[float, str]] = []
+        self._outgoing: dict[int, Outgoing] = {}
+        self._last_number = 0
+
+    def find(self, task_id: str) -> Task | None:
+        """The task, if it is there."""
+        return self._tasks.get(task_id)
+
+    def get(self, task_id: str, session_id: str | None = None) -> Task:
+        """A task, of a session where one is named. Raises TaskNotFound."""
+        task = self._tasks.get(task_id)
+        if task is None or session_id not in (None, task.session_id):
+            raise TaskNotFound
+        return task
+
+    def some(self, task_ids: Iterable[str]) -> list[Task]:
+        """Tasks by their ids, which must exist."""
+        return [self._tasks[task_id] for task_id in task_ids]
+
+    def unsent(self) -> list[Outgoing]:
+        """What the queue doesn't have yet, in order."""
+        return list(self._outgoing.values())
+
+    def restore(self, tasks: Iterable[Task], outgoing: Iterable[Outgoing]) -> None:
+        """Take what the store has."""
+        for task in tasks:
+            self._tasks[task.id] = task
+            if task.status in OPEN:
+                self._set_deadline(task)
+        ended = (task for task in self._tasks.values() if task.finished_at is not None)
+        for task in sorted(ended, key=lambda task: task.finished_at or 0.0):
+            self._ended[task.id] = task.finished_at or 0.0
+        for message in outgoing:
+            self._outgoing[message.number] = message
+            self._last_number = max(self._last_number, message.number)
+
+    def add(self, task: Task, effects: Effects) -> None:
+        """Begin a task: it is stored together with the message that starts it."""
+        self._tasks[task.id] = task
+        self._set_deadline(task)
+        _store(task, effects)
+        self._send(task, "new_task", task.service, task.definition, f"task:{task.id}:{task.attempt}", effects)
+
+    def remove(self, task_id: str, effects: Effects) -> None:
+        """Forget a task and all that belongs to it."""
+        del self._tasks[task_id]
+        self._ended.pop(task_id, None)
+        effects.drop("task", task_id)
+        effects.drop("event", task_id)
+        for message in [message for message in self._outgoing.values() if message.task_id == task_id]:
+            self.sent(message.number, effects)
+        effects.wakes.append(task_id)
+
+    def record(self, task: Task, event: Event, now: float, effects: Effects) -> None:
+        """An event of the task's stream."""
+        # A result may overtake events when queue and control plane have died together.
+        if task.status not in OPEN | {TaskStatus.SUCCEEDED} or not task.stream.add(event):
+            return
+        effects.put("event", task.id, {"index": event.index, "data": event.data}, len(task.stream.arrived) - 1)
+        if task.status in OPEN and asks_for_input(event.data):
+            self._move(task, TaskStatus.WAITING_INPUT, now, effects)
+        elif task.status is TaskStatus.QUEUED:
+            self._move(task, TaskStatus.RUNNING, now, effects)
+        effects.wakes.append(task.id)
+
+    def answer(self, task: Task, service: str, event: str, key: str, now: float, effects: Effects) -> None:
+        """An event for the workflow, such as a human's answer; one for a task that has ended goes nowhere."""
+        if task.status not in OPEN:
+            return
+        data = {**task.definition, "input": event, task.id_field: service}
+        self._send(task, "send_event", service, data, key, effects)
+        if task.status is TaskStatus.WAITING_INPUT:
+            self._move(task, TaskStatus.RUNNING, now, effects)
+
+    def finish(
+        self,
+        task: Task,
+        status: TaskStatus,
+        now: float,
+        effects: Effects,
+        *,
+        result: Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> None:
+        """End a task. Clients of llama_deploy know no errors: they are handed its text as the result."""
+        if not may_become(task.status, status):
+            return
+        task.result = dict(result) if result is not None else _result(task.id, error or "")
+        task.error = error
+        task.stream.close()
+        self._move(task, status, now, effects)
+        self._ended[task.id] = now
+        effects.wakes.append(task.id)
+
+    def sent(self, number: int, effects: Effects) -> Outgoing | None:
+        """The queue has a message, or nobody needs it any more; returns it unless that was known."""
+        message = self._outgoing.pop(number, None)
+        if message is not None:
+            effects.drop("outbox", str(number))
+        return message
+
+    def tick(self, now: float, effects: Effects) -> list[Task]:
+        """End what is past its deadline; returns the ended tasks that need not be kept any longer."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            task = self._tasks.get(heapq.heappop(self._deadlines)[1])
+            if task is not None and task.timeout_s is not None and task.created_at + task.timeout_s <= now:
+                error = _TIMED_OUT.format(task.timeout_s)
+                self.finish(task, TaskStatus.TIMED_OUT, now, effects, error=error)
+        surplus = max(0, len(self._ended) - self._keep)
+        old = []
+        for place, (task_id, ended_at) in enumerate(self._ended.items()):
+            if place >= surplus and ended_at + self._keep_s > now:
+                break
+            old.append(self._tasks[task_id])
+        return old
+
+    def next_deadline(self) -> float | None:
+        """When `tick` has something to do without anything else happening."""
+        while self._deadlines:
+            task = self._tasks.get(self._deadlines[0][1])
+            if task is not None and task.status in OPEN:
+                break
+            heapq.heappop(self._deadlines)
+        due = [self._deadlines[0][0]] if self._deadlines else []
+        if self._ended:
+            oldest = next(iter(self._ended.values()))
+            due.append(oldest + self._keep_s if len(self._ended) <= self._keep else oldest)
+        return min(due, default=None)
+
+    def _set_deadline(self, task: Task) -> None:
+        if task.timeout_s is not None:
+            heapq.heappush(self._deadlines, (task.created_at + task.timeout_s, task.id))
+
+    def _move(self, task: Task, status: TaskStatus, now: float, effects: Effects) -> None:
+        if not may_become(task.status, status):
+            return
+        task.status = status
+        if task.started_at is None and status in OPEN:
+            task.started_at = now
+        if status not in OPEN:
+            task.finished_at = now
+        _store(task, effects)
+
+    def _send(self, task: Task, action: str, service: str, data: dict[str, object], key: str, effects: Effects) -> None:
+        self._last_number += 1
+        body = {"publisher_id": "ControlPlaneServer", "data": data, "action": action, "type": service}
+        message = Outgoing(self._last_number, service, task.id, key, body)
+        self._outgoing[message.number] = message
+        row = {"service": service, "task_id": task.id, "key": key, "body": body}
+        effects.put("outbox", str(message.number), row)
+        effects.messages.append(message)
+
+
+def asks_for_input(data: Mapping[str, Any]) -> bool:
+    """Whether an event is a workflow's InputRequiredEvent, of which only the prompt tells."""
+    inner = data.get("_data", data)
+    return isinstance(inner, Mapping) and "prefix" in inner
+
+
+def _result(task_id: str, text: str) -> dict[str, Any]:
+    return {"task_id": task_id, "history": [], "result": text, "data": {}}
+
+
+def _store(task: Task, effects: Effects) -> None:
+    row = {
+        "session_id": task.session_id,
+        "service": task.service,
+        "input": task.input,
+        "id_field": task.id_field,
+        "created_at": task.created_at,
+        "timeout_s": task.timeout_s,
+        "status": task.status,
+        "attempt": task.attempt,
+        "started_at": task.started_at,
+        "finished_at": task.finished_at,
+        "error": task.error,
+        "result": task.result,
+    }
+    effects.put("task", task.id, row)

@@ -1,0 +1,338 @@
+"""The rules of services, sessions and tasks, on a clock that is a number."""
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+
+from wakeq_control.errors import ServiceNotFound, SessionNotFound, TaskConflict, TaskNotFound, WrongSession
+from wakeq_control.model import Effects, Service, Session, Task, TaskStatus
+from wakeq_control.plane import NewTask, Plane
+from wakeq_control.streams import Event
+
+SERVICE = Service("echo", "echoes", [], "127.0.0.1", 9000)
+
+
+def make_plane(*, keep: int = 100, keep_s: float = 1000.0) -> Plane:
+    ids = count(1)
+    plane = Plane(lambda: f"id{next(ids)}", keep=keep, keep_s=keep_s)
+    plane.register(SERVICE)
+    return plane
+
+
+@pytest.fixture
+def plane() -> Plane:
+    return make_plane()
+
+
+@pytest.fixture
+def session(plane: Plane) -> str:
+    return plane.create_session(0.0)[0]
+
+
+def new(task_id: str = "T", **more: Any) -> NewTask:
+    return NewTask(**{"input": "{}", "service": "echo", "id_field": "service_id", "task_id": task_id} | more)
+
+
+def event(index: int, **data: Any) -> Event:
+    return Event.make(index, data or {"n": index})
+
+
+def result(task_id: str = "T", text: str = "done") -> dict[str, Any]:
+    return {"task_id": task_id, "history": [], "result": text, "data": {}}
+
+
+def begin(plane: Plane, session: str, task_id: str = "T", *, now: float = 1.0, **more: Any) -> Task:
+    plane.add_task(session, new(task_id, **more), now)
+    return plane.tasks.get(task_id)
+
+
+def nothing(effects: Effects) -> bool:
+    return effects == Effects()
+
+
+# Services
+
+
+def test_a_registration_replaces_the_one_of_its_name(plane: Plane) -> None:
+    again = Service("echo", "echoes better", [], None, None)
+    assert plane.register(again).changes
+    assert plane.registry.all() == [again]
+
+
+def test_a_registration_that_comes_again_stores_nothing_but_is_told(plane: Plane) -> None:
+    effects = plane.register(SERVICE)
+    assert effects == Effects(registered=[SERVICE])
+
+
+def test_deregistering_forgets_once(plane: Plane) -> None:
+    assert plane.deregister("echo").deregistered == ["echo"]
+    assert nothing(plane.deregister("echo"))
+    with pytest.raises(ServiceNotFound, match=r"^Service not found$"):
+        plane.registry.get("echo")
+
+
+def test_presence_is_that_of_the_last_snapshot_and_what_came_since(plane: Plane) -> None:
+    registry = plane.registry
+    registry.appeared("echo", "a")
+    registry.present_are([("echo", "b"), ("echo", "c")])
+    registry.went("echo", "c")
+    registry.went("nobody", "x")
+    assert registry.consumers("echo") == ["b"]
+    registry.went("echo", "b")
+    assert registry.consumers("echo") == []
+
+
+# Tasks
+
+
+def test_a_new_task_is_stored_with_the_message_that_starts_it(plane: Plane, session: str) -> None:
+    task_id, effects = plane.add_task(session, new(), 1.0)
+    assert task_id == "T"
+    assert [change.table for change in effects.changes] == ["task", "outbox"]
+    (message,) = effects.messages
+    assert message.key == "task:T:1"
+    assert message.body == {
+        "publisher_id": "ControlPlaneServer",
+        "data": {"input": "{}", "task_id": "T", "session_id": session, "service_id": "echo"},
+        "action": "new_task",
+        "type": "echo",
+    }
+    assert plane.tasks.unsent() == [message]
+
+
+def test_a_task_speaks_as_the_client_that_made_it(plane: Plane, session: str) -> None:
+    task = begin(plane, session, id_field="agent_id")
+    assert task.definition["agent_id"] == "echo"
+    assert "service_id" not in task.definition
+
+
+def test_the_same_task_again_changes_nothing(plane: Plane, session: str) -> None:
+    begin(plane, session)
+    task_id, effects = plane.add_task(session, new(), 2.0)
+    assert task_id == "T"
+    assert nothing(effects)
+    assert plane.sessions.get(session).task_ids == ["T"]
+
+
+@pytest.mark.parametrize("other", [{"input": "[]"}, {"service": "other"}])
+def test_another_task_of_the_same_id_is_refused(plane: Plane, session: str, other: dict[str, Any]) -> None:
+    begin(plane, session)
+    with pytest.raises(TaskConflict, match="'T'"):
+        plane.add_task(session, new(**other), 2.0)
+
+
+def test_a_task_of_another_session_is_refused(plane: Plane, session: str) -> None:
+    begin(plane, session)
+    elsewhere, _ = plane.create_session(0.0)
+    with pytest.raises(TaskConflict):
+        plane.add_task(elsewhere, new(), 2.0)
+    with pytest.raises(WrongSession, match=f"task.session_id is {session} but should be {elsewhere}$"):
+        plane.add_task(elsewhere, new("U", session_id=session), 2.0)
+
+
+def test_a_task_for_nobody_is_refused_and_changes_nothing(plane: Plane, session: str) -> None:
+    with pytest.raises(ServiceNotFound, match=r"'ghost' is registered; there are: echo$"):
+        plane.add_task(session, new(service="ghost"), 1.0)
+    assert plane.sessions.get(session) == Session(session, 0.0)
+    plane.deregister("echo")
+    with pytest.raises(ServiceNotFound, match=r"there are: none$"):
+        plane.add_task(session, new(), 1.0)
+
+
+def test_the_life_of_a_task(plane: Plane, session: str) -> None:
+    task = begin(plane, session)
+    seen = [task.status]
+
+    def after(effects: Effects) -> None:
+        assert effects.changes
+        seen.append(task.status)
+
+    after(plane.record_event(session, "T", event(0), 2.0))
+    after(plane.record_event(session, "T", event(1, _data={"prefix": "who?"}), 3.0))
+    after(plane.record_event(session, "T", event(2), 4.0))
+    after(plane.answer(session, "T", "echo", "Ann", 5.0))
+    after(plane.complete(result(), 6.0))
+    assert seen == ["queued", "running", "waiting_input", "waiting_input", "running", "succeeded"]
+    assert (task.created_at, task.started_at, task.finished_at) == (1.0, 2.0, 6.0)
+
+
+def test_an_event_that_comes_again_changes_nothing(plane: Plane, session: str) -> None:
+    task = begin(plane, session)
+    assert plane.record_event(session, "T", event(0), 2.0).wakes == ["T"]
+    assert nothing(plane.record_event(session, "T", event(0), 3.0))
+    assert len(task.stream.arrived) == 1
+
+
+def test_a_result_that_comes_again_or_too_late_changes_nothing(plane: Plane, session: str) -> None:
+    task = begin(plane, session)
+    assert plane.complete(result(), 2.0).wakes == ["T"]
+    for late in (
+        plane.complete(result(text="other"), 3.0),
+        plane.answer(session, "T", "echo", "Ann", 3.0),
+        plane.cancel("T", 3.0),
+    ):
+        assert nothing(late)
+    assert task.result == result()
+
+
+def test_an_event_that_its_result_overtook_is_kept(plane: Plane, session: str) -> None:
+    task = begin(plane, session)
+    plane.record_event(session, "T", event(1), 2.0)
+    plane.complete(result(), 3.0)
+    assert plane.record_event(session, "T", event(0, _data={"prefix": "?"}), 4.0).changes
+    assert [one.index for one in task.stream.ready] == [0, 1]
+    assert task.status is TaskStatus.SUCCEEDED
+
+
+def test_a_cancelled_task_has_nothing_more_to_say(plane: Plane, session: str) -> None:
+    begin(plane, session)
+    plane.cancel("T", 2.0)
+    assert nothing(plane.record_event(session, "T", event(0), 3.0))
+
+
+def test_what_is_heard_of_tasks_that_are_not_there_is_refused(plane: Plane, session: str) -> None:
+    begin(plane, session)
+    elsewhere, _ = plane.create_session(0.0)
+    calls: list[tuple[type[Exception], Callable[[], object]]] = [
+        (TaskNotFound, lambda: plane.complete(result("U"), 1.0)),
+        (TaskNotFound, lambda: plane.record_event(elsewhere, "T", event(0), 1.0)),
+        (SessionNotFound, lambda: plane.record_event("nope", "T", event(0), 1.0)),
+        (TaskNotFound, lambda: plane.answer(session, "U", "echo", "", 1.0)),
+        (SessionNotFound, lambda: plane.answer("nope", "T", "echo", "", 1.0)),
+        (TaskNotFound, lambda: plane.cancel("U", 1.0)),
+    ]
+    for error, call in calls:
+        with pytest.raises(error):
+            call()
+
+
+def test_an_answer_goes_to_the_service_in_order_behind_the_task(plane: Plane, session: str) -> None:
+    begin(plane, session)
+    plane.answer(session, "T", "echo", "Ann", 2.0)
+    first, second = plane.tasks.unsent()
+    assert (first.number, second.number) == (1, 2)
+    assert second.body["action"] == "send_event"
+    assert second.body["data"] == {"input": "Ann", "task_id": "T", "session_id": session, "service_id": "echo"}
+    assert second.key != first.key
+
+
+def test_an_answer_for_a_service_that_is_not_there_is_refused(plane: Plane, session: str) -> None:
+    begin(plane, session)
+    with pytest.raises(ServiceNotFound, match="'ghost'"):
+        plane.answer(session, "T", "ghost", "Ann", 2.0)
+    plane.deregister("echo")
+    assert plane.answer(session, "T", "echo", "Ann", 2.0).messages
+
+
+def test_a_message_that_is_sent_leaves_the_outbox_once(plane: Plane, session: str) -> None:
+    begin(plane, session)
+    assert [(change.table, change.value) for change in plane.sent(1).changes] == [("outbox", None)]
+    assert nothing(plane.sent(1))
+    assert plane.tasks.unsent() == []
+
+
+def test_a_task_whose_message_is_refused_fails_and_says_why(plane: Plane, session: str) -> None:
+    task = begin(plane, session)
+    assert plane.refused(1, "too large", 2.0).wakes == ["T"]
+    assert task.status is TaskStatus.FAILED
+    assert task.error is not None
+    assert task.error.endswith("too large")
+    assert task.result == result(text=task.error)
+    assert nothing(plane.refused(1, "too large", 3.0))
+
+
+def test_a_task_that_takes_too_long_times_out(plane: Plane, session: str) -> None:
+    task = begin(plane, session, timeout_s=10.0)
+    begin(plane, session, "U", timeout_s=5.0)
+    plane.complete(result("U"), 2.0)
+    effects, due = plane.tick(10.9)
+    assert nothing(effects)
+    assert due == 11.0
+    effects, due = plane.tick(11.0)
+    assert effects.wakes == ["T"]
+    assert task.status is TaskStatus.TIMED_OUT
+    assert task.error == "TASK_TIMED_OUT: the task has not ended within 10 s"
+    assert due == 1002.0  # when U need not be kept any longer
+
+
+def test_a_cancelled_task_has_ended(plane: Plane, session: str) -> None:
+    task = begin(plane, session)
+    assert plane.cancel("T", 2.0).wakes == ["T"]
+    assert task.status is TaskStatus.CANCELLED
+    assert nothing(plane.complete(result(), 3.0))
+
+
+def test_ended_tasks_are_kept_for_their_time(plane: Plane, session: str) -> None:
+    begin(plane, session)
+    begin(plane, session, "U")
+    plane.complete(result(), 2.0)
+    assert plane.tick(1001.9)[1] == 1002.0
+    effects, due = plane.tick(1002.0)
+    assert {(change.table, change.key) for change in effects.changes} == {
+        ("task", "T"),
+        ("event", "T"),
+        ("outbox", "1"),
+    }
+    assert due is None
+    assert plane.sessions.get(session).task_ids == ["U"]
+
+
+def test_no_more_ended_tasks_are_kept_than_shall_be() -> None:
+    plane = make_plane(keep=1)
+    session, _ = plane.create_session(0.0)
+    for name in ("T", "U"):
+        begin(plane, session, name)
+    plane.complete(result("U"), 2.0)
+    assert plane.tick(2.0) == (Effects(), 1002.0)
+    plane.complete(result("T"), 3.0)
+    due = plane.tasks.next_deadline()
+    assert due is not None
+    assert due <= 3.0
+    plane.tick(3.0)
+    assert plane.sessions.get(session).task_ids == ["T"]
+
+
+# Sessions
+
+
+def test_a_state_is_merged_at_its_top_level(plane: Plane, session: str) -> None:
+    assert plane.update_state(session, {"a": {"x": 1}}).changes
+    plane.update_state(session, {"a": {"y": 1}, "b": 2})
+    assert plane.session_state(session) == {"a": {"y": 1}, "b": 2}
+    assert nothing(plane.update_state(session, {"b": 2}))
+
+
+def test_a_state_that_is_written_back_undoes_nothing(plane: Plane, session: str) -> None:
+    begin(plane, session)
+    plane.record_event(session, "T", event(0), 2.0)
+    stale = plane.session_state(session)
+    plane.record_event(session, "T", event(1), 3.0)
+    plane.complete(result(), 4.0)
+    plane.update_state(session, stale | {"context": "c", "stream_T": [], "result_T": None, "retries": 7})
+    about = {"task_id": "T", "session_id": session}
+    assert plane.session_state(session) == {
+        "context": "c",
+        "T": {},
+        "stream_T": [{**about, "data": {"n": 0}, "index": 0}, {**about, "data": {"n": 1}, "index": 1}],
+        "retries": 0,
+        "result_T": result(),
+    }
+
+
+def test_names_like_those_of_kept_values_are_free(plane: Plane, session: str) -> None:
+    plane.update_state(session, {"stream_mine": 1, "result_mine": 2})
+    assert plane.session_state(session) == {"stream_mine": 1, "result_mine": 2}
+
+
+def test_a_deleted_session_takes_its_tasks_with_it(plane: Plane, session: str) -> None:
+    begin(plane, session)
+    effects = plane.delete_session(session)
+    assert effects.wakes == ["T"]
+    assert {change.table for change in effects.changes} == {"session", "task", "event", "outbox"}
+    assert plane.tasks.find("T") is None
+    assert plane.tasks.unsent() == []
+    assert nothing(plane.delete_session(session))
+    with pytest.raises(SessionNotFound):
+        plane.session_state(session)

@@ -1,0 +1,133 @@
+"""What was committed is there again, in every store; and in SQLite after a process is gone."""
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from wakeq_control.errors import StartupError, StorageFailed
+from wakeq_control.model import Effects, Service
+from wakeq_control.plane import NewTask, Plane
+from wakeq_control.state.base import StateStore
+from wakeq_control.state.memory import MemoryStore
+from wakeq_control.state.sqlite import FILE, SqliteStore
+from wakeq_control.streams import Event
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
+    made: StateStore = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path)
+    yield made
+    made.close()
+
+
+def make_plane() -> Plane:
+    ids = count(1)
+    return Plane(lambda: f"id{next(ids)}", keep=10, keep_s=1000.0)
+
+
+def lived(store: StateStore) -> Plane:
+    """A plane after some of everything has happened, each of it committed."""
+    plane = make_plane()
+
+    def keep(effects: Effects) -> None:
+        store.commit(effects.changes)
+
+    for name in ("wf", "gone", "other"):
+        keep(plane.register(Service(name, "d", [{"role": "user"}], "127.0.0.1", 1)))
+    keep(plane.deregister("gone"))
+    sessions = []
+    for _ in range(3):
+        session, effects = plane.create_session(1.5)
+        keep(effects)
+        sessions.append(session)
+    for number, session in enumerate((*sessions, sessions[0])):
+        new = NewTask("{}", "wf", "agent_id", f"T{number}", timeout_s=60.0 if number else None)
+        keep(plane.add_task(session, new, 2.0)[1])
+    for index in (1, 0, 12, 2):
+        keep(plane.record_event(sessions[0], "T0", Event.make(index, {"n": index, "big": 2**70}), 3.0))
+    keep(plane.sent(2))
+    keep(plane.complete({"task_id": "T0", "history": [], "result": "ü", "data": {}}, 4.0))
+    keep(plane.update_state(sessions[0], {"k": [1, None]}))
+    keep(plane.delete_session(sessions[1]))
+    return plane
+
+
+def same(one: Plane, other: Plane) -> None:
+    assert one.registry.all() == other.registry.all()
+    assert one.sessions.all() == other.sessions.all()
+    assert one.tasks.unsent() == other.tasks.unsent()
+    for session in one.sessions.all():
+        assert one.session_state(session.id) == other.session_state(session.id)
+        for ours, theirs in zip(one.tasks.some(session.task_ids), other.tasks.some(session.task_ids), strict=True):
+            assert ours.stream.ready == theirs.stream.ready
+            assert ours.status is theirs.status
+            assert ours.definition == theirs.definition
+    assert one.tasks.next_deadline() == other.tasks.next_deadline()
+
+
+def test_a_plane_comes_back_as_it_was(store: StateStore) -> None:
+    plane, again = lived(store), make_plane()
+    again.restore(store.load())
+    same(plane, again)
+
+
+def test_a_plane_that_came_back_goes_on(store: StateStore) -> None:
+    lived(store)
+    again = make_plane()
+    again.restore(store.load())
+    numbers = [message.number for message in again.tasks.unsent()]
+    _, effects = again.add_task(again.sessions.all()[0].id, NewTask("{}", "wf", "service_id", "new"), 9.0)
+    assert effects.messages[0].number > max(numbers)
+
+
+def test_sqlite_keeps_it_over_a_reopening(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    plane, again = lived(store), make_plane()
+    store.close()
+    store = SqliteStore(tmp_path)
+    again.restore(store.load())
+    store.close()
+    same(plane, again)
+
+
+def test_a_commit_is_all_or_nothing(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    effects = Effects()
+    effects.put("service", "wf", {})
+    effects.put("session", None, {})  # type: ignore[arg-type]
+    with pytest.raises(StorageFailed, match="NOT NULL"):
+        store.commit(effects.changes)
+    assert store.load().services == []
+    store.close()
+
+
+def test_a_directory_has_one_control_plane(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    with pytest.raises(StartupError, match="another control plane uses"):
+        SqliteStore(tmp_path)
+    store.close()
+    SqliteStore(tmp_path).close()
+
+
+def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    SqliteStore(tmp_path).close()
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(StartupError, match="later version"):
+        SqliteStore(tmp_path)
+
+
+def test_what_is_no_database_is_told(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"no database" * 100)
+    with pytest.raises(StartupError, match="can't be opened"):
+        SqliteStore(tmp_path)
+
+
+def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartupError, match="can't be used"):
+        SqliteStore(tmp_path / "file" / "data")
