@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from wakeq_bench.measure import ProcessGone
+from wakeq_bench.peers import PeerUnavailable
 from wakeq_bench.processes import ProcessFailed, ending_on_signals
 from wakeq_bench.report import Report, show, write_json
 from wakeq_bench.scenarios import depth as depth_scenario
@@ -18,6 +19,7 @@ from wakeq_bench.scenarios import latency as latency_scenario
 from wakeq_bench.scenarios import parked as parked_scenario
 from wakeq_bench.scenarios import recovery as recovery_scenario
 from wakeq_bench.scenarios import requests as requests_scenario
+from wakeq_bench.scenarios import task as task_scenario
 from wakeq_bench.scenarios import throughput as throughput_scenario
 from wakeq_bench.scenarios import wake as wake_scenario
 from wakeq_bench.scenarios import writer as writer_scenario
@@ -32,6 +34,7 @@ app = typer.Typer(no_args_is_help=True, help="Measure what polling costs, and wh
 _KEYS = [contestant.key for contestant in CONTESTANTS]
 _BROKERS = [broker.key for broker in BROKERS]
 _EXPECTED = (
+    PeerUnavailable,
     ProcessFailed,
     ProcessGone,
     BrokenAnswer,
@@ -189,6 +192,16 @@ def recovery(
 ) -> None:
     """From kill -9 to ready, and publishing during a backup."""
     _run(lambda console: recovery_scenario.run(messages, rounds, console), json)
+
+
+@app.command()
+def task(
+    tasks: Annotated[int, typer.Option(min=1, help="How many of each kind in a round.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured, in turns.")] = 3,
+    json: Json = None,
+) -> None:
+    """Tasks through llama_deploy, on its own queue and with the plug-in on wakeq."""
+    _run(lambda console: task_scenario.run(tasks, rounds, console), json)
 
 
 @app.command()

@@ -48,6 +48,7 @@ from wakeq._model import (
     TopicInfo,
 )
 from wakeq._version import __version__
+from wakeq._worker import HandlerTimeout, Middleware, Worker
 
 __all__ = [
     "AsyncClient",
@@ -60,11 +61,13 @@ __all__ = [
     "Forbidden",
     "GroupInfo",
     "GroupNotFound",
+    "HandlerTimeout",
     "HeadTooLarge",
     "IdempotencyConflict",
     "InvalidMessage",
     "LeaseLost",
     "MessageTooLarge",
+    "Middleware",
     "Nack",
     "OriginRefused",
     "Peeked",
@@ -87,5 +90,6 @@ __all__ = [
     "Unauthenticated",
     "UnsupportedMediaType",
     "WakeqError",
+    "Worker",
     "__version__",
 ]

@@ -80,11 +80,6 @@ class Lane(ABC, Generic[_Part]):
     async def send(self, parts: list[_Part]) -> None:
         """Make a request and end each of its parts. Raises WakeqError where it ended none, of its own kind for all."""
 
-    @property
-    def idle(self) -> bool:
-        """Nothing is on its way, and nobody waits."""
-        return not self._led
-
     async def submit(self, part: _Part) -> None:
         """Send it, with others where there are any; returns when it is over. Raises its error."""
         self._waiting.append(part)

@@ -67,7 +67,11 @@ async def open_app(settings: Settings, port: int, version: str) -> AsyncIterator
 async def _link(engine: Engine, settings: Settings) -> None:
     """Speak with the queue, for ever."""
     token = None if settings.token is None else settings.token.get_secret_value()
-    async with open_broker(settings.queue, token, settings.namespace) as broker, anyio.create_task_group() as tasks:
+    name = f"control plane {settings.namespace}"
+    async with (
+        open_broker(settings.queue, token, settings.namespace, consumer=name) as broker,
+        anyio.create_task_group() as tasks,
+    ):
         outbox, presence, inbox = Outbox(engine, broker), Presence(engine, broker), Inbox(engine, broker)
         for message in engine.unsent():
             outbox.put(message)

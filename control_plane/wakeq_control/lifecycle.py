@@ -7,7 +7,8 @@
       succeeded, failed, cancelled, timed_out
 
 A task is queued from its creation until something is heard of it. The first end wins: whatever comes for a task that
-has ended (a message delivered again, a result that was overtaken by a deadline) changes nothing.
+has ended (a message delivered again, a result that was overtaken by a deadline) changes nothing, but that events which
+their result has overtaken are kept.
 """
 
 from wakeq_control.model import TaskStatus

@@ -68,10 +68,16 @@ async def serve(settings: Settings, version: str) -> None:
     try:
         with contextlib.closing(listener):
             await _serve(settings, version, listener)
-    except* StorageFailed as group:
-        raise group.exceptions[0] from None
-    except* StartupError as group:
-        raise group.exceptions[0] from None
+    except* (StartupError, StorageFailed) as group:
+        raise _first_of(group) from None
+
+
+def _first_of(group: BaseExceptionGroup[Any]) -> BaseException:
+    """A task group in a task group makes groups in groups."""
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first
 
 
 async def _serve(settings: Settings, version: str, listener: socket.socket) -> None:

@@ -4,7 +4,9 @@ An event is known by its index. Messages that are delivered again may be overtak
 back those behind it, until it comes or the task ends. Adding one and reading on cost the same however many there are.
 """
 
+from bisect import insort
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from wakeq_control.codec import dump_line
@@ -28,26 +30,34 @@ class Event:
 class Stream:
     """What a task has said so far."""
 
-    __slots__ = ("_held", "arrived", "ready")
+    __slots__ = ("_closed", "_held", "_indices", "arrived", "ready")
 
     def __init__(self) -> None:
         self.arrived: list[Event] = []
         """As they came."""
         self.ready: list[Event] = []
         """By index; what watchers may see."""
+        self._indices: set[int] = set()
         self._held: dict[int, Event] = {}
+        self._closed = False
 
     def add(self, event: Event) -> bool:
         """Take an event; False where it is here already."""
-        if event.index < len(self.ready) or event.index in self._held:
+        if event.index in self._indices:
             return False
+        self._indices.add(event.index)
         self.arrived.append(event)
+        if self._closed:
+            # Too late for those who watched; whoever looks from now on sees it in its place.
+            insort(self.ready, event, key=attrgetter("index"))
+            return True
         self._held[event.index] = event
         while (following := self._held.pop(len(self.ready), None)) is not None:
             self.ready.append(following)
         return True
 
     def close(self) -> None:
-        """There will be no more: nothing is waited for."""
+        """The task has ended: nothing is waited for."""
         self.ready += (self._held[index] for index in sorted(self._held))
         self._held = {}
+        self._closed = True

@@ -93,10 +93,11 @@ class Tasks:
 
     def record(self, task: Task, event: Event, now: float, effects: Effects) -> None:
         """An event of the task's stream."""
-        if task.status not in OPEN or not task.stream.add(event):
+        # A result may overtake events when queue and control plane have died together.
+        if task.status not in OPEN | {TaskStatus.SUCCEEDED} or not task.stream.add(event):
             return
         effects.put("event", task.id, {"index": event.index, "data": event.data}, len(task.stream.arrived) - 1)
-        if asks_for_input(event.data):
+        if task.status in OPEN and asks_for_input(event.data):
             self._move(task, TaskStatus.WAITING_INPUT, now, effects)
         elif task.status is TaskStatus.QUEUED:
             self._move(task, TaskStatus.RUNNING, now, effects)

@@ -16,8 +16,8 @@ from wakeq_server.arrival import Arrival
 from wakeq_server.errors import BadRequest, HeadTooLarge, QueueError, RequestTimeout
 from wakeq_server.framing import body_header, check_head, origin_form
 from wakeq_server.http.wire import error_response
-from wakeq_server.settings import HEAD_MAX_BYTES, LINGER_S, PIPELINED_MAX, Settings
-from wakeq_server.tcp import is_open, peer_has_read, watch_peer
+from wakeq_server.settings import BLOCKED_S, HEAD_MAX_BYTES, LINGER_S, PIPELINED_MAX, TCP_USER_TIMEOUT_S, Settings
+from wakeq_server.tcp import bear_with, is_open, peer_has_read, watch_peer
 
 _CHUNK_BYTES = 20
 """What frames a chunk, at most: 16 digits and two line breaks."""
@@ -70,13 +70,34 @@ class Connection(HttpToolsProtocol):
 
     async def flushed(self) -> None:
         """Return when everything written has left for the kernel."""
-        if self.transport.get_write_buffer_size() == 0:
+        if not self.unsent:
             return
         self.transport.set_write_buffer_limits(high=0)
         try:
             await self.flow.drain()
         finally:
-            self.transport.set_write_buffer_limits()
+            # uvloop's raises on one that is closed.
+            if not self.transport.is_closing():
+                self.transport.set_write_buffer_limits()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of answers that have not left for the kernel."""
+        return self.transport.get_write_buffer_size()
+
+    def pause_writing(self) -> None:
+        """uvicorn's; a client that doesn't read has longer than one that can't be reached, but not for ever."""
+        super().pause_writing()
+        self._bear_with_client(BLOCKED_S)
+
+    def resume_writing(self) -> None:
+        """uvicorn's."""
+        super().resume_writing()
+        self._bear_with_client(TCP_USER_TIMEOUT_S)
+
+    def _bear_with_client(self, timeout_s: float) -> None:
+        if not self.transport.is_closing():
+            bear_with(self._socket(), timeout_s)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """uvicorn's, and a client on another machine is watched for being cut off."""
@@ -311,7 +332,7 @@ class Connection(HttpToolsProtocol):
         if self._answering is not None:
             self._answering.disconnected = True
         # What a client doesn't take would keep the connection.
-        if self.transport.get_write_buffer_size():
+        if self.unsent:
             self.transport.abort()
         else:
             self.transport.close()
@@ -349,7 +370,7 @@ class Connection(HttpToolsProtocol):
         self._had_read_whole = self._has_read_whole()
 
     def _has_read_whole(self) -> bool:
-        return self.transport.get_write_buffer_size() == 0 and peer_has_read(self._socket())
+        return not self.unsent and peer_has_read(self._socket())
 
     def _socket(self) -> socket.socket:
         # The transport's own makes a socket object anew for every question.

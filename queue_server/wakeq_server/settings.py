@@ -196,8 +196,8 @@ EVENTS_PART = 128
 """Events of `/events` that are written at once."""
 CONSUMER_MAX = 255
 """Characters of a consumer's id."""
-STREAM_BLOCKED_S = 30.0
-"""A stream whose client takes nothing for so long is closed."""
+BLOCKED_S = 30.0
+"""A client that takes nothing of its answer for so long is cut off."""
 SILENT_ANSWER_S = 4.0
 """How long a legacy GET is parked when no heartbeat can be sent: under the 5 s its clients wait."""
 LOOK_S = 0.002

@@ -4,6 +4,7 @@ import fcntl
 import socket
 import sys
 import termios
+from contextlib import suppress
 from typing import Any
 
 from wakeq._serving.hosts import is_loopback
@@ -36,6 +37,14 @@ def watch_peer(sock: Any, address: str) -> None:
     """
     if not is_loopback(address):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def bear_with(sock: socket.socket, timeout_s: float) -> None:
+    """How long a peer may leave written bytes unacknowledged, or, which Linux takes for the same, take none."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # The connection may have ended just now.
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(timeout_s * 1000))
 
 
 def is_open(sock: socket.socket) -> bool:

@@ -93,10 +93,11 @@ class PeerProcess:
 
 @contextmanager
 def peer(
-    python: Path, name: str, *arguments: object, errors: Path, environment: Mapping[str, str] | None = None
+    python: Path, name: str | Path, *arguments: object, errors: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[PeerProcess]:
     """The running script `name`, whose stderr goes to the file `errors`; it is ended on the way out."""
-    command = [str(python), str(script(name)), *map(str, arguments)]
+    path = name if isinstance(name, Path) else script(name)
+    command = [str(python), str(path), *map(str, arguments)]
     settings = {**os.environ, **(environment or {})}
     with errors.open("w") as stderr:
         running = PeerProcess(

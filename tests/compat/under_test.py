@@ -40,9 +40,9 @@ def queue_server(data: Path, durability: str = "fsync") -> Iterator[Address]:
         yield Address(server.host, server.port)
 
 
-def python_of(version: str) -> Path:
+def python_of(version: str, *, for_wakeq: bool = False) -> Path:
     """The python with that llama_deploy; where it cannot be had, the test is skipped."""
     try:
-        return environment(version)
+        return environment(version, for_wakeq=for_wakeq)
     except PeerUnavailable as error:
         pytest.skip(str(error))

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 import wakeq
-from tests.e2e import proxy
+from tests.support import stream_proxy as proxy
 from tests.support.server import ServerProcess, start_server
 
 pytestmark = [

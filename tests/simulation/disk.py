@@ -5,6 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Protocol, TypeVar
 
 import anyio
@@ -14,9 +15,15 @@ from tests.support.stores import KeepingStore
 from wakeq_server.core.model import Message, Record, Snapshot
 from wakeq_server.errors import StorageError, StorageFailed
 from wakeq_server.store.base import Store
-from wakeq_server.store.sqlite import SqliteStore
+from wakeq_server.store.sqlite import DATABASE, SqliteStore
 
 T = TypeVar("T")
+
+LOG = f"{DATABASE}-wal"
+SECTOR = 512
+"""What a disk writes whole or not at all."""
+RESERVE = 1 << 16
+"""Enough, and soon copied."""
 
 
 class Disk(Protocol):
@@ -27,6 +34,9 @@ class Disk(Protocol):
 
     def crash(self) -> None:
         """The server that has it open is dead: what it does from now on happens elsewhere."""
+
+    def tear(self, commit: Callable[[], None]) -> bool:
+        """The machine fails in the middle of a commit. Whether it is there nonetheless; else nothing of it may be."""
 
 
 class MemoryDisk:
@@ -41,23 +51,56 @@ class MemoryDisk:
     def crash(self) -> None:
         pass
 
+    def tear(self, commit: Callable[[], None]) -> bool:
+        return False
+
 
 class SqliteDisk:
-    """A data directory. A crash is a copy of its files as they are, opened as they were found."""
+    """A data directory. A crash is a copy of its files as they are, opened as they were found; if it came in the middle
+    of a commit, some of what that had written is there, and some isn't."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, rng: Random) -> None:
         self._root = root
+        self._rng = rng
         self._number = 0
+        self._torn: bytes | None = None
+        """The log as the machine that failed has left it."""
+
+    @property
+    def _directory(self) -> Path:
+        return self._root / str(self._number)
 
     def open(self) -> Store:
-        return SqliteStore(self._root / str(self._number), "os")
+        return SqliteStore(self._directory, "os", reserve_bytes=RESERVE)
 
     def crash(self) -> None:
-        found = self._root / str(self._number)
+        found = self._directory
         self._number += 1
         if found.exists():
             # The -shm file is the dead server's memory.
-            shutil.copytree(found, self._root / str(self._number), ignore=shutil.ignore_patterns("*-shm", "lock"))
+            shutil.copytree(found, self._directory, ignore=shutil.ignore_patterns("*-shm", "lock"))
+        if self._torn is not None:
+            (self._directory / LOG).write_bytes(self._torn)
+            self._torn = None
+
+    def tear(self, commit: Callable[[], None]) -> bool:
+        log, database = self._directory / LOG, self._directory / DATABASE
+        before, base = log.read_bytes(), database.read_bytes()
+        commit()
+        after = log.read_bytes()
+        if after == before or database.read_bytes() != base:
+            # What goes into the database is synced in the log before.
+            return True
+        self._torn = self._partly(before, after)
+        return False
+
+    def _partly(self, before: bytes, after: bytes) -> bytes:
+        """Of the sectors that a commit has written, any but not all are on the disk, in whatever order it took them."""
+        before = before.ljust(len(after), b"\0")
+        places = [at for at in range(0, len(after), SECTOR) if before[at : at + SECTOR] != after[at : at + SECTOR]]
+        there = set(self._rng.sample(places, self._rng.randrange(len(places))))
+        sectors = ((after if at in there else before)[at : at + SECTOR] for at in range(0, len(after), SECTOR))
+        return b"".join(sectors)
 
 
 class WatchedStore:
@@ -66,9 +109,15 @@ class WatchedStore:
     durable = True
     full = False
 
-    def __init__(self, inner: Store, committed: Callable[[list[list[Record]]], None]) -> None:
+    def __init__(
+        self,
+        inner: Store,
+        committed: Callable[[list[list[Record]]], None],
+        tear: Callable[[Callable[[], None]], bool],
+    ) -> None:
         self._inner = inner
         self._committed = committed
+        self._tear = tear
         self.plan: deque[StorageError | None] = deque()
         """How the next commits end; when it is used up, well."""
         self.commits_left: int | None = None
@@ -81,8 +130,10 @@ class WatchedStore:
 
     def commit(self, transactions: Sequence[Iterable[Record]]) -> None:
         rows = [list(records) for records in transactions]
-        if self.commits_left == 0:
+        if self.commits_left == 0 and not self.dead:
             self.dead = True
+            if self._tear(partial(self._inner.commit, rows)):
+                self._committed(rows)
         error = StorageFailed("the server is dead") if self.dead else self.plan.popleft() if self.plan else None
         if error is not None:
             self.failures += 1

@@ -29,7 +29,7 @@ def simulate(seed: int, steps: int, store: str = "memory") -> Outcome:
     if store == "memory":
         return _simulate(MemoryDisk(), seed, steps)
     with tempfile.TemporaryDirectory() as root:
-        return _simulate(SqliteDisk(Path(root)), seed, steps)
+        return _simulate(SqliteDisk(Path(root), Random(seed)), seed, steps)
 
 
 def _simulate(disk: Disk, seed: int, steps: int) -> Outcome:

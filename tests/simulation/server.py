@@ -31,7 +31,7 @@ class Server:
         ahead: float,
         memory_budget: int,
     ) -> None:
-        self.store = WatchedStore(disk.open(), committed)
+        self.store = WatchedStore(disk.open(), committed, disk.tear)
         self.calls = SlowCalls()
         self._loop = loop
         self._disk = disk
@@ -45,7 +45,9 @@ class Server:
 
     async def _serve(self) -> None:
         with self._scope:
-            opened = open_engine(self.store, self._clocks, self._jitter, self._memory_budget, self.calls)
+            opened = open_engine(
+                self.store, self._clocks, self._jitter, self._memory_budget, writing=self.calls, reading=self.calls
+            )
             async with opened as engine:
                 self.engine, self._started = engine, True
                 await self._stop.wait()

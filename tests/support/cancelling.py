@@ -131,6 +131,7 @@ class Client:
         self.kept_alive = kept_alive
         self.incoming = False
         self.fault = None
+        self.unsent = 0
         self.read_whole = False
         self.gone = False
         self.events: list[dict[str, Any]] = []

@@ -14,7 +14,7 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from tests.support.raw import wait_until
+from tests.support.raw import call, wait_until
 from wakeq_server.app import open_app
 from wakeq_server.arrival import Arrival
 from wakeq_server.connection import Connection
@@ -72,9 +72,16 @@ class InsideServer:
         return self.look(lambda: [question(one) for one in self._server.server_state.connections])  # type: ignore[arg-type]
 
     def wait_quiet(self) -> None:
-        """Wait until all connections have ended, and see that nothing of them is left."""
-        wait_until(lambda: not self.of_each(bool))
-        assert self.held() == {}
+        """Wait until all connections and requests have ended, and see that nothing of them is left."""
+        # Connections are accepted in their order, so all that were made before have been when this one is answered.
+        call(self, "GET", "/healthz")
+        wait_until(lambda: not self.look(self._is_busy))
+        held = self.held()
+        assert not held, f"still there: {held}"
+
+    def _is_busy(self) -> bool:
+        state = self._server.server_state
+        return bool(state.connections or state.tasks or self._engine.parked())
 
     def held(self) -> dict[str, int]:
         """What of requests there is that is not 0: parked, in flight, and objects that nobody has let go."""

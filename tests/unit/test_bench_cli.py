@@ -33,6 +33,7 @@ run = CliRunner().invoke
         ["latency", "--rates", "0"],
         ["latency", "--way", "pigeon"],
         ["recovery", "--messages", "0"],
+        ["task", "--tasks", "0"],
         ["writer", "--seconds", "1"],
         ["wake", "--json", "/nowhere/found.json"],
         ["unknown"],
@@ -58,6 +59,15 @@ def test_a_failing_server_is_told_without_a_traceback(monkeypatch: pytest.Monkey
     monkeypatch.setattr(wake_scenario, "run", fail)
     answer = run(cli.app, ["wake"])
     assert (answer.exit_code, answer.output.strip()) == (1, "the reason [not markup]")
+
+
+def test_a_peer_that_can_not_be_had_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable(*_: object, **__: object) -> Path:
+        raise PeerUnavailable("llama_deploy 0.8.1 could not be installed: no network.")
+
+    monkeypatch.setattr("wakeq_bench.peers.llama_deploy.environment", unavailable)
+    answer = run(cli.app, ["task"])
+    assert (answer.exit_code, answer.output.strip()) == (1, "llama_deploy 0.8.1 could not be installed: no network.")
 
 
 def test_shown_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

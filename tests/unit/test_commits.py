@@ -301,6 +301,29 @@ async def test_a_held_publisher_gets_in_when_storage_recovers() -> None:
         assert ready(engine) == 1
 
 
+async def test_a_held_duplicate_of_what_failed_gets_in_though_storage_recovered_meanwhile() -> None:
+    disk = Disk()
+    async with an_engine(disk) as engine:
+
+        async def fail() -> None:
+            with pytest.raises(StorageFailed):
+                await engine.publish("t", [X], key="k")
+
+        await disk.block()
+        disk.failures = [StorageFailed("failed")]
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(fail)
+                await disk.reached()
+                tasks.start_soon(engine.publish, "t", [X])
+                await wait_all_tasks_blocked()
+                # It waits for all that is on its way, of which the last goes well.
+                tasks.start_soon(partial(engine.publish, "t", [X], key="k", hold_s=60.0))
+                await wait_all_tasks_blocked()
+                disk.gate.set()
+        assert ready(engine) == 2
+
+
 async def test_a_disk_that_is_full_from_the_start_is_told() -> None:
     disk = Disk()
     disk.full = True

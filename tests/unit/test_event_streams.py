@@ -19,7 +19,7 @@ from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import EmbeddedEngine, open_engine
 from wakeq_server.errors import TopicNotFound
 from wakeq_server.http.routes import App
-from wakeq_server.settings import EVENTS_PART, STREAM_BLOCKED_S, STREAM_HEARTBEAT_S, Settings
+from wakeq_server.settings import BLOCKED_S, EVENTS_PART, STREAM_HEARTBEAT_S, Settings
 from wakeq_server.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +45,7 @@ class Client:
     gone = read_whole = incoming = False
     kept_alive = True
     fault = None
+    unsent = 0
 
     def __init__(self, path: str) -> None:
         self.takes_all = anyio.Event()
@@ -86,6 +87,7 @@ class Client:
     def stuff(self) -> None:
         """From now on nothing leaves the buffer."""
         self.takes_all = anyio.Event()
+        self.unsent = 1_000
 
 
 class Server:
@@ -145,7 +147,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(path: str) -> None:
         # Within a third more than its interval a heartbeat gets stuck.
         await jump(STREAM_HEARTBEAT_S * 4 / 3)
         written = len(client.sent)
-        await jump(STREAM_BLOCKED_S - 0.1)
+        await jump(BLOCKED_S - 0.1)
         assert (client.ended, len(client.sent)) == ("", written)
         await jump(0.1)
         assert (client.ended, len(client.sent)) == ("cut off", written)
@@ -157,10 +159,24 @@ async def test_a_client_that_takes_it_in_time_is_not(path: str) -> None:
         client = await server.open(path)
         client.stuff()
         await jump(STREAM_HEARTBEAT_S * 4 / 3)
-        await jump(STREAM_BLOCKED_S - 0.1)
+        await jump(BLOCKED_S - 0.1)
         client.takes_all.set()
-        await jump(STREAM_BLOCKED_S)
+        await jump(BLOCKED_S)
         assert client.ended == ""
+
+
+@streams
+async def test_a_client_that_takes_some_of_it_in_time_is_not(path: str) -> None:
+    async with a_server() as server:
+        client = await server.open(path)
+        client.stuff()
+        await jump(STREAM_HEARTBEAT_S * 4 / 3)
+        for _ in range(5):
+            client.unsent -= 1
+            await jump(BLOCKED_S)
+            assert client.ended == ""
+        await jump(BLOCKED_S)
+        assert client.ended == "cut off"
 
 
 @streams

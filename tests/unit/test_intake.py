@@ -25,6 +25,7 @@ class Sender:
 
     gone, read_whole, kept_alive, incoming = False, False, True, True
     fault: QueueError | None = None
+    unsent = 0
 
     def __init__(self, intake: Intake, *, kept: bool = True) -> None:
         self.parts: deque[dict[str, Any]] = deque()

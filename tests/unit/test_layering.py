@@ -118,6 +118,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"wakeq", "wakeq_control"},
         {"anyio", "pydantic", "structlog", "typer", "uvicorn", "uvloop"},
     ),
+    "wakeq._handlers": ({"wakeq"}, {"anyio", "pydantic"}),
+    "wakeq.integrations": ({"wakeq"}, {"anyio", "httpx"}),
+    # Whoever imports it has llama_deploy, and with it fastapi and pydantic.
+    "wakeq.integrations.llama_deploy": ({"wakeq"}, {"anyio", "fastapi", "httpx", "llama_deploy", "pydantic"}),
     "wakeq_bench": (
         {"wakeq", "wakeq_bench"},
         {"anyio", "httpx", "orjson", "platformdirs", "psutil", "rich", "typer", "uvicorn"},

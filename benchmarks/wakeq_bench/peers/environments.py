@@ -42,10 +42,15 @@ class Recipe:
     constraints: Path
     modules: str
     """What is imported once, as in `import MODULES`."""
+    more_constraints: tuple[Path, ...] = ()
 
     def pins(self) -> list[str]:
         """What is held, as `name==version`."""
-        return self.constraints.read_text(encoding="utf-8").split()
+        return [pin for path in self.constraint_files() for pin in path.read_text(encoding="utf-8").split()]
+
+    def constraint_files(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (self.constraints, *self.more_constraints)
 
 
 def script(name: str) -> Path:
@@ -82,7 +87,8 @@ def _build(home: Path, recipe: Recipe, progress: Progress) -> None:
     python = str(_python(home))
     progress(f"installing {recipe.name} (about half a minute)")
     pip = [python, "-I", "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-compile"]
-    _run([*pip, "--constraint", str(recipe.constraints), *recipe.requirements], recipe)
+    held = [option for path in recipe.constraint_files() for option in ("--constraint", str(path))]
+    _run([*pip, *held, *recipe.requirements], recipe)
     # Compiles the modules in use, and no others; the first measurement must not pay for it.
     _run([python, "-I", "-W", "ignore", "-c", f"import {recipe.modules}"], recipe)
     (home / _STAMP).write_text(_fingerprint(recipe))
@@ -115,7 +121,7 @@ def _is_complete(home: Path, recipe: Recipe) -> bool:
 
 def _fingerprint(recipe: Recipe) -> str:
     # With the interpreter in it: a peer under another Python would not be a fair one.
-    content = f"{sys.version}\n{recipe.constraints.read_text()}"
+    content = "".join([f"{sys.version}\n", *(path.read_text() for path in recipe.constraint_files())])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

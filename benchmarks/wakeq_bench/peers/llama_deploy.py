@@ -1,8 +1,10 @@
 """The real, unmodified llama_deploy, each version in an environment of its own."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
+import wakeq
 from wakeq_bench.peers import PeerUnavailable, environments
 from wakeq_bench.peers.environments import CONSTRAINTS, Progress, Recipe
 
@@ -22,9 +24,10 @@ def script(name: str) -> Path:
     return environments.script(f"llama_deploy_{name}")
 
 
-def environment(version: str, progress: Progress = _logger.info) -> Path:
+def environment(version: str, progress: Progress = _logger.info, *, for_wakeq: bool = False) -> Path:
     """The python of an environment with llama_deploy `version`, which is built if need be.
 
+    With `for_wakeq` it also has what `import wakeq` needs, but not wakeq itself: `wakeq_on_path` adds that.
     `progress` is called with a line before each step that takes long. Raises PeerUnavailable.
     """
     if version not in versions():
@@ -36,4 +39,25 @@ def environment(version: str, progress: Progress = _logger.info) -> Path:
         constraints=CONSTRAINTS / f"{_PREFIX}{version}.txt",
         modules="llama_deploy",
     )
-    return environments.environment(recipe, progress)
+    return environments.environment(_for_wakeq(recipe) if for_wakeq else recipe, progress)
+
+
+def wakeq_on_path(directory: Path) -> dict[str, str]:
+    """The environment variable by which a python finds this wakeq; `directory` is an empty one, for a link.
+
+    The folder that has wakeq may have all that is installed beside it, which must not stand before the peer's own.
+    """
+    (directory / "wakeq").symlink_to(Path(wakeq.__file__).parent, target_is_directory=True)
+    return {"PYTHONPATH": str(directory)}
+
+
+def _for_wakeq(recipe: Recipe) -> Recipe:
+    needs = CONSTRAINTS / "wakeq-client.txt"
+    return replace(
+        recipe,
+        name=f"{recipe.name} with what wakeq needs",
+        directory=f"{recipe.directory}-wakeq",
+        requirements=(*recipe.requirements, *needs.read_text(encoding="utf-8").split()),
+        more_constraints=(needs,),
+        modules=f"{recipe.modules}, anyio, httpx, orjson",
+    )

@@ -23,8 +23,9 @@ _LAZY = {
     "redrive": ("wakeq.cli.messages", "redrive", "Make dead letters of a topic ready again."),
     "groups": ("wakeq.cli.groups", "app", "Make, show and delete the groups of a topic."),
     "backup": ("wakeq_server.cli", "backup", "Copy a server's database, while it runs."),
-    "doctor": ("wakeq_server.cli", "doctor", "Look for damage in a server's database, and save what can be read."),
+    "doctor": ("wakeq_server.cli", "doctor", "Look for damage in a server's database; save what can be read."),
     "control-plane": ("wakeq_control.cli", "control_plane", "Run the control plane for clients of llama_deploy."),
+    "worker": ("wakeq_control.service.cli", "worker", "Run an async function or a workflow as a service."),
     "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
     "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
 }
@@ -67,7 +68,16 @@ def _wakeq(
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """A message queue over HTTP whose consumers are woken, not polling."""
+    """A message queue over HTTP whose consumers are woken, not polling.
+
+    WAKEQ_URL says where the server is, and WAKEQ_TOKEN has the token that it asks for, if it does. To begin:
+
+    \b
+    wakeq serve
+    wakeq topics create jobs
+    wakeq publish jobs '{"n": 1}'
+    wakeq consume jobs --follow
+    """
 
 
 def main() -> None:

@@ -12,7 +12,8 @@ from anyio.abc import Process
 
 import wakeq
 from wakeq.cli._deliveries import attributes, body_of
-from wakeq.cli._taking import Intake, Stop
+from wakeq.cli._stop import Stop
+from wakeq.cli._taking import Intake
 from wakeq.cli._talk import counted, fail, note
 
 # What a shell says of a command that is not there, or is none.
@@ -49,7 +50,7 @@ class Commands:
         """Until there are no more, or a signal says so. Fails where the shell can't run the command."""
         with stop.working:
             async with anyio.create_task_group() as tasks:
-                with stop.taking:
+                with stop.taking():
                     while deliveries := await self._take(intake):
                         for delivery in deliveries:
                             tasks.start_soon(self._handle, delivery, stop)
@@ -101,7 +102,7 @@ class Commands:
         if code in _NOT_RUN:
             # Of the next message it would say the same, until all are dead letters.
             self._not_run = code
-            stop.taking.cancel()
+            stop.no_more()
         return None if code == 0 else f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
 
     async def _run(self, delivery: wakeq.Delivery) -> int:

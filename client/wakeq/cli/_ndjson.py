@@ -5,17 +5,20 @@ import re
 import stat
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import BinaryIO
 
 import orjson
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import wakeq
 from wakeq.cli._lines import BadLine, Batch, Line, batches
+from wakeq.cli._stop import Stop, stoppable
 from wakeq.cli._talk import counted, fail, note, say, talk
 
+_RETRY_S = 60.0
 _LINE = re.compile(r"^line (\d+)")
 
 
@@ -25,7 +28,7 @@ def publish_lines(url: str, topic: str, source: BinaryIO) -> None:
     began = time.monotonic()
     with _bar(source) if sys.stdout.isatty() and sys.stderr.isatty() else nullcontext() as bar:
         try:
-            talk(url, lambda client: publisher.run(client, bar), topic)
+            talk(url, lambda client: publisher.run(client, bar), topic, retry_s=_RETRY_S)
         except BadLine as error:
             fail(str(error), "each line is one JSON value", code=2)
     took_s = time.monotonic() - began
@@ -46,19 +49,35 @@ class _Publisher:
 
     async def run(self, client: wakeq.AsyncClient, bar: Progress | None) -> None:
         """All of them. Where that fails, it says what is published, and what isn't."""
+        # Batches are tried again; a server that isn't there at all is told at once. The topic may be made by them.
+        with suppress(wakeq.TopicNotFound):
+            await client.topic(self._topic)
         try:
-            async for batch in batches(self._source):
-                await self._publish(client, batch)
-                if bar is not None:
-                    _show(bar, self.count, batch.read)
-        except BaseException as error:
+            async with stoppable() as stop:
+                with stop.working:
+                    await self._publish_all(client, stop, bar)
+                if stop.received is not None:
+                    note(self._reached())
+                    raise typer.Exit(1)
+        except (BadLine, wakeq.WakeqError) as error:
             if isinstance(error, wakeq.WakeqError):
                 error.detail = self._by_number(error.detail)
-                if not isinstance(error, wakeq.ServerUnavailable):
-                    # A refused request has changed nothing.
-                    self._asked = []
+            if not getattr(error, "may_have_happened", False):
+                self._asked = []
             note(self._reached())
             raise
+
+    async def _publish_all(self, client: wakeq.AsyncClient, stop: Stop, bar: Progress | None) -> None:
+        coming = batches(self._source)
+        while stop.received is None:
+            batch = None
+            with stop.taking():
+                batch = await anext(coming, None)
+            if batch is None:
+                return
+            await self._publish(client, batch)
+            if bar is not None:
+                _show(bar, self.count, batch.read)
 
     async def _publish(self, client: wakeq.AsyncClient, batch: Batch) -> None:
         bodies = [_json(line) for line in batch.lines]

@@ -1,13 +1,9 @@
-"""Taking messages off a topic: claims that park, ride out a server that restarts, and end when a signal says so."""
+"""Taking messages off a topic: claims that park, and ride out a server that restarts."""
 
 import math
 import random
-import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import anyio
-import typer
 
 import wakeq
 from wakeq._backoff import Backoff
@@ -57,40 +53,3 @@ class Intake:
             self._reached = True
             self._backoff.succeeded()
             return deliveries
-
-
-class Stop:
-    """SIGINT and SIGTERM: the first says to take no more, the second to end at once."""
-
-    def __init__(self) -> None:
-        self.taking = anyio.CancelScope()
-        """What the first ends."""
-        self.working = anyio.CancelScope()
-        """What the second ends."""
-        self.received: signal.Signals | None = None
-
-    async def _listen(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            task_status.started()
-            async for number in signals:
-                (self.working if self.received else self.taking).cancel()
-                self.received = self.received or number
-
-
-@asynccontextmanager
-async def stoppable() -> AsyncIterator[Stop]:
-    """Signals do what `Stop` says until the block ends. After SIGINT the exit code is 130, as shells expect."""
-    stop = Stop()
-    error: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(stop._listen)
-        try:
-            yield stop
-        except Exception as raised:
-            # Out of here a group of tasks would make a group of it.
-            error = raised
-        tasks.cancel_scope.cancel()
-    if error is not None:
-        raise error
-    if stop.received == signal.SIGINT:
-        raise typer.Exit(130)

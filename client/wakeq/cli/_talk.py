@@ -93,16 +93,17 @@ IfNotExists = Annotated[bool, typer.Option("--if-not-exists", help="Leave it as 
 DEFAULT_GROUP = "default"
 
 
-def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: str) -> _T:
+def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: str, retry_s: float = 0.0) -> _T:
     """What ``work`` returns. Where the server refuses or can't be reached: a sentence, a hint and exit code 1.
 
-    ``topics`` are those that it is about: for one that doesn't exist, the hint has the nearest name that does.
+    ``topics`` are those that it is about: for one that doesn't exist, the hint has the nearest name that does. For
+    ``retry_s`` seconds a publish or a settle is tried again; without it, whoever typed it is told at once.
     """
 
     _check_token()
 
     async def with_client() -> _T:
-        async with wakeq.AsyncClient(url, retry_s=0) as client:
+        async with _client(url, retry_s) as client:
             try:
                 return await work(client)
             except wakeq.TopicNotFound as error:
@@ -115,6 +116,13 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: 
         fail(error.detail, _UNREACHABLE)
     except wakeq.WakeqError as error:
         fail(error.detail, _HINTS.get(error.code, ""))
+
+
+def _client(url: str, retry_s: float) -> wakeq.AsyncClient:
+    try:
+        return wakeq.AsyncClient(url, retry_s=retry_s)
+    except ValueError as error:
+        fail(str(error), "--url, or WAKEQ_URL, is http://HOST:PORT", code=2)
 
 
 def _check_token() -> None:

@@ -11,12 +11,14 @@ from wakeq._async_client import DEFAULT_URL
 from wakeq.cli import _pipes, _values
 from wakeq.cli._deliveries import body_of, whole
 from wakeq.cli._exec import Commands
-from wakeq.cli._taking import Intake, stoppable
+from wakeq.cli._stop import stoppable
+from wakeq.cli._taking import Intake
 from wakeq.cli._talk import DEFAULT_GROUP, Group, Topic, Url, counted, fail, talk, warn
 
 _BATCH = 100
 _GIVE_BACK_S = 2.0
 _GRACE_S = 10.0
+_RETRY_S = 30.0
 
 
 def consume(
@@ -66,6 +68,8 @@ def consume(
     """Take the messages that a topic has ready, print each body as a line, and end; with --follow, wait for more.
 
     A message is acked when it has been printed, or its command has succeeded: it may come twice, but is never lost.
+
+    A command finds the rest of its message in WAKEQ_SEQ, WAKEQ_ATTEMPT, WAKEQ_ID, WAKEQ_KEY, WAKEQ_HEADER_<NAME>, ….
     """
     if follow and wait_s is not None:
         fail("--follow never ends, and --wait says when to end", "give one of them", code=2)
@@ -78,7 +82,7 @@ def consume(
         intake = Intake(client, topic, group=group, most=most, wait_s=None if follow else wait_s or 0.0)
         async with stoppable() as stop:
             if command is None:
-                with stop.taking:
+                with stop.taking():
                     await _print(intake, output or "body", ack=ack is not False)
                 return
             commands = Commands(
@@ -92,7 +96,8 @@ def consume(
             if commands.given_back and stop.received is None:
                 raise typer.Exit(1)
 
-    talk(url, work, topic)
+    # An ack is worth more than one try; a claim has one, so that a server that isn't there is told at once.
+    talk(url, work, topic, retry_s=_RETRY_S)
 
 
 def _refuse(options: dict[str, Any], about: str, hint: str) -> None:

@@ -31,8 +31,8 @@ class Attempts:
     async def follow(self, request: Request, session_id: str, task_id: str) -> Response | None:
         """Begin an attempt, or go on with one that names its number: a line of JSON for whatever the worker must know.
 
-        The first has the attempt's number and the session's context, then there is one for each input, and the last
-        says why the attempt has ended.
+        The first, unless the task has ended, has the attempt's number and the session's context, then there is one for
+        each input, and the last says why the attempt has ended.
         """
         try:
             said = _Attempt.model_validate(await request.json())
@@ -51,10 +51,9 @@ class Attempts:
         attempt, context = said.attempt, None
         if attempt is None:
             attempt, context = await self._engine.begin_attempt(session_id, task_id, said.worker)
-        else:
-            # An unknown task is refused before anything is written.
-            await self._engine.task(session_id, task_id)
-        await held.write(dump_line({"attempt": attempt, "context": context}))
+        # An unknown task is refused before anything is written, and one that has ended is never begun.
+        if (await self._engine.task(session_id, task_id)).finished_at is None:
+            await held.write(dump_line({"attempt": attempt, "context": context}))
         shown, ended = 0, None
         while ended is None:
             new, ended = await held.wait(partial(self._engine.more_inputs, session_id, task_id, attempt, shown))

@@ -161,7 +161,7 @@ class Services:
             raise InvalidBody(in_body(error)) from None
         service = Service(name, said.description, [], None, None, said.arguments, is_worker=True)
         await self._engine.register(service)
-        return answer(_standing(service, self._engine.registry.consumers(name)))
+        return answer({"service": name, "topic_namespace": self._about.namespace})
 
     async def process_message(self, request: Request) -> Response:
         """Take a message as if it had come by the queue."""

@@ -116,11 +116,13 @@ class Seen(NamedTuple):
 
 
 @asynccontextmanager
-async def open_broker(url: str, token: str | None, namespace: str) -> AsyncIterator[Broker]:
-    """A queue server, whose connections are closed on the way out."""
+async def open_broker(
+    url: str, token: str | None, namespace: str, *, consumer: str, retry_s: float = 0.0
+) -> AsyncIterator[Broker]:
+    """A queue server, whose connections are closed on the way out. ``consumer`` is what it is told who we are."""
     connection = Connection(url, token=token, timeout=TIMEOUT_S, transport=None)
-    # Trying again is decided here, where it is logged, too.
-    async with wakeq.AsyncClient(url, token=token, retry_s=0.0, consumer=f"control plane {namespace}") as client:
+    # Without `retry_s` trying again is decided by the callers, which log it.
+    async with wakeq.AsyncClient(url, token=token, retry_s=retry_s, consumer=consumer) as client:
         try:
             yield Broker(client, connection, namespace)
         finally:

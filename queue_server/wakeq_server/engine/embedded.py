@@ -120,9 +120,12 @@ class EmbeddedEngine(PushAdministration):
         while True:
             try:
                 return await self._publish(topic, messages, key)
-            except (TopicFull, StorageError):
+            except (TopicFull, StorageError) as error:
                 if self._clocks.now() >= until:
                     raise
+                if isinstance(error, StorageError) and self._commits.failure is None:
+                    # It has recovered since, and told whoever was held by then.
+                    continue
             await self._holding.wait(topic, until, first=retried)
             retried = True
 

@@ -161,14 +161,14 @@ class PeekQuery(GroupQuery):
     """`GET /topics/{topic}/messages`."""
 
     state: Literal["ready", "delayed", "leased", "dead"] = "ready"
-    after: Annotated[int, Field(ge=0)] = 0
+    after: Annotated[int, _between(0, ROOM_MAX)] = 0
     limit: Annotated[int, _between(1, PEEK_MAX)] = PEEK
 
 
 class RedriveBody(Body):
     """`POST /topics/{topic}/redrive`."""
 
-    max: Annotated[int, Field(ge=1)] | None = None
+    max: Annotated[int, _between(1, ROOM_MAX)] | None = None
 
 
 class PushBody(Body):

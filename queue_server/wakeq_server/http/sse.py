@@ -1,7 +1,7 @@
 """An answer of Server-Sent Events (WHATWG HTML, section 9.2) while it is written, whatever its events are.
 
 It is written only while the transport's buffer is empty: what a client doesn't take must not pile up here. A client
-that takes nothing for `STREAM_BLOCKED_S` loses its connection.
+that takes nothing for `BLOCKED_S` loses its connection.
 """
 
 import anyio
@@ -9,7 +9,7 @@ import anyio
 from wakeq_server.errors import ConsumerGone
 from wakeq_server.http.moments import Beats
 from wakeq_server.http.wire import Connection, Receive, Scope, Send, connection, hung_up
-from wakeq_server.settings import STREAM_BLOCKED_S, STREAM_RETRY_MS
+from wakeq_server.settings import BLOCKED_S, STREAM_RETRY_MS
 
 DRAIN = b"event: drain\ndata: {}\n\n"
 _HEADERS = [
@@ -36,11 +36,19 @@ class EventStream:
 
     async def write(self, part: bytes) -> None:
         """Write, and wait until all of it has left. Raises ConsumerGone."""
-        with anyio.move_on_after(STREAM_BLOCKED_S):
+        left = 0
+        with anyio.move_on_after(BLOCKED_S):
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
             if self.peer is not None:
+                left = self.peer.unsent
                 await self.peer.flushed()
             return
+        # A large part may take a slow client longer, as long as it gets on.
+        while self.peer is not None and self.peer.unsent < left:
+            left = self.peer.unsent
+            with anyio.move_on_after(BLOCKED_S):
+                await self.peer.flushed()
+                return
         raise ConsumerGone
 
     async def attend(self) -> None:

@@ -79,6 +79,10 @@ class Connection(Protocol):
         """Whether a request has begun to come that isn't whole."""
 
     @property
+    def unsent(self) -> int:
+        """Bytes of answers that have not left for the kernel."""
+
+    @property
     def fault(self) -> QueueError | None:
         """What is wrong with how the body of the request that is being answered has come; no more of it will."""
 

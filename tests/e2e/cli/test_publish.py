@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.cli import Terminal, Wakeq, ended, misused, refused, said, standing, started
-from tests.support.server import STOP_S, ServerProcess
+from tests.support.server import STOP_S, ServerProcess, start_server
 
 
 def test_publish_says_where_it_went_and_keeps_every_digit(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
@@ -158,7 +158,10 @@ def test_what_is_about_one_message_is_refused_with_many(
     assert says == f"{option.split()[0].replace('1', 'BODY')} is about one message, and --ndjson reads many"
 
 
-def test_lines_are_published_as_they_come(server: ServerProcess, http: httpx.Client, topic: str) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
+def test_lines_are_published_as_they_come(
+    server: ServerProcess, http: httpx.Client, topic: str, number: signal.Signals, code: int
+) -> None:
     process = started(server, "publish", topic, "--ndjson", stdin=subprocess.PIPE)
     assert process.stdin is not None
     for body in (b"1\n", b"2\n"):
@@ -167,9 +170,37 @@ def test_lines_are_published_as_they_come(server: ServerProcess, http: httpx.Cli
         answer = http.post(f"/messages/{topic}/claim", json={"wait_s": STOP_S}, timeout=2 * STOP_S)
         (delivery,) = answer.json()["messages"]
         assert delivery["body"] == json.loads(body)
-    process.send_signal(signal.SIGINT)
-    code, out, err = ended(process)
-    assert (code, out, err) == (130, "", "lines 1 to 2 are published, and nothing behind them\n")
+    # What is on its way is finished; its input is still open.
+    process.send_signal(number)
+    process.wait(STOP_S)
+    assert ended(process) == (code, "", "lines 1 to 2 are published, and nothing behind them\n")
+
+
+def test_a_server_that_is_not_there_is_told_at_once(wakeq: Wakeq, free_tcp_port: int) -> None:
+    url = f"http://127.0.0.1:{free_tcp_port}"
+    assert refused(wakeq("publish", "jobs", "--ndjson", "--url", url, stdin=lines(1))).startswith(
+        f"no answer from {url}"
+    )
+
+
+def test_lines_ride_out_a_server_that_restarts(tmp_path: Path) -> None:
+    with start_server(tmp_path, durability="os") as server:
+        httpx.put(f"{server.url}/topics/jobs", json={})
+        process = started(server, "publish", "jobs", "--ndjson", stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.write(b"1\n")
+        process.stdin.flush()
+        assert httpx.get(f"{server.url}/messages/jobs?wait={STOP_S}", timeout=2 * STOP_S).content == b"1"
+        server.terminate()
+    process.stdin.write(b"2\n")
+    process.stdin.close()
+    process.stdin = None
+    with start_server(tmp_path, durability="os", port=server.port) as server:
+        code, out, err = ended(process)
+        assert (code, err) == (0, "")
+        assert out.startswith("published 2 messages to topic jobs in ")
+        (peeked,) = httpx.get(f"{server.url}/topics/jobs/messages").json()["messages"]
+        assert peeked["body"] == 2
 
 
 def test_a_terminal_is_shown_how_far_it_has_come(server: ServerProcess, http: httpx.Client, topic: str) -> None:

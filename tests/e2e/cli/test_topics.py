@@ -319,6 +319,11 @@ def test_a_wrong_call_asks_no_server(wakeq: Wakeq, command: str, says: str) -> N
     assert says in misused(wakeq(command))
 
 
+@pytest.mark.parametrize("url", ["http://\x00", "http://xn--\udcff"])
+def test_a_url_that_only_looks_like_one(wakeq: Wakeq, url: str) -> None:
+    assert "is no URL" in refused(wakeq("topics", "list", "--url", url), 2)
+
+
 def test_what_answers_is_no_wakeq_server(wakeq: Wakeq, server: ServerProcess) -> None:
     result = wakeq(f"topics list --url {server.url}/elsewhere")
     assert (result.exit_code, result.stdout) == (1, "")

@@ -177,12 +177,26 @@ def test_a_result_that_comes_again_or_too_late_changes_nothing(plane: Plane, ses
     assert plane.complete(End(result()), 2.0).wakes == ["T"]
     for late in (
         plane.complete(End(result(text="other")), 3.0),
-        plane.record_event(session, "T", event(0), 3.0),
         plane.answer(session, "T", "echo", "Ann", 3.0),
         plane.cancel("T", 3.0),
     ):
         assert nothing(late)
     assert task.result == result()
+
+
+def test_an_event_that_its_result_overtook_is_kept(plane: Plane, session: str) -> None:
+    task = begin(plane, session)
+    plane.record_event(session, "T", event(1), 2.0)
+    plane.complete(End(result()), 3.0)
+    assert plane.record_event(session, "T", event(0, _data={"prefix": "?"}), 4.0).changes
+    assert [one.index for one in task.stream.ready] == [0, 1]
+    assert task.status is TaskStatus.SUCCEEDED
+
+
+def test_a_cancelled_task_has_nothing_more_to_say(plane: Plane, session: str) -> None:
+    begin(plane, session)
+    plane.cancel("T", 2.0)
+    assert nothing(plane.record_event(session, "T", event(0), 3.0))
 
 
 def test_what_is_heard_of_tasks_that_are_not_there_is_refused(plane: Plane, session: str) -> None:

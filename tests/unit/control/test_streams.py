@@ -35,6 +35,14 @@ def test_at_the_end_nothing_is_waited_for() -> None:
     assert ready(stream) == [3, 5]
 
 
+def test_what_comes_after_the_end_takes_its_place() -> None:
+    stream = Stream()
+    add(stream, 0, 3)
+    stream.close()
+    assert add(stream, 1, 3, 4) == [True, False, True]
+    assert ready(stream) == [0, 1, 3, 4]
+
+
 def test_a_line_is_ascii_as_llama_deploys() -> None:
     assert Event.make(0, {"msg": "e1 ü"}).line == b'{"msg": "e1 \\u00fc"}\n'
 

@@ -1,0 +1,115 @@
+"""Connections that break, stall or are spoken through a proxy, seen from the client."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+import wakeq
+from tests.support.relay import relay
+from tests.support.server import ServerProcess, start_server
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    backend: str = request.param
+    return backend
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with start_server(tmp_path_factory.mktemp("data"), durability="os") as server:
+        yield server
+
+
+@pytest.fixture
+def topic(request: pytest.FixtureRequest) -> str:
+    name: str = request.node.name
+    return name
+
+
+async def take(deliveries: wakeq.Consumer, count: int) -> list[tuple[Any, int]]:
+    found = []
+    with anyio.fail_after(PATIENCE_S):
+        async for delivery in deliveries:
+            async with delivery:
+                found.append((delivery.body, delivery.attempt))
+            if len(found) == count:
+                break
+    return found
+
+
+async def test_a_lost_connection_costs_no_lease(server: ServerProcess, topic: str) -> None:
+    async with relay(server.port) as between, wakeq.AsyncClient(between.url) as client:
+        await client.create_topic(topic, schema="json")
+        await client.publish_many(topic, range(3))
+        # Longer than the grace, in which a server leaves what a broken stream had out.
+        async with client.consume(topic, lease_s=600, prefetch=3) as deliveries:
+            async with await anext(deliveries):
+                between.cut()
+                with anyio.move_on_after(6):
+                    assert await client.claim(topic, wait_s=10) == []
+                await client.publish(topic, 3)
+            assert await take(deliveries, 3) == [(1, 1), (2, 1), (3, 1)]
+        assert (await client.topic(topic)).messages == 0
+
+
+async def test_a_silent_connection_is_dropped(
+    server: ServerProcess, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wakeq._feed.SILENCE_S", 0.5)
+    async with relay(server.port) as between, wakeq.AsyncClient(between.url, timeout=1.0) as client:
+        await client.create_topic(topic, schema="json")
+        async with client.consume(topic, prefetch=3) as deliveries:
+            await client.publish(topic, "before")
+            assert await take(deliveries, 1) == [("before", 1)]
+            await client.publish(topic, "unseen")
+            assert (await take(deliveries, 1))[0][0] == "unseen"
+            made = between.connections
+            with anyio.fail_after(PATIENCE_S):
+                while between.connections == made:
+                    await client.claim(topic, wait_s=0.3)
+
+
+async def test_a_publish_whose_answer_is_lost_enqueues_once(server: ServerProcess, topic: str) -> None:
+    async with wakeq.AsyncClient(server.url) as direct, relay(server.port) as between:
+        await direct.create_topic(topic, schema="json")
+        async with wakeq.AsyncClient(between.url, timeout=0.5) as client, anyio.create_task_group() as tasks:
+            await client.publish(topic, 0)
+            published: list[wakeq.Published] = []
+
+            async def publish(number: int) -> None:
+                published.append(await client.publish(topic, number))
+
+            between.lose_answers = True
+            for number in range(1, 6):
+                tasks.start_soon(publish, number)
+            with anyio.fail_after(PATIENCE_S):
+                await between.lost.wait()
+            between.lose_answers = False
+        assert sorted(delivery.body for delivery in await direct.claim(topic, max=100)) == list(range(6))
+        assert len(published) == 5
+
+
+async def test_a_publish_is_not_repeated_when_the_topic_may_have_forgotten_its_key(
+    server: ServerProcess, topic: str
+) -> None:
+    async with wakeq.AsyncClient(server.url) as direct, relay(server.port) as between:
+        await direct.create_topic(topic, schema="json", dedup_window_s=1)
+        async with wakeq.AsyncClient(between.url, timeout=1.0) as client, anyio.create_task_group() as tasks:
+            between.lose_answers = True
+
+            async def publish() -> None:
+                with pytest.raises(wakeq.ServerUnavailable, match="deduplication window"):
+                    await client.publish(topic, 1)
+
+            tasks.start_soon(publish)
+            with anyio.fail_after(PATIENCE_S):
+                await between.lost.wait()
+            between.lose_answers = False
+        assert len(await direct.claim(topic, max=100)) == 1
