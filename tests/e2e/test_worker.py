@@ -116,7 +116,7 @@ def test_a_workflow_streams_and_asks_and_remembers(control: Control) -> None:
         assert control.result(session, "fails") == "it failed"
         assert show(control, session, "fails")["error"].endswith("Error: it failed")
         more(control, session, "again", user_msg="hello")
-        assert control.result(session, "again") == "echo: hello, run 4"
+        assert control.result(session, "again") == "echo: hello, run 3"
 
 
 def test_a_task_of_a_worker_that_was_killed_completes_elsewhere(control: Control) -> None:

@@ -80,4 +80,21 @@ class Flow(Workflow):
         return StopEvent(result=f"answer: {ev.response}")
 
 
+class Chatty(Workflow):
+    """Takes anything, as text; what clients of llama_deploy are tried with."""
+
+    @step
+    async def begin(self, ctx: Context, ev: StartEvent) -> InputRequiredEvent | StopEvent:
+        for number in range(int(ev.get("events", 0))):
+            ctx.write_event_to_stream(Progress(number=number))
+        if ev.get("ask"):
+            return InputRequiredEvent(prefix=ev.ask)
+        return StopEvent(result=f"echo: {ev.user_msg}")
+
+    @step
+    async def answered(self, ev: HumanResponseEvent) -> StopEvent:
+        return StopEvent(result=f"answer: {ev.response}")
+
+
 flow = Flow(timeout=None)
+chatty = Chatty(timeout=None)

@@ -28,11 +28,11 @@ class Runnable(Protocol):
         """Work on a task. Raises nothing but the cancellation."""
 
 
-def failed(error: BaseException, context: dict[str, Any] | None = None) -> Outcome:
+def failed(error: BaseException) -> Outcome:
     """The outcome of an error."""
     text = str(error)
     name = type(error).__name__
-    return Outcome(text or name, f"{name}: {text}" if text else name, context)
+    return Outcome(text or name, f"{name}: {text}" if text else name)
 
 
 def refused(code: str, detail: str) -> Outcome:

@@ -71,7 +71,8 @@ class Workflow:
                     task.emit(event)
             result = await handler
         except Exception as error:
-            return failed(error, self._saved(handler))
+            # The session's context stays as it was: what is half done would be taken up by the next task.
+            return failed(error)
         # Of a workflow that failed it says nothing that clients should see.
         if last is not None:
             task.emit(last)
