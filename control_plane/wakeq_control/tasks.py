@@ -14,6 +14,9 @@ from wakeq_control.lifecycle import OPEN, may_become
 from wakeq_control.model import Effects, Input, Outgoing, Task, TaskStatus
 from wakeq_control.streams import Event
 
+MAX_ATTEMPTS = 20
+"""How often a task is begun at most: one whose worker always dies with it must come to an end."""
+_ABANDONED = f"TASK_ABANDONED: none of {MAX_ATTEMPTS} attempts has come to its end"
 _TIMED_OUT = "TASK_TIMED_OUT: the task has not ended within {:g} s"
 
 
@@ -82,6 +85,9 @@ class Tasks:
     def begin_attempt(self, task: Task, worker: str, now: float, effects: Effects) -> None:
         """A worker takes the task; a task that has ended stays as it is."""
         if task.status not in OPEN:
+            return
+        if task.started_at is not None and task.attempt >= MAX_ATTEMPTS:
+            self.finish(task, TaskStatus.FAILED, now, effects, error=_ABANDONED)
             return
         if task.started_at is not None:
             task.attempt += 1

@@ -44,6 +44,8 @@ def test_it_gets_every_event(python: Path, control_plane: ServerProcess, tmp_pat
 
 
 def test_it_answers_a_question(python: Path, control_plane: ServerProcess, tmp_path: Path) -> None:
-    said = run(python, control_plane, tmp_path / "log", "--arg", "user_msg=hello", "--arg", "ask=who?", "--respond", "Ann")
+    said = run(
+        python, control_plane, tmp_path / "log", "--arg", "user_msg=hello", "--arg", "ask=who?", "--respond", "Ann"
+    )
     assert said["result"] == "answer: Ann"
     assert {"_data": {"prefix": "who?"}} in [{"_data": data.get("_data", data)} for data in said["event_data"]]

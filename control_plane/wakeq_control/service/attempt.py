@@ -1,5 +1,6 @@
 """One attempt at one task: begun at the control plane, run, told of inputs and of its end, and ended by one message."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from wakeq_control.link.trying import PERMANENT, until_done
 from wakeq_control.messages import CONTROL_PLANE
 from wakeq_control.service.context import TaskContext
 from wakeq_control.service.control import ControlPlane
-from wakeq_control.service.runnable import Outcome, Runnable, refused
+from wakeq_control.service.runnable import Outcome, Runnable, failed, refused
 
 _log: Any = structlog.get_logger("wakeq.worker")
 _NOT_FOUND = 404
@@ -83,7 +84,14 @@ class Attempt:
             return refused("INVALID_ARGUMENTS", f"the input is not JSON: {error}")
         if not isinstance(given, dict):
             return refused("INVALID_ARGUMENTS", "the input must be a JSON object with an argument for each key")
-        return await service.run(given, task, self._context)
+        try:
+            return await service.run(given, task, self._context)
+        except asyncio.CancelledError as error:
+            current = asyncio.current_task()
+            if current is None or current.cancelling():
+                raise
+            # It cancelled itself, as nobody else did.
+            return failed(error)
 
     # What the control plane tells
 

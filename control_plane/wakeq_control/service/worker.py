@@ -84,7 +84,7 @@ class Worker:
     async def _consume(self, broker: Broker, control: ControlPlane) -> None:
         options = self._options
         topic = broker.topic(options.service)
-        await broker.make_topic(options.service)
+        await broker.make_topic(options.service, is_worker=True)
         publish = partial(_publish, broker)
         error: wakeq.WakeqError | None = None
         consumer = broker.client.consume(topic, prefetch=options.max_concurrent_tasks, lease_s=options.lease_s)

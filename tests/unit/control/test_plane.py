@@ -17,6 +17,7 @@ from wakeq_control.errors import (
 from wakeq_control.model import Effects, Service, Session, Task, TaskStatus
 from wakeq_control.plane import End, NewTask, Plane
 from wakeq_control.streams import Event
+from wakeq_control.tasks import MAX_ATTEMPTS
 
 SERVICE = Service("echo", "echoes", [], "127.0.0.1", 9000)
 
@@ -374,6 +375,17 @@ def test_a_task_that_has_ended_is_not_begun_again() -> None:
     plane.add_task(session, new(), 1.0)
     plane.cancel("T", 2.0)
     assert nothing(plane.begin_attempt(session, "T", "one", 3.0)[1])
+
+
+def test_a_task_that_ends_all_its_workers_fails() -> None:
+    plane, session = worker_plane()
+    plane.add_task(session, new(), 1.0)
+    for number in range(1, MAX_ATTEMPTS + 1):
+        assert plane.begin_attempt(session, "T", "one", 2.0)[0] == number
+    plane.begin_attempt(session, "T", "one", 3.0)
+    task = plane.tasks.get("T")
+    assert (task.status, task.attempt) == (TaskStatus.FAILED, MAX_ATTEMPTS)
+    assert task.error == "TASK_ABANDONED: none of 20 attempts has come to its end"
 
 
 def test_a_worker_is_sent_inputs_by_the_task_and_not_by_the_queue() -> None:
