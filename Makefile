@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := client queue_server control_plane benchmarks tests examples
 
-.PHONY: help setup demo test test-quick check format lock build clean
+.PHONY: help setup demo test test-quick check reference format lock build clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -33,6 +33,11 @@ check: $(STAMP) ## format, lint, types, layering, specification
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/unit/test_layering.py tests/unit/test_openapi.py
+
+# A reference that can't be made whole is an error: what pdoc can't import or read comes as a warning.
+reference: $(STAMP) ## the Python client's classes and methods as pages, in dist/reference/
+	$(BIN)/python -W error -m pdoc --docformat markdown --output-directory dist/reference \
+		wakeq wakeq.otel wakeq.testing wakeq.testing.fixtures
 
 format: $(STAMP) ## rewrite the code as `make check` wants it
 	$(BIN)/ruff format $(CODE)

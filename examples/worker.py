@@ -1,4 +1,9 @@
-"""Work on jobs, one of which fails the first time: `python examples/worker.py` beside a running `wakeq serve`."""
+"""Work on typed jobs: `python examples/worker.py` beside a running `wakeq serve`.
+
+One job fails the first time, and is tried again. One is no job at all, and becomes a dead letter. The log says so.
+"""
+
+from dataclasses import dataclass
 
 import anyio
 
@@ -6,46 +11,47 @@ import wakeq
 
 JOBS = 3
 
-
-async def publish(queue: wakeq.AsyncClient) -> None:
-    """Returns when the jobs are on the server's disk."""
-    for number in range(1, JOBS + 1):
-        published = await queue.publish("jobs", {"number": number})
-        print(f"published job {number} as message {published.first_seq}")
+worker = wakeq.Worker(concurrency=4)
+done = 0
 
 
-async def work(queue: wakeq.AsyncClient) -> None:
-    """One stream, parked between messages. What is not acked comes back to the topic."""
-    done = 0
-    async with queue.consume("jobs", prefetch=1) as deliveries:
-        async for delivery in deliveries:
-            try:
-                # Acks at the end of the block. After an error it nacks, and the topic's backoff says when to try again.
-                async with delivery:
-                    handle(delivery.body["number"], delivery.attempt)
-            except RuntimeError as error:
-                print(f"job {delivery.body['number']} failed: {error}")
-                continue
-            done += 1
-            if done == JOBS:
-                return
+@dataclass
+class Job:
+    """What a message of the topic is."""
+
+    number: int
 
 
-def handle(number: int, attempt: int) -> None:
-    """What is to be done for a job."""
-    if number == 2 and attempt == 1:
+@worker.handler("jobs", time_limit_s=60)
+async def work(job: Job, delivery: wakeq.Delivery) -> None:
+    """Acked when it returns. When it raises it is nacked, and the topic's backoff says when it is tried again."""
+    if job.number == 2 and delivery.attempt == 1:
         raise RuntimeError("no luck")
-    print(f"worked on job {number}, attempt {attempt}")
+    print(f"worked on job {job.number}, attempt {delivery.attempt}")
+    global done
+    done += 1
+    if done == JOBS:
+        worker.stop()
 
 
-async def main() -> None:
-    """`WAKEQ_URL` says where the queue is, else http://127.0.0.1:8001."""
+async def publish() -> None:
+    """Returns when the jobs are on the server's disk."""
     async with wakeq.AsyncClient() as queue:
         await queue.create_topic("jobs", schema="json", retry_backoff_s={"min": 0.1, "max": 60})
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(work, queue)
-            tasks.start_soon(publish, queue)
+        await queue.publish("jobs", {"number": "one"})
+        for number in range(1, JOBS + 1):
+            await queue.publish("jobs", Job(number))
+
+
+async def show_dead_letters() -> None:
+    """What could not be a job."""
+    async with wakeq.AsyncClient() as queue:
+        for peeked in await queue.peek("jobs", state="dead"):
+            print(f"dead letter {peeked.seq}: {peeked.body}")
 
 
 if __name__ == "__main__":
-    anyio.run(main)
+    anyio.run(publish)
+    # Until SIGTERM or SIGINT, as a rule; here until all is done.
+    worker.run()
+    anyio.run(show_dead_letters)

@@ -1,11 +1,12 @@
 """wakeq: publish and consume messages over HTTP; consumers are woken, not polling.
 
-async with wakeq.AsyncClient("http://127.0.0.1:8001") as queue:
-    await queue.publish("greetings", {"hello": "world"})
-    async with queue.consume("greetings") as deliveries:
-        async for delivery in deliveries:
-            print(delivery.body)
-            await delivery.ack()
+    async with wakeq.AsyncClient("http://127.0.0.1:8001") as queue:
+        await queue.publish("greetings", {"hello": "world"})
+        async for delivery in queue.consume("greetings"):
+            async with delivery:
+                print(delivery.body)
+
+`Client` is the same without an event loop, `Worker` runs handlers, `wakeq.testing` has a server for tests.
 """
 
 from wakeq._async_client import AsyncClient

@@ -4,7 +4,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +21,7 @@ from wakeq._connection import Answer, Connection, Transport, query
 from wakeq._consumer import Consumer
 from wakeq._delivery import Delivery, Holder
 from wakeq._errors import LeaseLost, raise_for_answer
-from wakeq._feed import CLOSE_S, Feed
+from wakeq._feed import Feed
 from wakeq._keeper import Keeper
 from wakeq._model import Dead, Nack, Published, SettleResult
 from wakeq._publisher import Batch, Message, Outgoing, Publisher, new_key
@@ -43,6 +43,7 @@ class AsyncClient(Administration):
         retry_s: float = 60.0,
         consumer: str | None = None,
         transport: Transport = None,
+        propagator: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
         """``base_url`` None: the environment's ``WAKEQ_URL``, else the local server.
 
@@ -52,7 +53,8 @@ class AsyncClient(Administration):
         ``consumer`` is what this client is called where consumers are listed: 1 to 255 printable characters, no space
         at the ends; None: the host's name, the process's id and something random. ``transport`` is ``"httpx"`` (also
         None), ``"aiohttp"`` (faster, on asyncio alone; needs ``wakeq[fast]``), or one of httpx's own, which then gives
-        streams, settles and other requests their connections. Raises ValueError naming what is none of this.
+        streams, settles and other requests their connections. ``propagator`` is called with each `publish`, and its
+        headers go along, as `wakeq.otel.headers`. Raises ValueError naming what is none of this.
         """
         if consumer is None:
             consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -67,6 +69,7 @@ class AsyncClient(Administration):
             transport=transport,
         )
         self._retry_s = retry_s
+        self._propagator = propagator
         self._claims = Claims(self._connection, consumer)
         self._direct = _Direct(self)
         # A lane lives as long as somebody goes through it.
@@ -107,8 +110,7 @@ class AsyncClient(Administration):
 
     async def aclose(self) -> None:
         """Close all connections, of a client that was not used as a context manager."""
-        with anyio.move_on_after(CLOSE_S, shield=True):
-            await self._connection.aclose()
+        await self._connection.aclose()
 
     async def publish(
         self,
@@ -133,7 +135,9 @@ class AsyncClient(Administration):
         TopicNotFound, BadRequest, InvalidMessage, IdempotencyConflict, MessageTooLarge, HeadTooLarge,
         UnsupportedMediaType, TopicFull, StorageFull, StorageFailed, ServerUnavailable.
         """
-        said = (delay_s, ttl_s, key, headers or {}, idempotency_key or new_key())
+        if self._propagator is not None:
+            headers = {**self._propagator(), **(headers or {})}
+        said = (delay_s, ttl_s, key, headers or {}, new_key() if idempotency_key is None else idempotency_key)
         message = Message(body, list(publish_headers(*said)), envelope_fields(*said))
         lane = self._publishers.get(topic)
         if lane is None:
@@ -145,7 +149,10 @@ class AsyncClient(Administration):
 
         Raises what `publish` raises.
         """
-        batch = Batch(bodies, list(publish_headers(None, None, None, {}, idempotency_key or new_key())))
+        batch = Batch(
+            bodies,
+            list(publish_headers(None, None, None, {}, new_key() if idempotency_key is None else idempotency_key)),
+        )
         # In a lane of its own: a batch shares its request with nobody, and waits for nobody.
         return await self._publish(Publisher(self._connection, topic, jitter=random.random), batch)
 

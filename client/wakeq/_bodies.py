@@ -7,7 +7,11 @@ import orjson
 
 def encoded(body: Any) -> bytes:
     """A body as JSON. Raises TypeError where it has no such form."""
-    return orjson.dumps(body, _model)
+    try:
+        return orjson.dumps(body, _model)
+    except TypeError as error:
+        # What `_model` says is behind orjson's own error, which says less.
+        raise TypeError(f"body: {error.__cause__ or error}") from None
 
 
 def _model(value: Any) -> Any:

@@ -36,10 +36,17 @@ class Client:
         retry_s: float = 60.0,
         consumer: str | None = None,
         transport: Transport = None,
+        propagator: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
         """As `AsyncClient`."""
         self._client = AsyncClient(
-            base_url, token=token, timeout=timeout, retry_s=retry_s, consumer=consumer, transport=transport
+            base_url,
+            token=token,
+            timeout=timeout,
+            retry_s=retry_s,
+            consumer=consumer,
+            transport=transport,
+            propagator=propagator,
         )
         self._lock = threading.Lock()
         self._end: Callable[[], object] | None = None

@@ -39,10 +39,11 @@ class Connection:
     """Makes requests, over three pools: a settle must wait neither for a stream to end nor for a publish."""
 
     def __init__(self, base_url: str, *, token: str | None, timeout: float, transport: Transport) -> None:
-        """Raises ValueError where ``base_url`` is no URL of a server."""
+        """Raises ValueError where ``base_url`` is no URL of a server, or ``transport`` none that there is."""
         self._base = _checked(base_url)
         self.timeout = timeout
-        self._transport = transport
+        self._transport = transport if isinstance(transport, httpx.AsyncBaseTransport) else None
+        self._make = _maker(transport)
         self._pools: dict[str, httpx.AsyncBaseTransport] = {}
         self._headers: list[Header] = [(b"host", self._base.netloc), (b"user-agent", f"wakeq/{__version__}".encode())]
         if (shown := _authorization(self._base, token)) is not None:
@@ -55,7 +56,7 @@ class Connection:
         return self._base.copy_with(raw_path=prefix + path.encode("ascii"), fragment=None, userinfo=b"")
 
     def _pool(self, name: str) -> httpx.AsyncBaseTransport:
-        if isinstance(self._transport, httpx.AsyncBaseTransport):
+        if self._transport is not None:
             return self._transport
         if name not in self._pools:
             limits = httpx.Limits(
@@ -65,17 +66,17 @@ class Connection:
             )
             # Plain HTTP needs no certificates, and loading them is most of what making a pool costs.
             verify = self._base.scheme == "https"
-            self._pools[name] = _made(self._transport, verify=verify, limits=limits)
+            self._pools[name] = self._make(verify=verify, limits=limits)
         return self._pools[name]
 
     async def aopen(self) -> None:
         """Start a transport that is a context manager itself."""
-        if isinstance(self._transport, httpx.AsyncBaseTransport):
+        if self._transport is not None:
             await self._transport.__aenter__()
 
     async def aclose(self) -> None:
         """Close all connections."""
-        if isinstance(self._transport, httpx.AsyncBaseTransport):
+        if self._transport is not None:
             await self._transport.aclose()
         pools, self._pools = self._pools, {}
         for pool in pools.values():
@@ -177,15 +178,17 @@ def _authorization(url: httpx.URL, token: str | None) -> bytes | None:
     return None
 
 
-def _made(kind: object, *, verify: bool, limits: httpx.Limits) -> httpx.AsyncBaseTransport:
-    if kind in (None, "httpx"):
-        return httpx.AsyncHTTPTransport(verify=verify, limits=limits)
+def _maker(kind: object) -> Callable[..., httpx.AsyncBaseTransport]:
+    if kind in (None, "httpx") or isinstance(kind, httpx.AsyncBaseTransport):
+        return httpx.AsyncHTTPTransport
     if kind != "aiohttp":
         raise ValueError(f"transport: must be 'httpx', 'aiohttp' or a transport of httpx, not {kind!r}")
-    # An extra, which the import of wakeq must not ask for.
-    from wakeq._fast import transport  # noqa: PLC0415
-
-    return transport(verify=verify, limits=limits)
+    try:
+        # An extra, which the import of wakeq must not ask for.
+        from wakeq._fast import transport  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ValueError(f"transport: 'aiohttp' needs `pip install \"wakeq[fast]\"` ({error})") from error
+    return transport
 
 
 def query(parameters: Mapping[str, object]) -> str:

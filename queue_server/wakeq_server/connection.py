@@ -9,11 +9,12 @@ from typing import Any
 
 import httptools
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from wakeq_server.arrival import Arrival
 from wakeq_server.errors import BadRequest, HeadTooLarge, QueueError, RequestTimeout
+from wakeq_server.flow import Flow, HeadFirst
 from wakeq_server.framing import body_header, check_head, origin_form
 from wakeq_server.http.wire import error_response
 from wakeq_server.settings import BLOCKED_S, HEAD_MAX_BYTES, LINGER_S, PIPELINED_MAX, TCP_USER_TIMEOUT_S, Settings
@@ -102,7 +103,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """uvicorn's, and a client on another machine is watched for being cut off."""
         super().connection_made(transport)
-        self.flow = _Flow(self)
+        self.flow = Flow(self)
         if self.client is not None:
             watch_peer(transport.get_extra_info("socket"), self.client[0])
 
@@ -147,7 +148,7 @@ class Connection(HttpToolsProtocol):
 
         So another parser is told of it, as the rest of a request whose head everybody here has seen already.
         """
-        line = body_header(self.headers)
+        line = body_header(self.scope["headers"])
         assert line is not None
         self.parser = httptools.HttpRequestParser(self)
         self._replaying = True
@@ -170,11 +171,6 @@ class Connection(HttpToolsProtocol):
         self._begun += 1
         self.scope["state"] = {"connection": self}
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """uvicorn's, but for trailers: what comes behind a body is nothing that a head was checked for."""
-        if not self._has_head:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """uvicorn's, for a head that can be read in one way only."""
         if self._replaying:
@@ -188,6 +184,8 @@ class Connection(HttpToolsProtocol):
             self._objection = objection
             raise
         super().on_headers_complete()
+        # The scope has the head's. What comes behind a body is nothing that a head was checked for.
+        self.headers = []
 
     def on_body(self, body: bytes) -> None:
         """uvicorn's, and it is counted."""
@@ -200,7 +198,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """uvicorn's, and nothing is waited for any more."""
-        if self.parser.should_upgrade() and body_header(self.headers) is not None:
+        if self.parser.should_upgrade() and body_header(self.scope["headers"]) is not None:
             # It is not: see `_read_body_after_upgrade`.
             return
         self.incoming = False
@@ -339,7 +337,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
-        cycle.transport = _HeadFirst(self)  # type: ignore[assignment]
+        cycle.transport = HeadFirst(self)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
@@ -378,58 +376,3 @@ class Connection(HttpToolsProtocol):
             own: Any = self.transport.get_extra_info("socket")
             self._view = socket.socket(own.family, own.type, own.proto, fileno=own.fileno())
         return self._view
-
-
-class _Flow(FlowControl):
-    """uvicorn's, but it reads on behind a request that is being answered, or a parked one wouldn't see a hang-up."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection.transport)
-        self._connection = connection
-
-    def pause_reading(self) -> None:
-        """uvicorn's, once there is enough to do."""
-        if self._connection.backed_up:
-            super().pause_reading()
-
-    def resume_reading(self) -> None:
-        """uvicorn's, unless there is enough to do; and the connection hears of it."""
-        connection = self._connection
-        if self.read_paused and not (connection.pipeline and connection.backed_up):
-            super().resume_reading()
-            connection.reads_on()
-
-
-class _HeadFirst:
-    """A transport that holds the head of an answer back until its body comes, so that both are one system call."""
-
-    __slots__ = ("_connection", "_head", "_transport")
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._transport = connection.transport
-        self._head = b""
-
-    def write(self, data: bytes) -> None:
-        """Write, or hold."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
-            self._head = data
-            return
-        self._transport.write(data)
-
-    def is_closing(self) -> bool:
-        """The transport's."""
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        """Write what is held, and close; what was refused is closed when all has been said."""
-        self.flush()
-        if self._connection.fault is None:
-            self._transport.close()
-
-    def flush(self) -> None:
-        """Write what is held: the answer has no body."""
-        if self._head:
-            self.write(b"")

@@ -6,6 +6,7 @@ connection closed.
 """
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from wakeq_server.errors import BadRequest
@@ -51,7 +52,7 @@ def origin_form(target: bytes, headers: Headers) -> bytes:
     return absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
 
 
-def body_header(headers: Headers) -> bytes | None:
+def body_header(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     """The header line that says how the body ends; None where there is no body."""
     for name, value in headers:
         if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):

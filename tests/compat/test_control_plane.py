@@ -39,6 +39,12 @@ class Deployment:
             return record
 
 
+def service_options(control_plane: ServerProcess, port: int) -> list[object]:
+    """What has the script run one service, which learns from the control plane where the queue is."""
+    addresses = ["--control-plane-port", control_plane.port, "--service-port", port]
+    return ["--part", "service", *addresses, "--service-name", SERVICE]
+
+
 @pytest.fixture(scope="module", params=["pushed", "parked"])
 def deployment(
     request: pytest.FixtureRequest, python: Path, tmp_path_factory: pytest.TempPathFactory
@@ -50,11 +56,10 @@ def deployment(
     with (
         start_server(directory / "queue", *allowed, durability="fsync") as queue,
         start_control_plane(queue, directory / "control") as control_plane,
+        peer(python, "system", *service_options(control_plane, port), errors=directory / "service.log") as service,
     ):
-        options = ["--control-plane-url", control_plane.url, "--port", port, "--service-name", SERVICE]
-        with peer(python, "service", *options, errors=directory / "service.log") as service:
-            assert service.line(START_MAX_S) == "READY"
-            yield Deployment(python, queue, control_plane, service, directory, request.param == "pushed")
+        assert service.line(START_MAX_S) == "READY"
+        yield Deployment(python, queue, control_plane, service, directory, request.param == "pushed")
 
 
 def test_a_task_runs(deployment: Deployment) -> None:

@@ -110,6 +110,17 @@ def test_a_result_is_held_until_it_is_there(deployment: Deployment) -> None:
             assert answer.result().json()["result"] == "answer: Ann"
 
 
+def test_a_stream_ends_with_its_session(deployment: Deployment) -> None:
+    with httpx.Client(base_url=deployment.control_plane_url, timeout=TASKS_MAX_S) as http:
+        session, task = started(http, user_msg="hello", ask="Who are you?")
+        with http.stream("GET", f"/sessions/{session}/tasks/{task}/result_stream") as stream:
+            lines = stream.iter_lines()
+            assert json.loads(next(lines)) == {"_data": {"prefix": "Who are you?"}}
+            assert http.post(f"/sessions/{session}/delete").status_code == 200
+            assert [json.loads(line) for line in lines] == [{"error": "404: Session not found"}]
+        assert http.get(f"/sessions/{session}/tasks/{task}/result").status_code == 404
+
+
 def test_tasks_of_one_session_lose_nothing_to_each_other(deployment: Deployment) -> None:
     """The original reads a session, publishes, and writes it back, without what others have written meanwhile."""
     with (

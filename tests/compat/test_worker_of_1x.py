@@ -9,6 +9,7 @@ import pytest
 from tests.compat.under_test import python_of
 from tests.e2e.test_control_plane import Control, running
 from tests.e2e.test_worker import FLOWS, answer, begin, lines, more, show, wait_for_event
+from tests.support.raw import wait_until
 from tests.support.server import LoggedProcess, start_worker
 
 pytestmark = [pytest.mark.compat, pytest.mark.slow]
@@ -50,4 +51,6 @@ def test_a_workflow_streams_and_asks_and_remembers(control: Control, worker: Log
     control.post(f"/sessions/{session}/tasks/cancelled/cancel")
     more(control, session, "last", user_msg="hello")
     assert control.result(session, "last") == "echo: hello, run 4"
-    assert [line["how"] for line in worker.events("task ended") if line["task"] == "cancelled"] == ["cancelled"]
+    wait_until(
+        lambda: ("cancelled", "cancelled") in [(line["task"], line["how"]) for line in worker.events("task ended")]
+    )

@@ -86,7 +86,7 @@ def test_parameters_that_mean_nothing_are_ignored(client: Client, topic: str) ->
     assert client.call("GET", "/?x=y").json()["service_name"] == "message_queue"
 
 
-@pytest.mark.parametrize("name", ["..", "%2E%2E", "a%20b", "%C3%BC", "a;b", "a:b@c", "%FF", "a%25", "%", "%zz", "-"])
+@pytest.mark.parametrize("name", ["..", "%2E%2E", "a%20b", "%C3%BC", "a;b", "a:b@c", "a%25", "%", "%zz", "-"])
 def test_a_topic_may_have_any_name(client: Client, name: str) -> None:
     assert client.call("POST", f"/topics/{name}").status == 200
     client.call("POST", f"/messages/{name}", b'{"type":"named"}')

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,28 +11,35 @@ import pytest
 from tests.support.raw import JSON, Client, call, metric, request, wait_until
 from tests.support.server import ServerProcess, start_server
 
+pytestmark = pytest.mark.slow
+
 UNREACHABLE_S = 1
 HELD_UP_S = 4.0
 BACKLOG = 100
-SET = f"""
+IMPATIENT = f"""
 import wakeq_server.settings
 wakeq_server.settings.TCP_USER_TIMEOUT_S = {UNREACHABLE_S}
 wakeq_server.settings.BLOCKED_S = {HELD_UP_S}
-import wakeq_server.engine.presence
-wakeq_server.engine.presence.BACKLOG_MAX = {BACKLOG}
 """
-"""The same times and the same limit, smaller."""
+SHORT_OF_ROOM = f"import wakeq_server.engine.presence; wakeq_server.engine.presence.BACKLOG_MAX = {BACKLOG}"
 LARGE = b'"' + b"x" * 1_000_000 + b'"'
 WATCH = {"Accept": "text/event-stream"}
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with start_server(tmp_path, "--drain", "0", before=SET) as running:
+@contextmanager
+def starting(data: Path, before: str) -> Iterator[ServerProcess]:
+    with start_server(data, "--drain", "0", before=before) as running:
         yield running
         assert running.terminate() == 0
         assert not running.events("raw"), "something was written past the log, a traceback perhaps"
         assert not [entry for entry in running.log if entry["level"] not in ("info", "warning")]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """It has little patience."""
+    with starting(tmp_path, IMPATIENT) as running:
+        yield running
 
 
 def of_consumer(watcher: Client, name: str) -> None:
@@ -70,9 +78,13 @@ def test_an_answer_that_nobody_reads_is_undone(server: ServerProcess) -> None:
         wait_until(lambda: metric(monitor, "wakeq_parked_consumers") == 0)
 
 
-def test_a_watcher_that_reads_nothing_is_told_that_it_has_missed_something(server: ServerProcess) -> None:
+def test_a_watcher_that_reads_nothing_is_told_that_it_has_missed_something(tmp_path: Path) -> None:
     topics = 12_000
-    with Client(server, receive_buffer=4096) as watcher, Client(server) as maker:
+    with (
+        starting(tmp_path, SHORT_OF_ROOM) as server,
+        Client(server, receive_buffer=4096) as watcher,
+        Client(server) as maker,
+    ):
         watcher.ask("GET", "/events")
         assert watcher.head().status == 200
         while b"snapshot.end" not in watcher.chunk():

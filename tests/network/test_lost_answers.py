@@ -18,7 +18,7 @@ LOOK_S = 0.25
 """How long the server looks for a hang-up before it acks for a consumer; 2 ms where it isn't tested at each byte."""
 
 
-@pytest.fixture(scope="module", params=["memory", "fsync"])
+@pytest.fixture(scope="module", params=["memory", pytest.param("fsync", marks=pytest.mark.slow)])
 def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     look = f"import wakeq_server.settings; wakeq_server.settings.LOOK_S = {LOOK_S}"
     data = tmp_path_factory.mktemp("data")

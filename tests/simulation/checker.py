@@ -77,6 +77,8 @@ class Checker:
         self.heard = 0
         self.moved: set[tuple[int, str, int]] = set()
         """Dead letters that have gone to another topic."""
+        self.dropped: set[tuple[int, int]] = set()
+        """Groups whose end is stored, alone or with their topic, and may not have been told yet."""
         self.deleting: set[str] = set()
         """Names of topics that may be gone."""
         self.publishing: set[PublishCall] = set()
@@ -128,6 +130,7 @@ class Checker:
                 self.topics[record.topic_id] = Topic(record.topic_id, record.name, record.config, record.paused)
         elif isinstance(record, TopicDropped):
             self.topics.pop(record.topic_id, None)
+            self.dropped |= {(record.topic_id, group) for group in topic.groups} if topic is not None else set()
         elif topic is None:
             return
         elif isinstance(record, GroupPut):
@@ -135,6 +138,7 @@ class Checker:
         elif isinstance(record, GroupDropped):
             group = topic.groups.pop(record.group, None)
             topic.leaving |= set(group.places) if group is not None else set()
+            self.dropped.add((topic.id, record.group))
         elif isinstance(record, MessageAdded):
             self._add(topic, record.message)
         elif isinstance(record, KeySeen):
@@ -250,7 +254,7 @@ class Checker:
         check(lease_id not in self.leases, f"lease id {lease_id} recurs")
         topic = self.topics.get(key.incarnation)
         if topic is None or key.group not in topic.groups:
-            check(topic is None or topic.name in self.deleting or key.group != 0, f"{name} of a missing topic came")
+            check((key.incarnation, key.group) in self.dropped, f"{name} of a missing topic or group came")
             return
         group, config = topic.groups[key.group], topic.config
         self._check_content(topic, message)

@@ -1,9 +1,10 @@
 """The clients: each does one thing with the engine, as a request handler would, tells the checker what it asked and
 what it was answered, and may be cancelled wherever it waits."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import anyio
@@ -30,6 +31,8 @@ class Client:
     subscription: EmbeddedSubscription | None = None
     publishing: PublishCall | None = None
     taking: bool = False
+    turn: int = 0
+    """Who began to take before has the first turn."""
     ends: float = INF
     dead: bool = False
     """Its server has crashed: what it does from now on nobody sees."""
@@ -47,11 +50,20 @@ class Held:
 class Clients:
     """What clients do, on one server."""
 
-    def __init__(self, engine: EmbeddedEngine, checker: Checker, log: Callable[[str], None], held: list[Held]) -> None:
+    def __init__(
+        self,
+        engine: EmbeddedEngine,
+        checker: Checker,
+        log: Callable[[str], None],
+        held: list[Held],
+        everyone: Mapping[int, Client],
+    ) -> None:
         self.engine = engine
         self.checker = checker
         self.log = log
         self.held = held
+        self._everyone = everyone
+        self._turns = count(1)
 
     # Publishing
 
@@ -116,7 +128,7 @@ class Clients:
         subscription = client.subscription
         assert subscription is not None
         called = self.checker.now()
-        client.taking, client.ends = True, called + wait_s
+        client.taking, client.turn, client.ends = True, next(self._turns), called + wait_s
         try:
             deliveries = await subscription.take(limit, wait_s, client.line_is_cut.wait)
         finally:
@@ -128,12 +140,28 @@ class Clients:
         owner = client if subscription.prefetch is not None else None
         self.checker.delivered(deliveries, owner=owner, called=called, length=subscription.lease_s)
         check(len(seqs) <= limit, f"{len(seqs)} messages were given to one who had asked for {limit}")
+        if seqs:
+            self._check_turn(client, subscription)
         woken_for_nothing = not seqs and self.checker.now() < client.ends and not self.engine.draining
         check(not woken_for_nothing, f"{client.kind} {client.number} was woken for nothing")
         if expected is not None and self.checker.now() < called + subscription.group.topic.config.lease_s:
             # Later some may have ended while they were read.
             check(seqs == list(expected)[:limit], f"a claim got {seqs}, with {list(expected)} ready")
         return deliveries
+
+    def _check_turn(self, client: Client, subscription: EmbeddedSubscription) -> None:
+        """The longest parked goes first. Streams may have had no room, and who reads bodies may have to wait again."""
+        group = subscription.group
+        if self.checker.blurred(group.topic.id):
+            return
+        for other in self._everyone.values():
+            its = other.subscription
+            waits = other.taking and its is not None and its.parked is not None and not its.parked.handed
+            leaves = other.hung_up or other.scope.cancel_called or other.ends <= self.checker.now()
+            if waits and not leaves and its is not None and its.group is group and its.prefetch is None:
+                check(
+                    other.turn > client.turn, f"{client.kind} {client.number} came before {other.kind} {other.number}"
+                )
 
     def _names(self, deliveries: Sequence[Delivery]) -> list[str]:
         return [f"{one.message.seq} as {one.lease.encode()}, attempt {one.attempt}" for one in deliveries]

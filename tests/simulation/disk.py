@@ -20,10 +20,10 @@ from wakeq_server.store.sqlite import DATABASE, SqliteStore
 T = TypeVar("T")
 
 LOG = f"{DATABASE}-wal"
+HEADER = 32
+"""How long the log's header is."""
 SECTOR = 512
 """What a disk writes whole or not at all."""
-RESERVE = 1 << 16
-"""Enough, and soon copied."""
 
 
 class Disk(Protocol):
@@ -71,14 +71,14 @@ class SqliteDisk:
         return self._root / str(self._number)
 
     def open(self) -> Store:
-        return SqliteStore(self._directory, "os", reserve_bytes=RESERVE)
+        return SqliteStore(self._directory, "os")
 
     def crash(self) -> None:
         found = self._directory
         self._number += 1
         if found.exists():
             # The -shm file is the dead server's memory.
-            shutil.copytree(found, self._directory, ignore=shutil.ignore_patterns("*-shm", "lock"))
+            shutil.copytree(found, self._directory, ignore=shutil.ignore_patterns("*-shm", "lock", "reserve"))
         if self._torn is not None:
             (self._directory / LOG).write_bytes(self._torn)
             self._torn = None
@@ -96,7 +96,8 @@ class SqliteDisk:
 
     def _partly(self, before: bytes, after: bytes) -> bytes:
         """Of the sectors that a commit has written, any but not all are on the disk, in whatever order it took them."""
-        before = before.ljust(len(after), b"\0")
+        # A log that begins anew has its header synced before anything else of it is written.
+        before = (after[:HEADER] + before[HEADER:]).ljust(len(after), b"\0")
         places = [at for at in range(0, len(after), SECTOR) if before[at : at + SECTOR] != after[at : at + SECTOR]]
         there = set(self._rng.sample(places, self._rng.randrange(len(places))))
         sectors = ((after if at in there else before)[at : at + SECTOR] for at in range(0, len(after), SECTOR))

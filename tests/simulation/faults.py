@@ -21,6 +21,7 @@ from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
 from wakeq_server.engine.embedded import EmbeddedEngine
 from wakeq_server.engine.holding import Holding
+from wakeq_server.engine.parking import Parking
 from wakeq_server.errors import StorageError
 
 Replace = Callable[[Any], Callable[..., Any]]
@@ -85,6 +86,11 @@ def one_message_wakes_two(original: Any) -> Callable[..., Any]:
             parking.first(1)[0].wake()
 
     return deal
+
+
+@fault(Parking, "first")
+def last_parked_goes_first(_: Any) -> Callable[..., Any]:
+    return lambda self, count: [self._line.popitem()[0] for _ in range(min(count, len(self._line)))]
 
 
 @fault(Dealer, "made_room")

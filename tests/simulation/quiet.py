@@ -53,6 +53,7 @@ def compare(
     known = {queue.id: queue for queue in engine.core.topics.values()}
     if full:
         checker.nothing_on_its_way()
+    checker.dropped.clear()
     for topic in list(checker.topics.values()):
         topic.leaving.clear()
         check(topic.id in known, f"topic {topic.name} is not there any more")

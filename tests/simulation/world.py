@@ -209,7 +209,7 @@ class World:
         store = self.server.store
         self.checker.blurred = self.server.calls.blurred
         self.checker.failures = lambda: store.failures
-        self._calls = Clients(self.server.engine, self.checker, self.log, self.held)
+        self._calls = Clients(self.server.engine, self.checker, self.log, self.held, self.clients)
         self.checker.averaged = self._memory_budget < ROOMY or self.checker.counts["restarts"] > 0
         self.checker.jumped = self.checker.jumped or jump != 0.0
         quiet.restarted(self.checker, self.server.engine)

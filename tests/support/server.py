@@ -120,12 +120,14 @@ def start_control_plane(
 
 @contextmanager
 def start_worker(control_plane: ServerProcess, target: str, *arguments: str) -> Iterator[LoggedProcess]:
-    """A worker for the service `wf`, ended on the way out whatever happens."""
-    options = [target, "--service", "wf", "--control-plane", control_plane.url, *arguments]
+    """A worker for the service `wf`, ended on the way out whatever happens: what it has settled is settled then."""
+    options = [target, "--service", "wf", "--control-plane", control_plane.url, "--grace", "0", *arguments]
     worker = LoggedProcess(options, command="worker")
     try:
         worker.wait_for("working")
         yield worker
+        if worker.process.poll() is None:
+            worker.terminate()
     finally:
         if worker.process.poll() is None:
             worker.kill()

@@ -21,6 +21,9 @@ from wakeq_server.core.model import (
     TopicPut,
 )
 from wakeq_server.errors import StorageError
+from wakeq_server.store.sqlite import _WRITERS
+
+ORDER = tuple(_WRITERS)
 
 
 class KeepingStore:
@@ -64,9 +67,10 @@ class KeepingStore:
         error = self.before_commit()
         if error is not None:
             raise error
-        for records in transactions:
-            for record in records:
-                self.apply(record)
+        batch = [record for records in transactions for record in records]
+        # One statement a kind, as the database has it.
+        for record in sorted(batch, key=lambda record: ORDER.index(type(record))):
+            self.apply(record)
         self.commits += 1
 
     def read_bodies(self, topic_id: int, first: int, last: int) -> list[Message]:

@@ -5,6 +5,7 @@ import pytest
 from tests.support.core import Bench, X
 from wakeq_server.core.model import NewMessage, TopicConfig
 from wakeq_server.core.topic import Group
+from wakeq_server.errors import StorageFailed
 
 
 @pytest.fixture
@@ -57,3 +58,24 @@ def test_a_clock_that_was_set_forward_ends_a_time_to_live(bench: Bench) -> None:
     bench.restart()
     assert the_group(bench).ready == 1
     assert bench.claim(the_group(bench)).key.seq == 2
+
+
+@pytest.mark.parametrize("ends", ["purged", "dead and over"])
+def test_what_ends_while_its_history_fails_to_be_written_does_not_come_back(bench: Bench, ends: str) -> None:
+    topic = bench.topic(config=TopicConfig(dead_ttl_s=20.0))
+    group, _ = topic.groups["default"], bench.group(topic, "g")
+    bench.publish(topic, NewMessage(b"x", key="a"))
+    lease = bench.claim(group)
+    if ends == "purged":
+        bench.core.undo(group, lease.key)
+    else:
+        bench.settle(topic, "dead", lease)
+        bench.core.note_change(group, 1)
+    history = bench.core.write_history(bench.now, bench.wall)
+    assert history is not None
+    batch = [bench.core.purge(group)] if ends == "purged" else []
+    bench.tick(35.0)
+    history.abort(StorageFailed("disk"), bench.now)
+    bench.write(*batch)
+    bench.restart()
+    assert (the_group(bench).ready, len(the_group(bench).dead)) == (0, 0)

@@ -63,6 +63,8 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson"}),
     "wakeq._serving": ({"wakeq._serving"}, {"structlog", "uvicorn"}),
+    "wakeq.otel": ({"wakeq"}, {"opentelemetry"}),
+    "wakeq.testing": ({"wakeq"}, {"anyio", "httpx", "pytest"}),
     "wakeq._fast": (set(), {"httpx", "httpx_aiohttp"}),
     "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),
     **dict.fromkeys(

@@ -19,8 +19,7 @@ def versions() -> list[str]:
 
 
 def script(name: str) -> Path:
-    """The script that an environment's python runs: `queue`, `consumers`, `publisher`, `system`, `service`, `calls` or
-    `client`."""
+    """The script that an environment's python runs: `queue`, `consumers`, `publisher`, `system`, `calls`, `client`."""
     return environments.script(f"llama_deploy_{name}")
 
 

@@ -21,6 +21,7 @@ _NOT_RUN = (126, 127)
 # Of a lease, so that one extension may fail and the next is still in time.
 _EXTEND_AFTER = 1 / 3
 _TERMINATE_S = 2.0
+_UNREAD = (anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionResetError, BrokenPipeError)
 _GIVE_BACK_S = 2.0
 _INTERRUPTED = "interrupted"
 _OWN = re.compile("WAKEQ_(TOPIC|GROUP|SEQ|ATTEMPT|PUBLISHED_AT|ID|KEY|CONTENT_TYPE|HEADER_.*)")
@@ -42,7 +43,7 @@ class Commands:
         self._env = {**{name: value for name, value in os.environ.items() if not _OWN.fullmatch(name)}, **env}
         self._free = anyio.Semaphore(concurrency)
         self._concurrency = concurrency
-        self._not_run: int | None = None
+        self._not_run: str | None = None
         self.given_back = 0
         """Messages that weren't acked."""
 
@@ -58,7 +59,7 @@ class Commands:
                     self._say_what_still_runs()
                     tasks.cancel_scope.deadline = anyio.current_time() + self._grace_s
         if self._not_run is not None:
-            fail(f"the shell can't run {self._command!r} (exit code {self._not_run})", "is it there, and executable?")
+            fail(f"the command can't be run ({self._not_run}): {self._command}", "is it there, and executable?")
 
     async def _take(self, intake: Intake) -> list[wakeq.Delivery]:
         await self._free.acquire()
@@ -84,26 +85,32 @@ class Commands:
     async def _handle(self, delivery: wakeq.Delivery, stop: Stop) -> None:
         failure: str | None = _INTERRUPTED
         try:
-            failure = await self._run_leased(delivery, stop)
-        except OSError as error:
-            failure = f"the command can't be started: {error.strerror}"
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._keep, delivery)
+                failure = await self._outcome(delivery, stop)
+                tasks.cancel_scope.cancel()
         finally:
             # A signal ends commands, not the settles of those that have ended.
             with anyio.CancelScope(shield=True):
                 await self._settle(delivery, failure)
             self._free.release()
 
-    async def _run_leased(self, delivery: wakeq.Delivery, stop: Stop) -> str | None:
-        """Run the command while its message stays leased: what it failed of, if it did."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep, delivery)
+    async def _outcome(self, delivery: wakeq.Delivery, stop: Stop) -> str | None:
+        """Run the command: what it failed of, if it did."""
+        try:
             code = await self._run(delivery)
-            tasks.cancel_scope.cancel()
-        if code in _NOT_RUN:
-            # Of the next message it would say the same, until all are dead letters.
-            self._not_run = code
-            stop.no_more()
-        return None if code == 0 else f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
+        except OSError as error:
+            failure = f"not started: {error.strerror}"
+        else:
+            if code == 0:
+                return None
+            failure = f"exit code {code}" if code > 0 else f"ended by {_signal_name(-code)}"
+            if code not in _NOT_RUN:
+                return failure
+        # Of the next message it would be the same, until all are dead letters.
+        self._not_run = failure
+        stop.no_more()
+        return failure
 
     async def _run(self, delivery: wakeq.Delivery) -> int:
         # In a session of its own: a Ctrl-C is meant for us, and what the command starts ends with it.
@@ -114,9 +121,9 @@ class Commands:
         try:
             assert process.stdin is not None
             # A command need not read its message.
-            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            with suppress(*_UNREAD):
                 await process.stdin.send(body_of(delivery))
-            with suppress(anyio.BrokenResourceError, BrokenPipeError):
+            with suppress(*_UNREAD):
                 await process.stdin.aclose()
             return await process.wait()
         except BaseException:
@@ -150,6 +157,14 @@ class Commands:
             told = f"message {delivery.seq} comes again: {error.detail}"
         note(told)
         self.given_back += 1
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        # One of the real-time signals, of which most have no name.
+        return f"signal {number}"
 
 
 async def _terminate(process: Process) -> None:

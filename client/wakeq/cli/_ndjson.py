@@ -8,6 +8,7 @@ import time
 from contextlib import nullcontext, suppress
 from typing import BinaryIO
 
+import anyio
 import orjson
 import typer
 from rich.console import Console
@@ -19,12 +20,17 @@ from wakeq.cli._stop import Stop, stoppable
 from wakeq.cli._talk import counted, fail, note, say, talk
 
 _RETRY_S = 60.0
+# What is wrong with one message alone.
+_OF_ONE = (wakeq.InvalidMessage, wakeq.MessageTooLarge, wakeq.BadRequest)
 _LINE = re.compile(r"^line (\d+)")
 
 
-def publish_lines(url: str, topic: str, source: BinaryIO) -> None:
-    """Publish the lines of ``source``, in order, and say how many. One that is no message ends it, named by number."""
-    publisher = _Publisher(topic, source)
+def publish_lines(url: str, topic: str, source: BinaryIO, *, lenient: bool) -> None:
+    """Publish the lines of ``source``, in order, and say how many. One that is refused is named by its number.
+
+    It ends the publishing, unless that is ``lenient``: then it is left out.
+    """
+    publisher = (_Lenient if lenient else _Publisher)(topic, source)
     began = time.monotonic()
     with _bar(source) if sys.stdout.isatty() and sys.stderr.isatty() else nullcontext() as bar:
         try:
@@ -34,6 +40,8 @@ def publish_lines(url: str, topic: str, source: BinaryIO) -> None:
     took_s = time.monotonic() - began
     rate = f" in {took_s:.1f} s, {publisher.count / took_s:,.0f} a second" if publisher.count else ""
     say(f"published {counted(publisher.count, 'message')} to topic {topic}{rate}")
+    if publisher.left_out:
+        fail(f"{counted(publisher.left_out, 'line')} left out", "")
 
 
 class _Publisher:
@@ -46,6 +54,8 @@ class _Publisher:
         self._asked: list[Line] = []
         self.count = 0
         """Messages that are published."""
+        self.left_out = 0
+        """Lines that were refused, and named."""
 
     async def run(self, client: wakeq.AsyncClient, bar: Progress | None) -> None:
         """All of them. Where that fails, it says what is published, and what isn't."""
@@ -59,11 +69,7 @@ class _Publisher:
                 if stop.received is not None:
                     note(self._reached())
                     raise typer.Exit(1)
-        except (BadLine, wakeq.WakeqError) as error:
-            if isinstance(error, wakeq.WakeqError):
-                error.detail = self._by_number(error.detail)
-            if not getattr(error, "may_have_happened", False):
-                self._asked = []
+        except (BadLine, wakeq.WakeqError):
             note(self._reached())
             raise
 
@@ -82,7 +88,13 @@ class _Publisher:
     async def _publish(self, client: wakeq.AsyncClient, batch: Batch) -> None:
         bodies = [_json(line) for line in batch.lines]
         self._asked = batch.lines
-        await client.publish_many(self._topic, bodies)
+        try:
+            await client.publish_many(self._topic, bodies)
+        except wakeq.WakeqError as error:
+            error.detail = self._by_number(error.detail)
+            if not (isinstance(error, wakeq.ServerUnavailable) and error.may_have_happened):
+                self._asked = []
+            raise
         self._asked = []
         self._last = batch.lines[-1].number
         self.count += len(bodies)
@@ -99,6 +111,38 @@ class _Publisher:
         if self._asked:
             return f"{done}; whether lines {self._asked[0].number} to {self._asked[-1].number} are isn't known"
         return f"{done}, and nothing behind them" if self._last else done
+
+
+class _Lenient(_Publisher):
+    """Publishes each line by itself. The client has those of a batch share requests."""
+
+    async def _publish(self, client: wakeq.AsyncClient, batch: Batch) -> None:
+        self._asked = batch.lines
+        errors: list[wakeq.WakeqError] = []
+
+        async def publish(line: Line) -> None:
+            try:
+                await client.publish(self._topic, _json(line))
+                self.count += 1
+            except BadLine as error:
+                self._leave_out(str(error))
+            except _OF_ONE as error:
+                self._leave_out(f"line {line.number}: {error.detail}")
+            except wakeq.WakeqError as error:
+                errors.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            for line in batch.lines:
+                tasks.start_soon(publish, line)
+        if errors:
+            # Others of the batch may have gone through.
+            raise errors[0]
+        self._asked = []
+        self._last = batch.lines[-1].number
+
+    def _leave_out(self, why: str) -> None:
+        self.left_out += 1
+        note(f"left out: {why}")
 
 
 def _json(line: Line) -> orjson.Fragment:

@@ -6,7 +6,9 @@ from typing import Any
 
 import orjson
 import typer
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +18,7 @@ from wakeq.cli._standing import COUNTS, Standing
 
 # What is piped is as wide as it has to be.
 _ENDLESS = 100_000
+_NAME_LEAST = 12
 # The head of a table, two remarks, and the line of the cursor.
 _AROUND = 4
 
@@ -37,15 +40,16 @@ def show_standings(standings: Sequence[Standing]) -> None:
     _print(_standings_table(standings))
 
 
-def watched(standings: Sequence[Standing], height: int, remark: str) -> RenderableType:
-    """The same for a terminal of ``height`` lines: the busiest topics, where there are more than it has room for."""
-    room = max(1, height - _AROUND)
+def watched(standings: Sequence[Standing], console: Console, remark: str) -> RenderableType:
+    """The same for a terminal: the busiest topics, where there are more than it has lines for."""
+    room = max(1, console.height - _AROUND)
     busiest = sorted(standings, key=lambda standing: standing.traffic, reverse=True)[:room]
     table = _standings_table([standing for standing in standings if standing in busiest])
     left_out = len(standings) - len(busiest)
     remarks = [f"and {left_out:,} less busy"] if left_out else []
     remarks += [remark] if remark else [] if standings else ["there are no topics"]
-    return Group(table, Text("\n".join(map(_values.visible, remarks)), overflow="ellipsis", no_wrap=True))
+    shown = Text.from_ansi(_rendered(table), no_wrap=True, overflow="crop")
+    return Group(shown, Text("\n".join(map(_values.visible, remarks)), overflow="ellipsis", no_wrap=True))
 
 
 def _standings_table(standings: Iterable[Standing]) -> Table:
@@ -166,7 +170,21 @@ def _delivery(paused: bool) -> str:
 
 
 def _print(*renderables: RenderableType) -> None:
+    typer.echo("\n".join(line.rstrip() for line in _rendered(*renderables).split("\n")))
+
+
+def _rendered(*renderables: RenderableType) -> str:
+    """As stdout has it. Where a terminal is too narrow, lines are longer: better than a figure that is cut."""
     console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else _ENDLESS)
+    tables = [one for one in renderables if isinstance(one, Table)]
+    console.width = max(console.width, *(_least_width(console, table) for table in tables))
     with console.capture() as captured:
         console.print(*renderables, sep="\n")
-    typer.echo("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
+    return captured.get().rstrip("\n")
+
+
+def _least_width(console: Console, table: Table) -> int:
+    """That with its names folded as far as they may be."""
+    longest = max((cell_len(str(cell)) for cell in table.columns[0].cells), default=0)
+    whole = Measurement.get(console, console.options.update(width=_ENDLESS), table).maximum
+    return whole - longest + min(longest, _NAME_LEAST)

@@ -32,6 +32,9 @@ def publish(
     ndjson: Annotated[
         bool, typer.Option("--ndjson", help="A message a line, from --file or stdin; published in batches, in order.")
     ] = False,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="With --ndjson: leave out and name the lines that are refused, and go on.")
+    ] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Bytes as they are, for a topic whose schema is any.")] = False,
     delay_s: Annotated[
         Any, typer.Option("--delay", parser=_values.seconds, metavar="DURATION", help="Not delivered before.")
@@ -55,6 +58,8 @@ def publish(
     """Publish a message: a JSON value, or with --raw any bytes; or many, a JSON value a line, with --ndjson."""
     if file is not None and body is not None:
         fail("there are two messages, BODY and --file", "give one of them", code=2)
+    if lenient and not ndjson:
+        fail("--lenient says what to do with lines", "add --ndjson", code=2)
     if ndjson:
         _refuse_with_ndjson(
             {
@@ -68,7 +73,7 @@ def publish(
             }
         )
         with _opened(file) as source:
-            publish_lines(url, topic, source)
+            publish_lines(url, topic, source, lenient=lenient)
         return
     content = _content(body, file)
     message = content if raw else _json(content)

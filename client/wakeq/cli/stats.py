@@ -136,5 +136,4 @@ class _Screen:
         self._update(f"{error.detail}; trying again")
 
     def _update(self, remark: str) -> None:
-        height = self._console.height
-        self._live.update(_tables.watched(self._last, height, remark), refresh=True)
+        self._live.update(_tables.watched(self._last, self._console, remark), refresh=True)

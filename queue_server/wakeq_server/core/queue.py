@@ -892,7 +892,8 @@ class QueueCore:
         if not self.changed and not self.moved and not loose:
             return None
         moved, self.moved = self.moved, {}
-        places = [place for place in self.changed if not place[0].gone]
+        # What has ended meanwhile says so by a record of its own, which this one might undo.
+        places = [(group, seq) for group, seq in self.changed if not group.gone and seq in group.open]
         self.changed.clear()
         moved = {group: None for group in [*moved, *(group for group, _ in places)] if not group.gone}
         return WriteHistory(self, moved, places, loose, [*self._history(moved, places, now, wall), *loose])
@@ -915,9 +916,7 @@ class QueueCore:
         if place is State.DELAYED:
             left_s = max(0.0, group.delays.when[seq] - now)
             return HistorySet(topic_id, group.id, seq, "delayed", attempt, wall + left_s, left_s)
-        if place is State.READY:
-            return HistorySet(topic_id, group.id, seq, "ready", attempt)
-        return HistoryCleared(topic_id, group.id, seq)
+        return HistorySet(topic_id, group.id, seq, "ready", attempt)
 
     def _lease_record(self, group: Group, lease: Lease, end: float, now: float, wall: float) -> HistorySet:
         key, left_s = lease.key, max(0.0, end - now)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from wakeq_server.core.model import DEFAULT_GROUP, GroupPut, MessageAdded, Record, TopicConfig, TopicPut
-from wakeq_server.errors import StartupError
+from wakeq_server.errors import StartupError, StorageError
 from wakeq_server.store import rows, schema
 from wakeq_server.store.rows import SEQ_BITS, Damaged
-from wakeq_server.store.sqlite import DATABASE, SqliteStore, connected, take_lock
+from wakeq_server.store.sqlite import DATABASE, REPAIRED, SqliteStore, connected, missing_database, take_lock
 
 PROBLEMS_MAX = 20
 _BATCH = 1_000
@@ -65,6 +65,8 @@ def back_up(directory: Path, target: Path) -> int:
     """
     if target.exists():
         raise StartupError(f"{target} exists already", "name another file")
+    if not target.parent.is_dir():
+        raise StartupError(f"{target.parent} is no directory", "make it, or name a file in another one")
     partial = target.with_name(f"{target.name}.partial")
     partial.unlink(missing_ok=True)
     try:
@@ -75,9 +77,9 @@ def back_up(directory: Path, target: Path) -> int:
             os.fsync(file.fileno())
         partial.rename(target)
     except sqlite3.Error as error:
-        raise StartupError(
-            f"the database in {directory} can't be copied: {error}", f"see `wakeq doctor --data {directory}`"
-        ) from error
+        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        hint = f"make room for {target}" if full else f"see `wakeq doctor --data {directory}`"
+        raise StartupError(f"the database in {directory} can't be copied: {error}", hint) from error
     finally:
         partial.unlink(missing_ok=True)
     return target.stat().st_size
@@ -109,27 +111,47 @@ def repair(directory: Path) -> tuple[Findings, Path]:
     What can't be told for sure is decided for delivering: a group that is lost gets its messages again. Raises
     StartupError where there is no database, or a server runs, and OSError.
     """
-    findings = Findings()
+    if not directory.is_dir():
+        raise _no_database(directory)
     lock = take_lock(directory)
-    fresh = directory / "repaired"
     try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        with contextlib.closing(_opened(directory)) as db, contextlib.closing(SqliteStore(fresh, "fsync")) as store:
-            store.load()
-            _save(db, store, findings)
+        fresh = directory / REPAIRED
+        # Once the damaged one is being put aside, the new one is whole, and may be all there is.
+        interrupted = not (directory / DATABASE).exists() and (fresh / DATABASE).exists()
+        findings = Findings() if interrupted else _make_anew(directory, fresh)
         aside = _put_aside(directory)
         (fresh / DATABASE).rename(directory / DATABASE)
-        return findings, aside
-    finally:
         shutil.rmtree(fresh, ignore_errors=True)
+        return (examine(directory) if interrupted else findings), aside
+    finally:
         os.close(lock)
+
+
+def _make_anew(directory: Path, fresh: Path) -> Findings:
+    findings = Findings()
+    with contextlib.closing(_opened(directory)) as db:
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            with contextlib.closing(SqliteStore(fresh, "fsync")) as store:
+                store.load()
+                _save(db, store, findings)
+        except StorageError as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise StartupError(f"nothing was repaired: {error.detail}", "make room for a second database") from error
+    return findings
 
 
 def _opened(directory: Path) -> sqlite3.Connection:
     path = directory / DATABASE
     if not path.is_file():
-        raise StartupError(f"there is no database in {directory}", "name its directory with --data")
+        raise _no_database(directory)
     return connected(path)
+
+
+def _no_database(directory: Path) -> StartupError:
+    return missing_database(directory) or StartupError(
+        f"there is no database in {directory}", "name its directory with --data"
+    )
 
 
 def _salvaged(db: sqlite3.Connection, table: _Table, findings: Findings) -> Iterator[Any]:
@@ -211,9 +233,13 @@ class _Saving:
 def _put_aside(directory: Path) -> Path:
     """Rename the database, and its log with it: one without the other is another database."""
     number = 1
-    while (aside := directory / f"damaged-{number}").exists():
+    while (directory / f"damaged-{number}").exists():
         number += 1
-    aside.mkdir()
+    if not (directory / DATABASE).exists():
+        # It was interrupted between the two.
+        number -= 1
+    aside = directory / f"damaged-{number}"
+    aside.mkdir(exist_ok=True)
     for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"):
         with contextlib.suppress(FileNotFoundError):
             (directory / name).rename(aside / name)

@@ -51,6 +51,8 @@ from wakeq_server.store.schema import FORMAT
 DATABASE = "wakeq.sqlite3"
 LOCK = "lock"
 RESERVE = "reserve"
+REPAIRED = "repaired"
+"""Where a repair makes its database."""
 _CACHE_KIB = 8 * 1024
 _SLOTS = 1 << 63 - SEQ_BITS
 
@@ -225,16 +227,16 @@ class SqliteStore:
                 "name another one with --data, or run without one: --durability memory",
             ) from error
         except (Damaged, sqlite3.Error) as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                raise StartupError(
-                    f"the disk of the data directory {self._directory} is full",
-                    "make room on it: a server needs some to start, and more to take messages",
-                ) from error
-            raise StartupError(
-                f"the database {self._path} can't be used: {error}",
-                f"see what can be saved with `wakeq doctor --data {self._directory}`, or restore a backup",
-            ) from error
+            raise StartupError(f"the database {self._path} can't be used: {error}", self._hint(error)) from error
         return snapshot
+
+    def _hint(self, error: Exception) -> str:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            return "make room on its disk: a server needs some to start, and more to take messages"
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            return "let the user that runs the server write it and its directory, or name another one with --data"
+        return f"see what can be saved with `wakeq doctor --data {self._directory}`, or restore a backup"
 
     # Writing
 
@@ -380,7 +382,9 @@ class SqliteStore:
 
     def _open(self) -> sqlite3.Connection:
         if not self._path.exists():
-            self._refuse_remains()
+            refusal = missing_database(self._directory)
+            if refusal is not None:
+                raise refusal
             self._create()
         found = self._path.stat()
         # SQLite takes so short a file for a new database.
@@ -403,15 +407,6 @@ class SqliteStore:
             raise
         return db
 
-    def _refuse_remains(self) -> None:
-        """What is there only beside a database must not become part of a new one, nor be forgotten."""
-        log = self._path.with_name(f"{DATABASE}-wal")
-        if log.exists() and log.stat().st_size:
-            raise StartupError(
-                f"the database {self._path} is missing, but its log {log.name} is there",
-                "put the database back beside its log, or move the log away and restore a backup or start anew",
-            )
-
     def _create(self) -> None:
         """Under another name first, so that a database is whole or not there."""
         new = self._path.with_suffix(".new")
@@ -424,6 +419,22 @@ class SqliteStore:
         db = connected(self._path)
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
         return db
+
+
+def missing_database(directory: Path) -> StartupError | None:
+    """Why a directory without a database is not a new one: what is there only beside one must not be forgotten."""
+    if (directory / REPAIRED / DATABASE).exists():
+        return StartupError(
+            f"a repair of the database in {directory} was interrupted",
+            f"finish it with `wakeq doctor --repair --data {directory}`",
+        )
+    log = directory / f"{DATABASE}-wal"
+    if log.exists() and log.stat().st_size:
+        return StartupError(
+            f"the database {directory / DATABASE} is missing, but its log {log.name} is there",
+            "put the database back beside its log, or move the log away and restore a backup or start anew",
+        )
+    return None
 
 
 def connected(path: Path, mode: str = "rw") -> sqlite3.Connection:

@@ -1,5 +1,6 @@
 """`wakeq consume` against a real server: messages are printed, or given to commands, and then acked."""
 
+import errno
 import json
 import os
 import re
@@ -91,6 +92,15 @@ def test_without_follow_it_ends_when_nothing_is_ready(wakeq: Wakeq, http: httpx.
     publish(http, topic, 1, 2)
     assert said(wakeq(f"consume {topic}")) == "1\n2"
     assert said(wakeq(f"consume {topic} --wait 100ms")) == ""
+
+
+def test_a_wait_that_is_longer_than_a_claim_may_be_is_several(
+    wakeq: Wakeq, http: httpx.Client, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wakeq.cli._taking._PARK_S", 0.05)
+    assert http.post(f"/messages/{topic}", json=1, headers={"wakeq-delay": "0.2"}).status_code == 200
+    assert said(wakeq(f"consume {topic} --wait 10m --max 1")) == "1"
+    assert said(wakeq(f"consume {topic} --wait 120ms")) == ""
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
@@ -258,7 +268,25 @@ def test_a_shell_that_finds_no_command_takes_no_more(server: ServerProcess, http
     code, out, err = ended(executing(server, topic, "no-such-command-anywhere"))
     assert (code, out) == (1, "")
     assert err.count("was given back: exit code 127") == 1
-    assert "wakeq: the shell can't run 'no-such-command-anywhere' (exit code 127)\nhint: " in err
+    assert "wakeq: the command can't be run (exit code 127): no-such-command-anywhere\nhint: " in err
+    assert held(http, topic) == {"ready": 3}
+
+
+def test_a_machine_that_starts_no_command_takes_no_more(
+    wakeq: Wakeq, http: httpx.Client, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    http.put(f"/topics/{topic}", json={"max_deliveries": 2, "retry_backoff_s": {"min": 0, "max": 0}})
+    publish(http, topic, 1, 2, 3)
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("wakeq.cli._exec.anyio.open_process", fail)
+    result = wakeq("consume", topic, "--exec", "true")
+    assert (result.exit_code, result.stdout) == (1, "")
+    reason = f"not started: {os.strerror(errno.EAGAIN)}"
+    assert f"message 1, attempt 1, was given back: {reason}\n" in result.stderr
+    assert f"wakeq: the command can't be run ({reason}): true\nhint: " in result.stderr
     assert held(http, topic) == {"ready": 3}
 
 

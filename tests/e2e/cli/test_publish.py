@@ -140,6 +140,30 @@ def test_a_line_that_the_server_refuses_is_named_by_its_own_number(
     assert standing(http, topic)["ready"] == 1_000
 
 
+def test_lenient_leaves_out_what_is_refused(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
+    http.put(f"/topics/{topic}", json={"schema": {"type": "object", "required": ["n"]}})
+    result = wakeq("publish", topic, "--ndjson", "--lenient", stdin=lines(2) + b"\n{}\nx\n" + lines(1_200))
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"published 1,202 messages to topic {topic} in ")
+    second, first, last = sorted(result.stderr.splitlines())
+    assert first == "left out: line 5 is not JSON: unexpected character, expected a JSON value, column 1"
+    assert second.startswith("left out: line 4: ")
+    assert last == "wakeq: 2 lines left out"
+    assert standing(http, topic)["ready"] == 1_202
+    peeked = http.get(f"/topics/{topic}/messages?limit=4").json()["messages"]
+    assert [one["body"]["n"] for one in peeked] == [1, 2, 1, 2]
+
+
+def test_lenient_ends_at_what_is_wrong_with_all(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
+    http.put(f"/topics/{topic}", json={"max_messages": 5})
+    result = wakeq("publish", topic, "--ndjson", "--lenient", stdin=lines(10))
+    assert (result.exit_code, result.stdout) == (1, "")
+    reached, message, _ = result.stderr.splitlines()
+    assert reached == "nothing is published; whether lines 1 to 10 are isn't known"
+    assert topic in message
+    assert refused(wakeq(f"publish {topic} 1 --lenient"), 2) == "--lenient says what to do with lines"
+
+
 def test_a_topic_that_is_full_says_from_where_to_go_on(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
     http.put(f"/topics/{topic}", json={"max_messages": 1_500})
     result = wakeq("publish", topic, "--ndjson", stdin=lines(2_000))

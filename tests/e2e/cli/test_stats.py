@@ -90,6 +90,13 @@ def test_the_busiest_are_shown_where_there_is_no_room_for_all(tmp_path: Path) ->
     assert lines == [*(f"topic-{number:02}" for number in range(25)), "topic-39"]
 
 
+def test_a_narrow_terminal_is_shown_names_all_the_while(server: ServerProcess, http: httpx.Client) -> None:
+    http.put("/topics/tall", json={})
+    with Terminal(server, "stats", "tall", "--watch", env={"COLUMNS": "50"}) as terminal:
+        shown = terminal.read_until("tall ")
+    assert max(map(len, shown.splitlines())) <= 50
+
+
 @pytest.mark.parametrize("on_terminal", [True, False])
 def test_a_server_that_goes_away_meanwhile_is_waited_for(tmp_path: Path, on_terminal: bool) -> None:
     arguments = ("stats", "--watch", "--every", "100ms")

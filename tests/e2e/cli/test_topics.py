@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.cli import Wakeq, die, ended, misused, publish, refused, said, standing, started
+from tests.support.cli import Terminal, Wakeq, die, ended, misused, publish, refused, said, standing, started
 from tests.support.server import STOP_S, ServerProcess, start_server
 
 
@@ -451,6 +451,20 @@ def test_a_terminal_is_told_no_more_columns_than_it_has(server: ServerProcess, h
     assert process.returncode == 0
     assert max(map(len, lines)) <= 100
     assert sum(line.split(" ")[0].count("n") for line in lines if line.startswith("nn")) == len(name)
+
+
+@pytest.mark.parametrize("command", ["topics list", "stats narrow", "groups list narrow"])
+def test_a_terminal_that_is_too_narrow_is_shown_every_figure(
+    server: ServerProcess, http: httpx.Client, command: str
+) -> None:
+    http.put("/topics/narrow", json={})
+    http.post("/topics/narrow/purge")
+    publish(http, "narrow", *range(3))
+    with Terminal(server, *command.split(), env={"COLUMNS": "30"}) as terminal:
+        code, shown = terminal.end()
+    assert code == 0
+    assert re.search(r"^(narrow( +json)?|default) +3 +0 +0 +0 +0 ", shown, re.MULTILINE)
+    assert "…" not in shown
 
 
 def test_the_commands_load_what_they_need_alone() -> None:

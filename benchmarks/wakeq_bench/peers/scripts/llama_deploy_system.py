@@ -67,7 +67,7 @@ def main() -> None:
     """Parse the command line and deploy."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--queue-host", default=HOST)
-    parser.add_argument("--queue-port", type=int, required=True)
+    parser.add_argument("--queue-port", type=int, default=0, help="a service alone learns it from the control plane")
     parser.add_argument("--control-plane-port", type=int, required=True)
     parser.add_argument("--service-port", type=int, required=True)
     parser.add_argument("--service-name", default="agentic_workflow")

@@ -1,0 +1,176 @@
+"""How clients begin and end, and what they can be made of."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pydantic
+import pytest
+
+import wakeq
+import wakeq._fast  # what is imported in a loop blocks it
+from tests.support.server import ServerProcess, start_server
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    backend: str = request.param
+    return backend
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with start_server(tmp_path_factory.mktemp("data"), durability="os") as server:
+        yield server
+
+
+async def test_an_error_in_the_block_comes_out_as_it_is(server: ServerProcess) -> None:
+    async def consume() -> None:
+        async with wakeq.AsyncClient(server.url) as client:
+            await client.create_topic("errors", schema="json")
+            await client.publish_many("errors", [1, 2])
+            async for delivery in client.consume("errors"):
+                async with delivery:
+                    _ = 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        await consume()
+
+
+async def test_a_client_that_is_not_entered_publishes_and_does_not_consume(server: ServerProcess) -> None:
+    client = wakeq.AsyncClient(server.url)
+    await client.create_topic("bare", schema="json")
+    await client.publish("bare", 1)
+    (delivery,) = await client.claim("bare")
+    async with delivery:
+        pass
+    assert (await client.topic("bare")).messages == 0
+    with pytest.raises(RuntimeError, match="use the client as a context manager"):
+        client.consume("bare")
+    await client.aclose()
+
+
+async def test_a_claimed_delivery_is_settled_by_its_block(server: ServerProcess) -> None:
+    async with wakeq.AsyncClient(server.url) as client:
+        await client.create_topic("claims", schema="json", max_deliveries=1)
+        await client.publish_many("claims", [0, 1, 2])
+        acked, failed, cancelled = await client.claim("claims", max=3)
+        async with acked:
+            pass
+        with pytest.raises(ValueError, match="no good"):
+            async with failed:
+                raise ValueError("no good")
+        with anyio.move_on_after(0):
+            async with cancelled:
+                await anyio.sleep_forever()
+        reasons = {peeked.body: peeked.reason for peeked in await client.peek("claims", state="dead")}
+        assert reasons == {1: "ValueError: no good", 2: "cancelled"}
+        with pytest.raises(wakeq.LeaseLost):
+            await failed.ack()
+
+
+@pytest.fixture
+def doomed(tmp_path: Path) -> Iterator[ServerProcess]:
+    with start_server(tmp_path, durability="os") as server:
+        yield server
+
+
+async def test_a_client_ends_soon_though_its_server_is_gone(doomed: ServerProcess) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with wakeq.AsyncClient(doomed.url) as client:
+            await client.create_topic("gone", schema="json")
+            await client.publish("gone", 1)
+            async with client.consume("gone") as deliveries, await anext(deliveries):
+                await anyio.to_thread.run_sync(doomed.kill)
+
+
+async def test_several_tasks_share_a_consumer(server: ServerProcess) -> None:
+    async with wakeq.AsyncClient(server.url) as client:
+        await client.create_topic("shared", schema="json")
+        seen: list[int] = []
+        async with client.consume("shared", prefetch=4) as deliveries:
+
+            async def work() -> None:
+                async for delivery in deliveries:
+                    async with delivery:
+                        seen.append(delivery.body)
+                    if len(seen) == 50:
+                        deliveries.stop()
+
+            with anyio.fail_after(PATIENCE_S):
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(3):
+                        tasks.start_soon(work)
+                    await anyio.wait_all_tasks_blocked()
+                    await client.publish_many("shared", range(50))
+        assert sorted(seen) == list(range(50))
+        assert (await client.topic("shared")).messages == 0
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Model(pydantic.BaseModel):
+    x: int
+
+
+async def test_bodies_are_what_json_has_dataclasses_and_models(server: ServerProcess) -> None:
+    async with wakeq.AsyncClient(server.url) as client:
+        await client.create_topic("bodies", schema="json")
+        bodies = ["text", None, [1], Point(1), Model(x=2), {"nested": [Model(x=3)]}]
+        for body in bodies:
+            await client.publish("bodies", body)
+        await client.publish_many("bodies", bodies)
+        found = [delivery.body for delivery in await client.claim("bodies", max=20)]
+        assert found == ["text", None, [1], {"x": 1}, {"x": 2}, {"nested": [{"x": 3}]}] * 2
+        with pytest.raises(TypeError, match="body: object has no JSON form"):
+            await client.publish("bodies", object())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"base_url": "ftp://queue"}, "base_url: must be http://HOST:PORT"),
+        ({"base_url": "http://"}, "base_url: must be http://HOST:PORT"),
+        ({"transport": "curl"}, "transport: must be 'httpx', 'aiohttp' or a transport of httpx, not 'curl'"),
+    ],
+)
+async def test_options_that_are_none_are_refused_by_name(options: dict[str, str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        wakeq.AsyncClient(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_fast_transport_does_the_same(server: ServerProcess) -> None:
+    async with wakeq.AsyncClient(server.url, transport="aiohttp") as client:
+        await client.create_topic("fast", schema="json")
+        async with anyio.create_task_group() as tasks:
+            for number in range(100):
+                tasks.start_soon(client.publish, "fast", number)
+        seen = []
+        async with client.consume("fast", prefetch=16) as deliveries:
+            with anyio.fail_after(PATIENCE_S):
+                async for delivery in deliveries:
+                    async with delivery:
+                        seen.append(delivery.body)
+                    if len(seen) == 100:
+                        break
+            assert deliveries.streams
+            with anyio.move_on_after(0.05):
+                await anext(deliveries)
+        assert sorted(seen) == list(range(100))
+        assert (await client.topic("fast")).messages == 0
+        with pytest.raises(wakeq.TopicNotFound):
+            await client.publish("none", {})
+    async with wakeq.AsyncClient("http://127.0.0.1:9", transport="aiohttp", retry_s=0) as client:
+        with pytest.raises(wakeq.ServerUnavailable) as refused:
+            await client.publish("fast", 1)
+        assert not refused.value.may_have_happened
