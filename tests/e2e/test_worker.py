@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_control_plane import Control, running
+from tests.e2e.test_control_restart import Machine
 from tests.support.raw import Client
-from tests.support.server import LoggedProcess, start_worker
+from tests.support.server import LoggedProcess, start_control_plane, start_worker
 
 FLOWS = "tests.e2e.worker_flows"
 
@@ -197,9 +199,6 @@ def test_what_has_not_ended_in_time_is_given_back(control: Control) -> None:
 
 
 def test_a_task_goes_on_while_the_control_plane_is_away(tmp_path: Path) -> None:
-    from tests.e2e.test_control_restart import Machine
-    from tests.support.server import start_control_plane
-
     with ExitStack() as stack:
         machine = Machine(tmp_path, stack)
         control = machine.control
@@ -213,6 +212,44 @@ def test_a_task_goes_on_while_the_control_plane_is_away(tmp_path: Path) -> None:
         answer(control, session, "T", "end")
         assert control.result(session, "T", 60) == "told: end"
         assert show(control, session, "T")["attempt"] == 1
+
+
+def test_a_task_goes_on_when_the_queue_was_killed(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        machine = Machine(tmp_path, stack)
+        control = machine.control
+        stack.enter_context(start_worker(control.server, f"{FLOWS}:waiting"))
+        session = begin(control, "T")
+        wait_for_event(control, session, "T")
+        machine.restart_queue()
+        answer(control, session, "T", "end")
+        # Begun anew or not, it is given the answer.
+        assert control.result(session, "T", 60) == "told: end"
+        assert lines(control, session, "T") == [{"n": 0}]
+
+
+def test_a_worker_that_waits_for_its_control_plane_can_be_ended() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        options = [f"{FLOWS}:echo", "--service", "wf", "--control-plane", url]
+        worker = LoggedProcess(options, command="worker")
+        try:
+            assert worker.wait_for("trying again")["what"] == "asking where the queue is"
+            assert worker.terminate() == 0
+        finally:
+            if worker.process.poll() is None:
+                worker.kill()
+
+
+def test_what_is_no_control_plane_is_named(control: Control) -> None:
+    command = [sys.executable, "-m", "wakeq", "worker", f"{FLOWS}:echo", "--service", "wf"]
+    command += ["--control-plane", control.queue.url]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "asking where the queue is: " in ended.stderr
+    assert "hint: is --control-plane the address of a wakeq control plane?" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(

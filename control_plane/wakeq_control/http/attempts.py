@@ -14,6 +14,10 @@ from wakeq_control.http.wire import Request, Response
 from wakeq_control.messages import in_body
 
 
+_BEAT_S = 15.0
+"""Seconds between the signs of life that a worker gets."""
+
+
 class _Attempt(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -38,7 +42,7 @@ class Attempts:
             said = _Attempt.model_validate(await request.json())
         except ValidationError as error:
             raise InvalidBody(in_body(error)) from None
-        held = Held(request, LINES)
+        held = Held(request, LINES, beat_s=_BEAT_S)
         try:
             await self._lot.attend(request, partial(self._follow, held, session_id, task_id, said))
         except ControlError:

@@ -105,7 +105,7 @@ def _load(target: str) -> Runnable:
     sys.path.insert(0, "")
     try:
         found: Any = import_module(module_name)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         _fail(f"{target}: {error}", "is it installed, or in the working directory?", code=2)
     for name in path.split("."):
         if not hasattr(found, name):

@@ -14,7 +14,9 @@ from wakeq._errors import raise_for_answer, read_answer
 from wakeq_control.codec import dump, load
 
 _TIMEOUT_S = 10.0
-"""How long it may be silent; while a task is followed it sends a space every 3 s."""
+"""How long it may be silent where it isn't asked to wait."""
+_SILENCE_S = 37.5
+"""Two and a half signs of life of 15 s: a stream that silent is dead."""
 _JSON = [(b"content-type", b"application/json")]
 
 
@@ -51,7 +53,7 @@ class ControlPlane:
         url = self._connection.url(path)
         content = dump({"worker": worker, "attempt": number})
         try:
-            async with self._connection.stream(url, _JSON, _TIMEOUT_S, content=content) as response:
+            async with self._connection.stream(url, _JSON, _SILENCE_S, content=content) as response:
                 # Any transport of httpx's asynchronous kind has an asynchronous stream.
                 parts: Any = response.stream
                 if not response.is_success:
