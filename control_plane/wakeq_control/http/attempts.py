@@ -13,7 +13,6 @@ from wakeq_control.http.tasks import LINES
 from wakeq_control.http.wire import Request, Response
 from wakeq_control.messages import in_body
 
-
 _BEAT_S = 15.0
 """Seconds between the signs of life that a worker gets."""
 
