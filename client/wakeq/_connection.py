@@ -116,14 +116,20 @@ class Connection:
 
     @asynccontextmanager
     async def stream(
-        self, url: httpx.URL, headers: Sequence[Header], silence_s: float
+        self, url: httpx.URL, headers: Sequence[Header], silence_s: float, *, content: bytes = b""
     ) -> AsyncIterator[httpx.Response]:
-        """An answer that comes in parts; a silence of ``silence_s`` ends it. Raises httpx.TransportError."""
+        """An answer that comes in parts; a silence of ``silence_s`` ends it. With ``content`` it is asked for by POST.
+
+        Raises httpx.TransportError.
+        """
+        own = [*self._headers, *headers]
+        if content:
+            own.append((b"content-length", b"%d" % len(content)))
         request = httpx.Request(
-            "GET",
+            "POST" if content else "GET",
             url,
-            headers=[*self._headers, *headers],
-            stream=httpx.ByteStream(b""),
+            headers=own,
+            stream=httpx.ByteStream(content),
             extensions=self._timeouts(silence_s),
         )
         response = await self._pool("streams").handle_async_request(request)

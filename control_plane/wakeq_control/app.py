@@ -9,6 +9,7 @@ import anyio
 
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import StartupError, StorageFailed
+from wakeq_control.http.attempts import Attempts
 from wakeq_control.http.guard import Guard
 from wakeq_control.http.held import Lot
 from wakeq_control.http.routes import App
@@ -41,7 +42,7 @@ def build_app(engine: Engine, settings: Settings, about: About) -> App:
     """The ASGI application on an engine."""
     lot = Lot()
     guard = Guard(bound_to=settings.host, allowed_hosts=settings.allowed_hosts)
-    return App(Services(engine, about), Sessions(engine), Tasks(engine, lot), guard, lot)
+    return App(Services(engine, about), Sessions(engine), Tasks(engine, lot), Attempts(engine, lot), guard, lot)
 
 
 @asynccontextmanager
@@ -66,7 +67,11 @@ async def open_app(settings: Settings, port: int, version: str) -> AsyncIterator
 async def _link(engine: Engine, settings: Settings) -> None:
     """Speak with the queue, for ever."""
     token = None if settings.token is None else settings.token.get_secret_value()
-    async with open_broker(settings.queue, token, settings.namespace) as broker, anyio.create_task_group() as tasks:
+    name = f"control plane {settings.namespace}"
+    async with (
+        open_broker(settings.queue, token, settings.namespace, consumer=name) as broker,
+        anyio.create_task_group() as tasks,
+    ):
         outbox, presence, inbox = Outbox(engine, broker), Presence(engine, broker), Inbox(engine, broker)
         for message in engine.unsent():
             outbox.put(message)

@@ -13,6 +13,7 @@ The one table from code to status is in `wakeq_control.http.wire`.
     ├── TaskNotFound
     ├── WrongSession            a task that names another session than its call
     ├── TaskConflict            a task's id was used for another task
+    ├── InvalidArguments        a task's input is not what its service takes
     └── Stopping
     StorageFailed               the state can't be kept: the server ends, and a restart goes on from what was kept
     StartupError                the server can't start; one sentence and what to do
@@ -113,6 +114,13 @@ class TaskConflict(ControlError):
 
     code = "TASK_CONFLICT"
     title = "Task conflict"
+
+
+class InvalidArguments(ControlError):
+    """A task's input is not what its service takes."""
+
+    code = "INVALID_ARGUMENTS"
+    title = "Invalid arguments"
 
 
 class Stopping(ControlError):

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from wakeq_control.codec import is_storable
 from wakeq_control.errors import InvalidBody
 from wakeq_control.model import IdField
-from wakeq_control.plane import NewTask
+from wakeq_control.plane import End, NewTask
 from wakeq_control.streams import Event
 
 CONTROL_PLANE = "control_plane"
@@ -26,12 +26,14 @@ class TaskEvent(NamedTuple):
     session_id: str
     task_id: str
     event: Event
+    attempt: int | None = None
+    """A worker's; None: the service knows of none."""
 
 
 class CompletedTask(NamedTuple):
-    """`completed_task`: a task's result."""
+    """`completed_task`: a task's end."""
 
-    result: dict[str, Any]
+    end: End
 
 
 class NewTaskMessage(NamedTuple):
@@ -81,6 +83,7 @@ class _TaskStream(BaseModel):
     session_id: str
     data: dict[str, Any]
     index: Annotated[int, Field(ge=0)]
+    attempt: int | None = None
 
 
 class _TaskResult(BaseModel):
@@ -88,6 +91,13 @@ class _TaskResult(BaseModel):
     history: list[Any]
     result: str
     data: dict[str, Any] = Field(default_factory=dict)
+
+
+class _TaskEnd(BaseModel):
+    # What llama_deploy's services don't say.
+    error: str | None = None
+    attempt: int | None = None
+    context: dict[str, Any] | None = None
 
 
 class _QueueMessage(BaseModel):
@@ -114,9 +124,10 @@ def read_message(body: Any) -> Heard:
         match message.action:
             case "task_stream":
                 said = _TaskStream.model_validate(message.data)
-                return TaskEvent(said.session_id, said.task_id, Event.make(said.index, said.data))
+                return TaskEvent(said.session_id, said.task_id, Event.make(said.index, said.data), said.attempt)
             case "completed_task":
-                return CompletedTask(_TaskResult.model_validate(message.data).model_dump())
+                result = _TaskResult.model_validate(message.data).model_dump()
+                return CompletedTask(End(result, **_TaskEnd.model_validate(message.data).model_dump()))
             case "new_task":
                 new = TaskDefinition.model_validate(message.data).new_task()
                 # Without an id of its own the message has one, which is the same whenever it comes.

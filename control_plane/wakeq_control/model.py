@@ -30,13 +30,17 @@ class TaskStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A registration, as llama_deploy has it."""
+    """A registration, as llama_deploy has it, or a worker's."""
 
     name: str
     description: str
     prompt: list[Any]
     host: str | None
     port: int | None
+    schema: dict[str, Any] | None = None
+    """JSON Schema of its tasks' arguments; None: anything passes."""
+    is_worker: bool = False
+    """Whether it follows each of its tasks here; others are told by the queue of what is sent to a running task."""
 
 
 @dataclass(slots=True)
@@ -48,6 +52,15 @@ class Session:
     state: dict[str, Any] = field(default_factory=dict)
     """What clients and services put there; what the control plane keeps of tasks is not in it."""
     task_ids: list[str] = field(default_factory=list)
+
+
+class Input(NamedTuple):
+    """An event for a running workflow, such as a human's answer."""
+
+    event: str
+    """As the client sent it."""
+    after: int
+    """How many questions the task had asked by then: an attempt that begins anew gets it when it has asked as many."""
 
 
 @dataclass(slots=True)
@@ -64,6 +77,10 @@ class Task:
     timeout_s: float | None = None
     status: TaskStatus = TaskStatus.QUEUED
     attempt: int = 1
+    worker: str | None = None
+    """Who has it, as far as services say so."""
+    inputs: list[Input] = field(default_factory=list)
+    """For a service that is a worker, in order."""
     started_at: float | None = None
     finished_at: float | None = None
     error: str | None = None

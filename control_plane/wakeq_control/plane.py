@@ -7,6 +7,7 @@ from outside may come again: a registration, a task, an event, a result. The sec
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from wakeq_control import arguments
 from wakeq_control.errors import TaskConflict, WrongSession
 from wakeq_control.model import Effects, IdField, Service, Snapshot, Task, TaskStatus
 from wakeq_control.registry import Registry
@@ -24,6 +25,24 @@ class NewTask(NamedTuple):
     task_id: str | None = None
     session_id: str | None = None
     timeout_s: float | None = None
+
+
+class End(NamedTuple):
+    """How a service says that a task has ended."""
+
+    result: dict[str, Any]
+    """llama_deploy's TaskResult."""
+    error: str | None = None
+    """Why the task failed; None: it didn't."""
+    attempt: int | None = None
+    """None: the service knows of none."""
+    context: dict[str, Any] | None = None
+    """A workflow's context, for the next task of the session; None: as it was."""
+
+
+def context_key(service: str) -> str:
+    """Where in a session's state a service's context is."""
+    return f"context:{service}"
 
 
 class Plane:
@@ -95,12 +114,12 @@ class Plane:
         return known.id
 
     def add_task(self, session_id: str, new: NewTask, now: float) -> tuple[str, Effects]:
-        """Begin a task; returns its id. Raises what `check_task` does, and ServiceNotFound."""
+        """Begin a task; returns its id. Raises what `check_task` does, ServiceNotFound, and InvalidArguments."""
         effects = Effects()
         known = self.check_task(session_id, new)
         if known is not None:
             return known, effects
-        self.registry.require(new.service)
+        arguments.check_input(self.registry.require(new.service).schema, new.input)
         task = Task(
             id=new.task_id or self._new_id(),
             session_id=session_id,
@@ -114,19 +133,46 @@ class Plane:
         self.tasks.add(task, effects)
         return task.id, effects
 
-    def record_event(self, session_id: str, task_id: str, event: Event, now: float) -> Effects:
-        """An event of a running task. Raises SessionNotFound, TaskNotFound."""
+    def begin_attempt(self, session_id: str, task_id: str, worker: str, now: float) -> tuple[int, Effects]:
+        """A worker takes a task, and whoever had it before has it no more; returns the attempt's number.
+
+        Raises SessionNotFound, TaskNotFound.
+        """
         effects = Effects()
         self.sessions.get(session_id)
-        self.tasks.record(self.tasks.get(task_id, session_id), event, now, effects)
+        task = self.tasks.get(task_id, session_id)
+        self.tasks.begin_attempt(task, worker, now, effects)
+        return task.attempt, effects
+
+    def record_event(
+        self, session_id: str, task_id: str, event: Event, now: float, attempt: int | None = None
+    ) -> Effects:
+        """An event of a running task; that of an attempt which is not the newest is nobody's.
+
+        Raises SessionNotFound, TaskNotFound.
+        """
+        effects = Effects()
+        self.sessions.get(session_id)
+        task = self.tasks.get(task_id, session_id)
+        if attempt in (None, task.attempt):
+            self.tasks.record(task, event, now, effects)
         return effects
 
-    def complete(self, result: Mapping[str, Any], now: float) -> Effects:
-        """A task's result. Raises TaskNotFound."""
+    def complete(self, end: End, now: float) -> Effects:
+        """A task's end, as its service tells it. Raises TaskNotFound."""
         effects = Effects()
-        task = self.tasks.get(result["task_id"])
-        self.tasks.finish(task, TaskStatus.SUCCEEDED, now, effects, result=result)
+        task = self.tasks.get(end.result["task_id"])
+        if end.attempt not in (None, task.attempt) or task.finished_at is not None:
+            return effects
+        status = TaskStatus.SUCCEEDED if end.error is None else TaskStatus.FAILED
+        self.tasks.finish(task, status, now, effects, result=end.result, error=end.error)
+        if end.context is not None:
+            self.sessions.update(task.session_id, {context_key(task.service): end.context}, effects)
         return effects
+
+    def context(self, task: Task) -> Any:
+        """What the service's last task in the session left for the next; None where none did."""
+        return self.sessions.get(task.session_id).state.get(context_key(task.service))
 
     def cancel(self, task_id: str, now: float) -> Effects:
         """End a task that hasn't ended. Raises TaskNotFound."""
@@ -142,7 +188,10 @@ class Plane:
         task = self.tasks.get(task_id, session_id)
         if service != task.service:
             self.registry.require(service)
-        self.tasks.answer(task, service, event, f"event:{self._new_id()}", now, effects)
+        if self.registry.is_worker(task.service):
+            self.tasks.give(task, event, effects)
+        else:
+            self.tasks.answer(task, service, event, f"event:{self._new_id()}", now, effects)
         return effects
 
     def sent(self, number: int) -> Effects:

@@ -27,10 +27,15 @@ class Registry:
         except KeyError:
             raise ServiceNotFound from None
 
-    def require(self, name: str) -> None:
+    def require(self, name: str) -> Service:
         """Raises ServiceNotFound, which names those there are."""
         if name not in self._services:
             raise ServiceNotFound.among(name, self._services)
+        return self._services[name]
+
+    def is_worker(self, name: str) -> bool:
+        """Whether the service follows its tasks."""
+        return name in self._services and self._services[name].is_worker
 
     def restore(self, service: Service) -> None:
         """Take one from the store."""
@@ -40,7 +45,8 @@ class Registry:
         """Add a service, or replace the one of its name."""
         if self._services.get(service.name) != service:
             self._services[service.name] = service
-            effects.put("service", service.name, to_row(service))
+            row = to_definition(service) | {"schema": service.schema, "is_worker": service.is_worker}
+            effects.put("service", service.name, row)
         effects.registered.append(service)
 
     def deregister(self, name: str, effects: Effects) -> None:
@@ -73,8 +79,8 @@ class Registry:
         return sorted(self._present.get(name, ()))
 
 
-def to_row(service: Service) -> dict[str, object]:
-    """What is stored of a service, and llama_deploy's ServiceDefinition."""
+def to_definition(service: Service) -> dict[str, object]:
+    """llama_deploy's ServiceDefinition."""
     return {
         "service_name": service.name,
         "description": service.description,

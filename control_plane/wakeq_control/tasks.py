@@ -11,9 +11,12 @@ from typing import Any
 
 from wakeq_control.errors import TaskNotFound
 from wakeq_control.lifecycle import OPEN, may_become
-from wakeq_control.model import Effects, Outgoing, Task, TaskStatus
+from wakeq_control.model import Effects, Input, Outgoing, Task, TaskStatus
 from wakeq_control.streams import Event
 
+MAX_ATTEMPTS = 20
+"""How often a task is begun at most: one whose worker always dies with it must come to an end."""
+_ABANDONED = f"TASK_ABANDONED: none of {MAX_ATTEMPTS} attempts has come to its end"
 _TIMED_OUT = "TASK_TIMED_OUT: the task has not ended within {:g} s"
 
 
@@ -79,6 +82,21 @@ class Tasks:
             self.sent(message.number, effects)
         effects.wakes.append(task_id)
 
+    def begin_attempt(self, task: Task, worker: str, now: float, effects: Effects) -> None:
+        """A worker takes the task; a task that has ended stays as it is."""
+        if task.status not in OPEN:
+            return
+        if task.started_at is not None and task.attempt >= MAX_ATTEMPTS:
+            self.finish(task, TaskStatus.FAILED, now, effects, error=_ABANDONED)
+            return
+        if task.started_at is not None:
+            task.attempt += 1
+        task.started_at = now if task.started_at is None else task.started_at
+        task.worker = worker
+        task.status = TaskStatus.RUNNING
+        _store(task, effects)
+        effects.wakes.append(task.id)
+
     def record(self, task: Task, event: Event, now: float, effects: Effects) -> None:
         """An event of the task's stream."""
         # A result may overtake events when queue and control plane have died together.
@@ -99,6 +117,16 @@ class Tasks:
         self._send(task, "send_event", service, data, key, effects)
         if task.status is TaskStatus.WAITING_INPUT:
             self._move(task, TaskStatus.RUNNING, now, effects)
+
+    def give(self, task: Task, event: str, effects: Effects) -> None:
+        """The same for a worker, which follows the task."""
+        if task.status not in OPEN:
+            return
+        task.inputs.append(Input(event, sum(asks_for_input(said.data) for said in task.stream.arrived)))
+        if task.status is TaskStatus.WAITING_INPUT:
+            task.status = TaskStatus.RUNNING
+        _store(task, effects)
+        effects.wakes.append(task.id)
 
     def finish(
         self,
@@ -199,6 +227,8 @@ def _store(task: Task, effects: Effects) -> None:
         "timeout_s": task.timeout_s,
         "status": task.status,
         "attempt": task.attempt,
+        "worker": task.worker,
+        "inputs": task.inputs,
         "started_at": task.started_at,
         "finished_at": task.finished_at,
         "error": task.error,

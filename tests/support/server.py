@@ -14,13 +14,13 @@ START_S = 20.0
 STOP_S = 20.0
 
 
-class ServerProcess:
-    """`wakeq serve`, or another server of ours, as somebody else would start it.
+class LoggedProcess:
+    """A command of ours that runs until it is ended, as somebody else would start it.
 
     Its log is read all the while, so that it never blocks.
     """
 
-    def __init__(self, arguments: list[str], *, command: str = "serve", before: str = "") -> None:
+    def __init__(self, arguments: list[str], *, command: str, before: str = "") -> None:
         """``before``: statements that run in its process first."""
         start = ["-c", f"{before}\nfrom wakeq.cli import main\nmain()"] if before else ["-m", "wakeq"]
         self.process = subprocess.Popen(
@@ -33,9 +33,6 @@ class ServerProcess:
         self._ended = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.url = str(self.wait_for("listening")["url"])
-        parts = urlsplit(self.url)
-        self.host, self.port = str(parts.hostname), int(parts.port or 0)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -80,6 +77,17 @@ class ServerProcess:
         return code
 
 
+class ServerProcess(LoggedProcess):
+    """`wakeq serve`, or another server of ours."""
+
+    def __init__(self, arguments: list[str], *, command: str = "serve", before: str = "") -> None:
+        """``before``: statements that run in its process first."""
+        super().__init__(arguments, command=command, before=before)
+        self.url = str(self.wait_for("listening")["url"])
+        parts = urlsplit(self.url)
+        self.host, self.port = str(parts.hostname), int(parts.port or 0)
+
+
 @contextmanager
 def start_server(
     data: Path, *arguments: str, durability: str = "memory", port: int = 0, before: str = ""
@@ -108,3 +116,18 @@ def start_control_plane(
     finally:
         if server.process.poll() is None:
             server.kill()
+
+
+@contextmanager
+def start_worker(control_plane: ServerProcess, target: str, *arguments: str) -> Iterator[LoggedProcess]:
+    """A worker for the service `wf`, ended on the way out whatever happens: what it has settled is settled then."""
+    options = [target, "--service", "wf", "--control-plane", control_plane.url, "--grace", "0", *arguments]
+    worker = LoggedProcess(options, command="worker")
+    try:
+        worker.wait_for("working")
+        yield worker
+        if worker.process.poll() is None:
+            worker.terminate()
+    finally:
+        if worker.process.poll() is None:
+            worker.kill()

@@ -67,7 +67,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq.testing": ({"wakeq"}, {"anyio", "httpx", "pytest"}),
     "wakeq._fast": (set(), {"httpx", "httpx_aiohttp"}),
     "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),
-    **dict.fromkeys(CONTROL_RULES, (CONTROL_RULES | {"wakeq_control.errors"}, {"pydantic_core"})),
+    **dict.fromkeys(
+        CONTROL_RULES, (CONTROL_RULES | {"wakeq_control.arguments", "wakeq_control.errors"}, {"pydantic_core"})
+    ),
+    "wakeq_control.arguments": ({"wakeq_control.codec", "wakeq_control.errors"}, {"jsonschema", "referencing"}),
     "wakeq_control.errors": (set(), set()),
     "wakeq_control.messages": (CONTROL_RULES | {"wakeq_control.errors"}, {"pydantic"}),
     "wakeq_control.settings": (set(), {"platformdirs", "pydantic", "pydantic_settings"}),
@@ -92,12 +95,26 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         CONTROL_RULES
         | {
             "wakeq._serving.hosts",
+            "wakeq_control.arguments",
             "wakeq_control.engine.engine",
             "wakeq_control.errors",
             "wakeq_control.http",
             "wakeq_control.messages",
         },
         {"anyio", "pydantic"},
+    ),
+    "wakeq_control.service": (
+        {
+            "wakeq",
+            "wakeq_control.arguments",
+            "wakeq_control.codec",
+            "wakeq_control.errors",
+            "wakeq_control.link",
+            "wakeq_control.messages",
+            "wakeq_control.service",
+            "wakeq_control.tasks",
+        },
+        {"anyio", "httpx", "orjson", "pydantic", "pydantic_core", "structlog", "typer", "uvloop"},
     ),
     "wakeq_control": (
         {"wakeq", "wakeq_control"},

@@ -25,6 +25,7 @@ _LAZY = {
     "backup": ("wakeq_server.cli", "backup", "Copy a server's database, while it runs."),
     "doctor": ("wakeq_server.cli", "doctor", "Look for damage in a server's database; save what can be read."),
     "control-plane": ("wakeq_control.cli", "control_plane", "Run the control plane for clients of llama_deploy."),
+    "worker": ("wakeq_control.service.cli", "worker", "Run an async function or a workflow as a service."),
     "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
     "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
 }

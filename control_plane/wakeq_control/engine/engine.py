@@ -14,7 +14,7 @@ from wakeq_control.engine.commits import Commits, Offload
 from wakeq_control.engine.signals import Signals
 from wakeq_control.errors import SessionNotFound, TaskNotFound
 from wakeq_control.messages import CompletedTask, Heard, NewTaskMessage, TaskEvent
-from wakeq_control.model import Effects, Outgoing, Service, Session, Task
+from wakeq_control.model import Effects, Input, Outgoing, Service, Session, Task
 from wakeq_control.plane import NewTask, Plane
 from wakeq_control.registry import Registry
 from wakeq_control.state.base import StateStore
@@ -119,7 +119,8 @@ class Engine:
     async def add_task(self, session_id: str, new: NewTask) -> str:
         """Begin a task as soon as its service is registered; returns its id.
 
-        Raises SessionNotFound, WrongSession, TaskConflict, and ServiceNotFound when the service hasn't come in time.
+        Raises SessionNotFound, WrongSession, TaskConflict, InvalidArguments, and ServiceNotFound when the service
+        hasn't come in time.
         """
         if self._plane.check_task(session_id, new) is None:
             await self._service(new.service)
@@ -172,6 +173,38 @@ class Engine:
                 return new, ended
             await self._signals.wait(_of_task(task_id))
 
+    # What workers ask
+
+    async def begin_attempt(self, session_id: str, task_id: str, worker: str) -> tuple[int, Any]:
+        """A worker takes a task: the attempt's number, and the context that the session has for it.
+
+        Raises SessionNotFound, TaskNotFound.
+        """
+        attempt, effects = self._plane.begin_attempt(session_id, task_id, worker, self.now())
+        context = self._plane.context(self._plane.tasks.get(task_id))
+        await self._decided(effects)
+        return attempt, context
+
+    async def more_inputs(
+        self, session_id: str, task_id: str, attempt: int, shown: int
+    ) -> tuple[list[Input], str | None]:
+        """What clients have sent to a task behind the first ``shown``, as soon as there is something.
+
+        Returns why the attempt has ended, too: what the task has become, or `superseded` by another attempt. Raises
+        SessionNotFound, TaskNotFound, also when the task goes meanwhile.
+        """
+        while True:
+            self._plane.sessions.get(session_id)
+            task = self._plane.tasks.get(task_id, session_id)
+            ended = str(task.status) if task.finished_at is not None else None
+            if ended is None and task.attempt != attempt:
+                ended = "superseded"
+            new = task.inputs[shown:]
+            if new or ended:
+                await self._commits.settled()
+                return new, ended
+            await self._signals.wait(_of_task(task_id))
+
     # What services say
 
     async def hear(self, heard: Heard) -> None:
@@ -188,9 +221,9 @@ class Engine:
     def note(self, heard: TaskEvent | CompletedTask) -> None:
         """The same without waiting, for what is heard in numbers; `settled` waits for all of them."""
         if isinstance(heard, TaskEvent):
-            effects = self._plane.record_event(heard.session_id, heard.task_id, heard.event, self.now())
+            effects = self._plane.record_event(heard.session_id, heard.task_id, heard.event, self.now(), heard.attempt)
         else:
-            effects = self._plane.complete(heard.result, self.now())
+            effects = self._plane.complete(heard.end, self.now())
         self._submit(effects)
 
     async def settled(self) -> None:

@@ -79,9 +79,11 @@ async def _watch(request: Request, scope: anyio.CancelScope) -> None:
 class Held:
     """An answer that is begun when it is known or takes long."""
 
-    def __init__(self, request: Request, headers: Headers) -> None:
+    def __init__(self, request: Request, headers: Headers, *, beat_s: float = BEAT_S) -> None:
+        """``beat_s``: seconds between the spaces."""
         self._request = request
         self._headers = headers
+        self._beat_s = beat_s
         self.begun = False
         self.blank = False
         """Whether the last that was sent is a space."""
@@ -89,7 +91,7 @@ class Held:
     async def wait(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """What work returns, however long it takes. It is cancelled and begun again for each space."""
         while True:
-            with anyio.move_on_after(BEAT_S):
+            with anyio.move_on_after(self._beat_s):
                 return await work()
             await self.write(b" ")
             self.blank = True

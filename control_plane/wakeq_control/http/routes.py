@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from wakeq_control.errors import ControlError
+from wakeq_control.http.attempts import Attempts
 from wakeq_control.http.guard import Guard
 from wakeq_control.http.held import Lot
 from wakeq_control.http.services import Services
@@ -29,10 +30,13 @@ Call = Callable[[], Awaitable[Response | None]]
 class App:
     """The whole HTTP side, as an ASGI 3 application."""
 
-    def __init__(self, services: Services, sessions: Sessions, tasks: Tasks, guard: Guard, lot: Lot) -> None:
+    def __init__(
+        self, services: Services, sessions: Sessions, tasks: Tasks, attempts: Attempts, guard: Guard, lot: Lot
+    ) -> None:
         self._services = services
         self._sessions = sessions
         self._tasks = tasks
+        self._attempts = attempts
         self._guard = guard
         self.lot = lot
 
@@ -78,6 +82,8 @@ class App:
                 posts = {"register": services.register, "deregister": services.deregister}
                 found = {"GET": _with(services.get, request, name)}
                 return found | ({"POST": _with(posts[name], request)} if name in posts else {})
+            case ["", "v1", "services", name] if name:
+                return {"PUT": _with(services.put_worker, request, name)}
             case ["", "sessions", *rest] if all(rest):
                 return self._session_calls(request, rest)
         return {}
@@ -119,6 +125,7 @@ class App:
             "result_stream": ("GET", tasks.result_stream),
             "send_event": ("POST", tasks.send_event),
             "cancel": ("POST", tasks.cancel),
+            "attempts": ("POST", self._attempts.follow),
         }
         if action not in known:
             return {}

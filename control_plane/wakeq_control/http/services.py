@@ -3,14 +3,15 @@
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from wakeq_control.arguments import check_schema
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import InvalidBody
 from wakeq_control.http.wire import Request, Response, answer
 from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name, in_body, read_message
 from wakeq_control.model import Service
-from wakeq_control.registry import to_row
+from wakeq_control.registry import to_definition
 
 QUEUE_READ_S = 60
 """How long services let the queue be silent: it parks their requests for 55 s."""
@@ -39,6 +40,16 @@ class _ServiceDefinition(BaseModel):
     prompt: list[Any] = Field(default_factory=list)
     host: str | None = None
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
+
+
+class _Worker(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    description: str = ""
+    arguments: Annotated[dict[str, Any], AfterValidator(check_schema)] | None = Field(None, alias="schema")
+
+
+_WORKER_NAME = TypeAdapter(Annotated[str, AfterValidator(_service_name)])
 
 
 class _Name(BaseModel):
@@ -130,16 +141,27 @@ class Services:
 
     async def get(self, request: Request, name: str) -> Response:
         """A service's definition."""
-        return answer(to_row(self._engine.registry.get(name)))
+        return answer(to_definition(self._engine.registry.get(name)))
 
     async def list(self, request: Request) -> Response:
         """All definitions, by name."""
-        return answer({service.name: to_row(service) for service in self._engine.registry.all()})
+        return answer({service.name: to_definition(service) for service in self._engine.registry.all()})
 
     async def standing(self, request: Request) -> Response:
         """All services, and who consumes their messages."""
         registry = self._engine.registry
         return answer({"services": [_standing(one, registry.consumers(one.name)) for one in registry.all()]})
+
+    async def put_worker(self, request: Request, name: str) -> Response:
+        """Register a service whose workers follow their tasks here."""
+        try:
+            _WORKER_NAME.validate_python(name)
+            said = _Worker.model_validate(await request.json())
+        except ValidationError as error:
+            raise InvalidBody(in_body(error)) from None
+        service = Service(name, said.description, [], None, None, said.arguments, is_worker=True)
+        await self._engine.register(service)
+        return answer({"service": name, "topic_namespace": self._about.namespace})
 
     async def process_message(self, request: Request) -> Response:
         """Take a message as if it had come by the queue."""
@@ -157,6 +179,8 @@ def _standing(service: Service, consumers: list[str]) -> dict[str, object]:
         "description": service.description,
         "host": service.host,
         "port": service.port,
+        "schema": service.schema,
+        "is_worker": service.is_worker,
         "state": "up" if consumers else "down",
         "consumers": consumers,
     }

@@ -17,7 +17,7 @@ WAIT_MAX_S = 60.0
 """Longest that a request for a result may ask to be parked."""
 WAIT_S = 55.0
 """How long one that doesn't ask is."""
-_LINES: list[tuple[bytes, bytes]] = [
+LINES: list[tuple[bytes, bytes]] = [
     (b"content-type", b"application/x-ndjson"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
@@ -83,7 +83,7 @@ class Tasks:
 
     async def result_stream(self, request: Request, session_id: str, task_id: str) -> Response | None:
         """The events, a line each, as they come; ends with the task."""
-        held = Held(request, _LINES)
+        held = Held(request, LINES)
         try:
             await self._lot.attend(request, partial(self._stream, held, session_id, task_id))
         except ControlError as error:
@@ -113,6 +113,7 @@ def _shown(task: Task) -> dict[str, object]:
         **task.definition,
         "status": task.status,
         "attempt": task.attempt,
+        "worker": task.worker,
         "created_at": _instant(task.created_at),
         "started_at": _instant(task.started_at),
         "finished_at": _instant(task.finished_at),

@@ -18,6 +18,7 @@ BODY_MAX_BYTES = 64 * 1024 * 1024
 """Largest body of a request: a session's state has a workflow's whole context in it."""
 STATUS: dict[str, int] = {
     "BAD_REQUEST": 400,
+    "INVALID_ARGUMENTS": 400,
     "WRONG_SESSION": 400,
     "ORIGIN_REFUSED": 403,
     "NOT_FOUND": 404,

@@ -39,15 +39,21 @@ class Broker:
         """The service that consumes a topic; None for a topic of somebody else."""
         return topic.removeprefix(self._prefix) if topic.startswith(self._prefix) else None
 
-    async def make_topic(self, service: str) -> None:
-        """Make a service's topic, unless it is there; one that is there stays as it is. Raises WakeqError."""
+    async def make_topic(self, service: str, *, is_worker: bool = False) -> None:
+        """Make a service's topic, unless it is there; one that is there stays as it is. Raises WakeqError.
+
+        The control plane decides by itself which of its own messages are dead, and when a worker's task has been tried
+        often enough: their topics have no limit of deliveries, and a worker's loses it.
+        """
         topic = self.topic(service)
+        config: dict[str, Any] = {"max_deliveries": 0} if is_worker or service == CONTROL_PLANE else {}
         try:
-            await self.client.topic(topic)
+            found = await self.client.topic(topic)
         except wakeq.TopicNotFound:
-            # The control plane decides by itself which of its messages are dead: a restart is no attempt.
-            config: dict[str, Any] = {"max_deliveries": 0} if service == CONTROL_PLANE else {}
             await self.client.create_topic(topic, schema="queue_message", dedup_window_s=DEDUP_WINDOW_S, **config)
+        else:
+            if is_worker and found.raw["config"]["max_deliveries"] != 0:
+                await self.client.configure_topic(topic, **config)
 
     async def publish(self, service: str, body: dict[str, Any], key: str) -> None:
         """Publish to a service; with the same key again, nothing happens. Raises WakeqError."""
@@ -116,11 +122,13 @@ class Seen(NamedTuple):
 
 
 @asynccontextmanager
-async def open_broker(url: str, token: str | None, namespace: str) -> AsyncIterator[Broker]:
-    """A queue server, whose connections are closed on the way out."""
+async def open_broker(
+    url: str, token: str | None, namespace: str, *, consumer: str, retry_s: float = 0.0
+) -> AsyncIterator[Broker]:
+    """A queue server, whose connections are closed on the way out. ``consumer`` is what it is told who we are."""
     connection = Connection(url, token=token, timeout=TIMEOUT_S, transport=None)
-    # Trying again is decided here, where it is logged, too.
-    async with wakeq.AsyncClient(url, token=token, retry_s=0.0, consumer=f"control plane {namespace}") as client:
+    # Without `retry_s` trying again is decided by the callers, which log it.
+    async with wakeq.AsyncClient(url, token=token, retry_s=retry_s, consumer=consumer) as client:
         try:
             yield Broker(client, connection, namespace)
         finally:

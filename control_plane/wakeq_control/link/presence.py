@@ -97,7 +97,7 @@ class Presence:
             return
         address = _address(service)
         try:
-            await self._broker.make_topic(name)
+            await self._broker.make_topic(name, is_worker=service.is_worker)
             if address is not None:
                 await self._broker.put_push(name, address, f"http://{address}/process_message")
         except PERMANENT as error:

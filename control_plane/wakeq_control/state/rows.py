@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wakeq_control.codec import load
-from wakeq_control.model import Outgoing, Service, Session, Snapshot, Table, Task, TaskStatus
+from wakeq_control.model import Input, Outgoing, Service, Session, Snapshot, Table, Task, TaskStatus
 from wakeq_control.streams import Event
 
 Rows = Iterable[tuple[str, bytes]]
@@ -28,8 +28,17 @@ def snapshot(rows: Mapping[Table, Rows]) -> Snapshot:
 
 
 def _service(row: dict[str, Any]) -> Service:
-    return Service(row["service_name"], row["description"], row["prompt"], row["host"], row["port"])
+    return Service(
+        row["service_name"],
+        row["description"],
+        row["prompt"],
+        row["host"],
+        row["port"],
+        row.get("schema"),
+        row.get("is_worker", False),
+    )
 
 
 def _task(key: str, row: dict[str, Any]) -> Task:
-    return Task(id=key, **row | {"status": TaskStatus(row["status"])})
+    inputs = [Input(*one) for one in row.get("inputs", ())]
+    return Task(id=key, **row | {"status": TaskStatus(row["status"]), "inputs": inputs})

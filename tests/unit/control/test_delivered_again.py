@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from wakeq_control.errors import ControlError
 from wakeq_control.model import Effects, Service
-from wakeq_control.plane import NewTask, Plane
+from wakeq_control.plane import End, NewTask, Plane
 from wakeq_control.state.memory import MemoryStore
 from wakeq_control.streams import Event
 
@@ -80,7 +80,7 @@ class Kept:
                 return plane.record_event(SESSION, one.task, Event.make(one.number, {"prefix": "?"}), now)
             case "result":
                 result = {"task_id": one.task, "history": [], "result": one.task, "data": {}}
-                return plane.complete(result, now)
+                return plane.complete(End(result), now)
             case "cancel":
                 return plane.cancel(one.task, now)
         return plane.update_state(SESSION, {f"key{one.number}": one.number})

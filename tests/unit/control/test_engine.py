@@ -15,7 +15,7 @@ from wakeq_control.engine.signals import Signals
 from wakeq_control.errors import ServiceNotFound, SessionNotFound, StorageFailed, TaskNotFound
 from wakeq_control.messages import CompletedTask, NewTaskMessage, TaskEvent
 from wakeq_control.model import Outgoing, Service
-from wakeq_control.plane import NewTask, Plane
+from wakeq_control.plane import End, NewTask, Plane
 from wakeq_control.state.memory import MemoryStore
 from wakeq_control.streams import Event
 
@@ -146,7 +146,7 @@ async def test_a_result_wakes_who_waits_for_it() -> None:
             tasks.start_soon(waiter.run)
         await wait_all_tasks_blocked()
         assert not any(waiter.ended for waiter in waiters)
-        await world.engine.hear(CompletedTask(result()))
+        await world.engine.hear(CompletedTask(End(result())))
         await wait_all_tasks_blocked()
         assert [waiter.outcome for waiter in waiters] == [result()] * 3
 
@@ -179,7 +179,7 @@ async def test_events_are_told_from_wherever_a_watcher_is() -> None:
         await wait_all_tasks_blocked()
         assert not waiter.ended
         world.engine.note(TaskEvent(session, "T", Event.make(2, {})))
-        world.engine.note(CompletedTask(result()))
+        world.engine.note(CompletedTask(End(result())))
         await wait_all_tasks_blocked()
         events, ended = waiter.outcome
         assert ([event.index for event in events], ended) == ([2], True)

@@ -6,10 +6,18 @@ from typing import Any
 
 import pytest
 
-from wakeq_control.errors import ServiceNotFound, SessionNotFound, TaskConflict, TaskNotFound, WrongSession
+from wakeq_control.errors import (
+    InvalidArguments,
+    ServiceNotFound,
+    SessionNotFound,
+    TaskConflict,
+    TaskNotFound,
+    WrongSession,
+)
 from wakeq_control.model import Effects, Service, Session, Task, TaskStatus
-from wakeq_control.plane import NewTask, Plane
+from wakeq_control.plane import End, NewTask, Plane
 from wakeq_control.streams import Event
+from wakeq_control.tasks import MAX_ATTEMPTS
 
 SERVICE = Service("echo", "echoes", [], "127.0.0.1", 9000)
 
@@ -153,7 +161,7 @@ def test_the_life_of_a_task(plane: Plane, session: str) -> None:
     after(plane.record_event(session, "T", event(1, _data={"prefix": "who?"}), 3.0))
     after(plane.record_event(session, "T", event(2), 4.0))
     after(plane.answer(session, "T", "echo", "Ann", 5.0))
-    after(plane.complete(result(), 6.0))
+    after(plane.complete(End(result()), 6.0))
     assert seen == ["queued", "running", "waiting_input", "waiting_input", "running", "succeeded"]
     assert (task.created_at, task.started_at, task.finished_at) == (1.0, 2.0, 6.0)
 
@@ -167,9 +175,9 @@ def test_an_event_that_comes_again_changes_nothing(plane: Plane, session: str) -
 
 def test_a_result_that_comes_again_or_too_late_changes_nothing(plane: Plane, session: str) -> None:
     task = begin(plane, session)
-    assert plane.complete(result(), 2.0).wakes == ["T"]
+    assert plane.complete(End(result()), 2.0).wakes == ["T"]
     for late in (
-        plane.complete(result(text="other"), 3.0),
+        plane.complete(End(result(text="other")), 3.0),
         plane.answer(session, "T", "echo", "Ann", 3.0),
         plane.cancel("T", 3.0),
     ):
@@ -180,7 +188,7 @@ def test_a_result_that_comes_again_or_too_late_changes_nothing(plane: Plane, ses
 def test_an_event_that_its_result_overtook_is_kept(plane: Plane, session: str) -> None:
     task = begin(plane, session)
     plane.record_event(session, "T", event(1), 2.0)
-    plane.complete(result(), 3.0)
+    plane.complete(End(result()), 3.0)
     assert plane.record_event(session, "T", event(0, _data={"prefix": "?"}), 4.0).changes
     assert [one.index for one in task.stream.ready] == [0, 1]
     assert task.status is TaskStatus.SUCCEEDED
@@ -196,7 +204,7 @@ def test_what_is_heard_of_tasks_that_are_not_there_is_refused(plane: Plane, sess
     begin(plane, session)
     elsewhere, _ = plane.create_session(0.0)
     calls: list[tuple[type[Exception], Callable[[], object]]] = [
-        (TaskNotFound, lambda: plane.complete(result("U"), 1.0)),
+        (TaskNotFound, lambda: plane.complete(End(result("U")), 1.0)),
         (TaskNotFound, lambda: plane.record_event(elsewhere, "T", event(0), 1.0)),
         (SessionNotFound, lambda: plane.record_event("nope", "T", event(0), 1.0)),
         (TaskNotFound, lambda: plane.answer(session, "U", "echo", "", 1.0)),
@@ -246,7 +254,7 @@ def test_a_task_whose_message_is_refused_fails_and_says_why(plane: Plane, sessio
 def test_a_task_that_takes_too_long_times_out(plane: Plane, session: str) -> None:
     task = begin(plane, session, timeout_s=10.0)
     begin(plane, session, "U", timeout_s=5.0)
-    plane.complete(result("U"), 2.0)
+    plane.complete(End(result("U")), 2.0)
     effects, due = plane.tick(10.9)
     assert nothing(effects)
     assert due == 11.0
@@ -261,13 +269,13 @@ def test_a_cancelled_task_has_ended(plane: Plane, session: str) -> None:
     task = begin(plane, session)
     assert plane.cancel("T", 2.0).wakes == ["T"]
     assert task.status is TaskStatus.CANCELLED
-    assert nothing(plane.complete(result(), 3.0))
+    assert nothing(plane.complete(End(result()), 3.0))
 
 
 def test_ended_tasks_are_kept_for_their_time(plane: Plane, session: str) -> None:
     begin(plane, session)
     begin(plane, session, "U")
-    plane.complete(result(), 2.0)
+    plane.complete(End(result()), 2.0)
     assert plane.tick(1001.9)[1] == 1002.0
     effects, due = plane.tick(1002.0)
     assert {(change.table, change.key) for change in effects.changes} == {
@@ -284,9 +292,9 @@ def test_no_more_ended_tasks_are_kept_than_shall_be() -> None:
     session, _ = plane.create_session(0.0)
     for name in ("T", "U"):
         begin(plane, session, name)
-    plane.complete(result("U"), 2.0)
+    plane.complete(End(result("U")), 2.0)
     assert plane.tick(2.0) == (Effects(), 1002.0)
-    plane.complete(result("T"), 3.0)
+    plane.complete(End(result("T")), 3.0)
     due = plane.tasks.next_deadline()
     assert due is not None
     assert due <= 3.0
@@ -309,7 +317,7 @@ def test_a_state_that_is_written_back_undoes_nothing(plane: Plane, session: str)
     plane.record_event(session, "T", event(0), 2.0)
     stale = plane.session_state(session)
     plane.record_event(session, "T", event(1), 3.0)
-    plane.complete(result(), 4.0)
+    plane.complete(End(result()), 4.0)
     plane.update_state(session, stale | {"context": "c", "stream_T": [], "result_T": None, "retries": 7})
     about = {"task_id": "T", "session_id": session}
     assert plane.session_state(session) == {
@@ -336,3 +344,70 @@ def test_a_deleted_session_takes_its_tasks_with_it(plane: Plane, session: str) -
     assert nothing(plane.delete_session(session))
     with pytest.raises(SessionNotFound):
         plane.session_state(session)
+
+
+def worker_plane(schema: dict[str, Any] | None = None) -> tuple[Plane, str]:
+    plane = make_plane()
+    plane.register(Service("echo", "echoes", [], None, None, schema, is_worker=True))
+    return plane, plane.create_session(0.0)[0]
+
+
+def test_a_newer_attempt_takes_the_task_from_the_older() -> None:
+    plane, session = worker_plane()
+    plane.add_task(session, new(), 1.0)
+    assert plane.begin_attempt(session, "T", "one", 2.0)[0] == 1
+    plane.record_event(session, "T", event(0), 3.0, 1)
+    assert plane.begin_attempt(session, "T", "two", 4.0)[0] == 2
+    task = plane.tasks.get("T")
+    assert (task.worker, task.started_at, task.status) == ("two", 2.0, TaskStatus.RUNNING)
+    assert nothing(plane.record_event(session, "T", event(1), 5.0, 1))
+    assert nothing(plane.complete(End(result(), attempt=1), 5.0))
+    assert nothing(plane.record_event(session, "T", event(0), 5.0, 2))
+    plane.record_event(session, "T", event(1), 6.0, 2)
+    assert [one.index for one in task.stream.ready] == [0, 1]
+    plane.complete(End(result(), "ValueError: no", 2, {"state": 1}), 7.0)
+    assert (task.status, task.error) == (TaskStatus.FAILED, "ValueError: no")
+    assert plane.context(task) == {"state": 1}
+
+
+def test_a_task_that_has_ended_is_not_begun_again() -> None:
+    plane, session = worker_plane()
+    plane.add_task(session, new(), 1.0)
+    plane.cancel("T", 2.0)
+    assert nothing(plane.begin_attempt(session, "T", "one", 3.0)[1])
+
+
+def test_a_task_that_ends_all_its_workers_fails() -> None:
+    plane, session = worker_plane()
+    plane.add_task(session, new(), 1.0)
+    for number in range(1, MAX_ATTEMPTS + 1):
+        assert plane.begin_attempt(session, "T", "one", 2.0)[0] == number
+    plane.begin_attempt(session, "T", "one", 3.0)
+    task = plane.tasks.get("T")
+    assert (task.status, task.attempt) == (TaskStatus.FAILED, MAX_ATTEMPTS)
+    assert task.error == "TASK_ABANDONED: none of 20 attempts has come to its end"
+
+
+def test_a_worker_is_sent_inputs_by_the_task_and_not_by_the_queue() -> None:
+    plane, session = worker_plane()
+    plane.add_task(session, new(), 1.0)
+    assert plane.answer(session, "T", "echo", "early", 1.0).messages == []
+    plane.begin_attempt(session, "T", "one", 2.0)
+    plane.record_event(session, "T", event(0), 2.0)
+    plane.record_event(session, "T", event(1, prefix="who?"), 3.0)
+    task = plane.tasks.get("T")
+    statuses = [task.status]
+    assert plane.answer(session, "T", "echo", "Ann", 4.0).wakes == ["T"]
+    statuses.append(task.status)
+    assert statuses == [TaskStatus.WAITING_INPUT, TaskStatus.RUNNING]
+    assert task.inputs == [("early", 0), ("Ann", 1)]
+    plane.complete(End(result()), 5.0)
+    assert nothing(plane.answer(session, "T", "echo", "late", 6.0))
+
+
+def test_arguments_are_checked_before_anything_happens() -> None:
+    plane, session = worker_plane({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]})
+    with pytest.raises(InvalidArguments, match="missing argument 'n'; this service takes: n"):
+        plane.add_task(session, new(), 1.0)
+    assert plane.tasks.find("T") is None
+    assert plane.add_task(session, new(input='{"n": 1}'), 1.0)[0] == "T"

@@ -9,7 +9,7 @@ import pytest
 
 from wakeq_control.errors import StartupError, StorageFailed
 from wakeq_control.model import Effects, Service
-from wakeq_control.plane import NewTask, Plane
+from wakeq_control.plane import End, NewTask, Plane
 from wakeq_control.state.base import StateStore
 from wakeq_control.state.memory import MemoryStore
 from wakeq_control.state.sqlite import FILE, SqliteStore
@@ -49,7 +49,7 @@ def lived(store: StateStore) -> Plane:
     for index in (1, 0, 12, 2):
         keep(plane.record_event(sessions[0], "T0", Event.make(index, {"n": index, "big": 2**70}), 3.0))
     keep(plane.sent(2))
-    keep(plane.complete({"task_id": "T0", "history": [], "result": "ü", "data": {}}, 4.0))
+    keep(plane.complete(End({"task_id": "T0", "history": [], "result": "ü", "data": {}}), 4.0))
     keep(plane.update_state(sessions[0], {"k": [1, None]}))
     keep(plane.delete_session(sessions[1]))
     return plane

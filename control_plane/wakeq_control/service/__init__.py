@@ -1,0 +1,5 @@
+"""Services of our own: an async function, or a workflow of llama-index, that works on a control plane's tasks."""
+
+from wakeq_control.service.context import TaskContext
+
+__all__ = ["TaskContext"]

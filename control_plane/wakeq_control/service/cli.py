@@ -1,0 +1,132 @@
+"""`wakeq worker`."""
+
+import inspect
+import os
+import sys
+from importlib import import_module
+from typing import Annotated, Any, Literal, NoReturn
+from urllib.parse import urlsplit
+
+import anyio
+import typer
+import uvloop
+
+from wakeq._serving import logs
+from wakeq_control.errors import StartupError
+from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name
+from wakeq_control.service.functions import Function
+from wakeq_control.service.runnable import Runnable
+from wakeq_control.service.worker import Options, serve
+from wakeq_control.service.workflows import Workflow, is_workflow
+
+_HELP = "see wakeq worker --help"
+
+
+def worker(
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:OBJECT", help="An async function, or an instance of a workflow.")
+    ],
+    service: Annotated[str, typer.Option(help="The service's name, which its tasks go to.")],
+    control_plane: Annotated[
+        str, typer.Option(envvar="WAKEQ_CONTROL_PLANE", metavar="URL", help="The control plane.")
+    ] = "http://127.0.0.1:8000",
+    queue: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The queue server, where it isn't the one that the control plane names."),
+    ] = None,
+    description: Annotated[str, typer.Option(help="What the service does, for people who look for it.")] = "",
+    max_concurrent_tasks: Annotated[int, typer.Option(min=1, max=1_000, help="Tasks that run at a time.")] = 8,
+    lease: Annotated[
+        float,
+        typer.Option(min=1, max=3_600, help="Seconds for which a task is leased; it is extended while the task runs."),
+    ] = 30.0,
+    grace: Annotated[
+        float,
+        typer.Option(min=0, max=3_600, help="Seconds that tasks may go on after a signal; then they are given back."),
+    ] = 30.0,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(help="One line an event, for people or for programs.")
+    ] = "text",
+) -> None:
+    """Run an async function or a workflow as a service: it works on tasks until it is told to stop.
+
+    The queue's token, where it asks for one, comes from the environment: WAKEQ_TOKEN.
+    """
+    _check_service(service)
+    _check_url("control-plane", control_plane)
+    if queue is not None:
+        _check_url("queue", queue)
+    runnable = _load(target)
+    logs.configure(log_format)
+    options = Options(
+        service=service,
+        description=description,
+        control_plane=control_plane,
+        queue=queue,
+        token=os.environ.get("WAKEQ_TOKEN"),
+        max_concurrent_tasks=max_concurrent_tasks,
+        lease_s=lease,
+        grace_s=grace,
+    )
+    try:
+        anyio.run(serve, runnable, options, backend_options={"loop_factory": uvloop.new_event_loop})
+    except* StartupError as group:
+        error: Any = group.exceptions[0]
+        while not isinstance(error, StartupError):
+            error = error.exceptions[0]
+        _fail(str(error), error.hint, code=1)
+
+
+def _check_service(name: str) -> None:
+    try:
+        check_name(name, SERVICE_MAX)
+    except ValueError as error:
+        _fail(f"service: {error}", _HELP, code=2)
+    if name == CONTROL_PLANE:
+        _fail(f"service: {name} is the control plane's own", "choose another name", code=2)
+
+
+def _check_url(option: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        _fail(f"{option}: {url!r} is no address of a server; write http://HOST:PORT", _HELP, code=2)
+
+
+def _load(target: str) -> Runnable:
+    """What a target names, as something that tasks can be run by."""
+    module_name, _, path = target.partition(":")
+    if not module_name or not path:
+        _fail(f"{target!r} names no object", "write MODULE:OBJECT, as in my_package.flows:workflow", code=2)
+    # As `python -m` has it.
+    sys.path.insert(0, "")
+    try:
+        found: Any = import_module(module_name)
+    except ImportError as error:
+        _fail(f"{target}: {error}", "is it installed, or in the working directory?", code=2)
+    for name in path.split("."):
+        if not hasattr(found, name):
+            _fail(f"{target}: {found.__name__} has no {name!r}", "write MODULE:OBJECT", code=2)
+        found = getattr(found, name)
+    try:
+        return _runnable(found)
+    except ValueError as error:
+        _fail(f"{target}: {error}", "its parameters must have names, and annotations that can be read", code=2)
+
+
+def _runnable(found: Any) -> Runnable:
+    if inspect.iscoroutinefunction(found):
+        return Function(found)
+    if is_workflow(found):
+        return Workflow(found)
+    kind = "a class" if inspect.isclass(found) else f"a {type(found).__name__}"
+    raise ValueError(f"it is {kind}, and neither an async function nor an instance of a workflow")
+
+
+def _fail(message: str, hint: str, *, code: int) -> NoReturn:
+    typer.echo(f"wakeq: {message}", err=True)
+    typer.echo(f"hint: {hint}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,89 @@
+"""What a worker asks of the control plane."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import anyio
+import httpx
+
+import wakeq
+from wakeq._connection import Answer, Connection
+from wakeq._errors import raise_for_answer, read_answer
+from wakeq_control.codec import dump, load
+
+_TIMEOUT_S = 10.0
+"""How long it may be silent where it isn't asked to wait."""
+_SILENCE_S = 37.5
+"""Two and a half signs of life of 15 s: a stream that silent is dead."""
+_JSON = [(b"content-type", b"application/json")]
+
+
+class ControlPlane:
+    """One control plane."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Made by `open_control_plane`."""
+        self._connection = connection
+
+    async def queue_url(self) -> str:
+        """Where the queue is. Raises WakeqError."""
+        answer = await self._connection.ask("GET", self._connection.url("/queue_config"))
+        raise_for_answer(answer)
+        return read_answer(answer, _queue_url)
+
+    async def register(self, service: str, description: str, schema: dict[str, Any] | None) -> str:
+        """Register a service of workers; returns what the names of all topics begin with. Raises WakeqError."""
+        url = self._connection.url(f"/v1/services/{quote(service, safe='')}")
+        content = dump({"description": description, "schema": schema})
+        answer = await self._connection.ask("PUT", url, content=content)
+        raise_for_answer(answer)
+        return read_answer(answer, lambda said: str(said["topic_namespace"]))
+
+    @asynccontextmanager
+    async def attempt(
+        self, session_id: str, task_id: str, worker: str, number: int | None
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """What a worker must know of its task, as it comes; None begins an attempt, a number goes on with that one.
+
+        Raises WakeqError, from the iteration too.
+        """
+        path = f"/sessions/{quote(session_id, safe='')}/tasks/{quote(task_id, safe='')}/attempts"
+        url = self._connection.url(path)
+        content = dump({"worker": worker, "attempt": number})
+        try:
+            async with self._connection.stream(url, _JSON, _SILENCE_S, content=content) as response:
+                # Any transport of httpx's asynchronous kind has an asynchronous stream.
+                parts: Any = response.stream
+                if not response.is_success:
+                    body = b"".join([part async for part in parts])
+                    raise_for_answer(Answer(response.status_code, response.headers, body, url))
+                yield _lines(parts)
+        except httpx.TransportError as error:
+            raise wakeq.ServerUnavailable(f"the control plane can't be reached: {error!r}") from error
+
+
+def _queue_url(said: Any) -> str:
+    config = said["SimpleMessageQueueConfig"]
+    host = f"[{config['host']}]" if ":" in config["host"] else config["host"]
+    return f"{'https' if config['use_ssl'] else 'http'}://{host}:{config['port']}"
+
+
+async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
+    rest = b""
+    async for part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            yield load(line)
+
+
+@asynccontextmanager
+async def open_control_plane(url: str) -> AsyncIterator[ControlPlane]:
+    """A control plane, whose connections are closed on the way out. Raises ValueError where the URL is none."""
+    connection = Connection(url, token=None, timeout=_TIMEOUT_S, transport=None)
+    try:
+        yield ControlPlane(connection)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await connection.aclose()
