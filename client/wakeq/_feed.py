@@ -226,9 +226,7 @@ class Feed:
         self._draining = self._draining or any(event.event == "drain" for event in events)
         try:
             deliveries = [
-                Delivery(self._topic, loads(event.data), self.keeper)
-                for event in events
-                if event.event == "message"
+                Delivery(self._topic, loads(event.data), self.keeper) for event in events if event.event == "message"
             ]
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise WakeqError(f"the stream of topic {self._topic} is not a wakeq server's") from error
