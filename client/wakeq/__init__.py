@@ -10,7 +10,7 @@
 """
 
 from wakeq._async_client import AsyncClient
-from wakeq._client import Client, SyncConsumer
+from wakeq._client import Client
 from wakeq._consumer import Consumer
 from wakeq._delivery import Delivery, SyncDelivery
 from wakeq._errors import (
@@ -48,6 +48,7 @@ from wakeq._model import (
     TopicConfig,
     TopicInfo,
 )
+from wakeq._sync_consumer import SyncConsumer
 from wakeq._version import __version__
 from wakeq._worker import HandlerTimeout, Middleware, Worker
 

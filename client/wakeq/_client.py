@@ -3,7 +3,7 @@
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
@@ -13,8 +13,9 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from wakeq._async_client import AsyncClient
 from wakeq._connection import Transport
 from wakeq._consumer import Consumer
-from wakeq._delivery import Delivery, SyncDelivery
+from wakeq._delivery import SyncDelivery
 from wakeq._model import Dead, GroupInfo, Nack, Peeked, Published, Redriven, SettleResult, TopicInfo
+from wakeq._sync_consumer import SyncConsumer
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -92,6 +93,13 @@ class Client:
             future.cancel()
             raise
 
+    def _soon(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Run it on the loop without waiting for it; a client that is being closed closes its consumers itself."""
+        portal = self._portal
+        if portal is not None:
+            with suppress(RuntimeError):
+                portal.start_task_soon(function)
+
     def publish(
         self,
         topic: str,
@@ -140,7 +148,7 @@ class Client:
         prefetch: int = 32,
         lease_s: float = 30.0,
         grace_s: float | None = None,
-    ) -> "SyncConsumer":
+    ) -> SyncConsumer:
         """See `AsyncClient.consume`."""
 
         async def made() -> Consumer:
@@ -222,50 +230,3 @@ class Client:
     def delete_group(self, topic: str, group: str) -> None:
         """See `AsyncClient.delete_group`."""
         self._call(self._client.delete_group, topic, group)
-
-
-class SyncConsumer:
-    """An iterator of deliveries; also a context manager, which closes the stream."""
-
-    def __init__(self, client: Client, consumer: Consumer) -> None:
-        """Made by `Client.consume`."""
-        self._client = client
-        self._consumer = consumer
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> SyncDelivery:
-        """The next message; what passes by itself is waited out. Raises TopicNotFound, GroupNotFound, BadRequest."""
-        delivery = self._client._call(self._next)
-        if delivery is None:
-            raise StopIteration
-        return SyncDelivery(self._client, delivery)
-
-    async def _next(self) -> Delivery | None:
-        # No future carries a StopAsyncIteration.
-        return await anext(self._consumer, None)
-
-    def stop(self) -> None:
-        """See `Consumer.stop`."""
-        self._client._call(self._stop)
-
-    async def _stop(self) -> None:
-        self._consumer.stop()
-
-    @property
-    def streams(self) -> bool:
-        """False while this consumer has found that only long polls get through."""
-        return self._consumer.streams
-
-    def close(self) -> None:
-        """Close the stream, and give back what was not handed over."""
-        self._client._call(self._consumer.aclose)

@@ -172,6 +172,9 @@ def _checked(base_url: str) -> httpx.URL:
 
 def _authorization(url: httpx.URL, token: str | None) -> bytes | None:
     if token:
+        # In the words of a transport the token itself would be part of the error.
+        if not all("!" <= character <= "~" for character in token):
+            raise ValueError("token: must consist of printable ASCII characters, without spaces")
         return b"Bearer " + token.encode()
     if url.username or url.password:
         return b"Basic " + base64.b64encode(f"{url.username}:{url.password}".encode())

@@ -1,6 +1,7 @@
 """What a program iterates over to get messages."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -40,22 +41,37 @@ class Consumer:
 
     async def __anext__(self) -> Delivery:
         """The next message; what passes by itself is waited out. Raises TopicNotFound, GroupNotFound, BadRequest."""
-        feed = self._feed
+        ready = self._feed.ready
         while True:
-            while feed.ready:
-                delivery = feed.ready.popleft()
+            while ready:
+                delivery = ready.popleft()
                 # Else its lease has ended while it waited here, and somebody else has the message.
-                if feed.keeper.holds(delivery.lease_id):
+                if self._holds(delivery):
                     return delivery
-            await self._more()
+            if not await self._more():
+                raise StopAsyncIteration
 
-    async def _more(self) -> None:
+    async def _take(self) -> list[Delivery]:
+        """All that have come, as soon as there is one; none is the end."""
+        await self._more()
+        taken = list(self._feed.ready)
+        self._feed.ready.clear()
+        return taken
+
+    def _take_back(self, deliveries: deque[Delivery]) -> None:
+        """What was taken in advance, and not handed over."""
+        while deliveries:
+            self._feed.ready.appendleft(deliveries.pop())
+
+    def _holds(self, delivery: Delivery) -> bool:
+        return self._feed.keeper.holds(delivery.lease_id)
+
+    async def _more(self) -> bool:
         if self._start is not None:
             start, self._start = self._start, None
             self._thread = threading.get_ident()
             start(self._feed)
-        if not await self._feed.news():
-            raise StopAsyncIteration
+        return await self._feed.news()
 
     def stop(self) -> None:
         """Take no more messages, and give back what was not handed over: the iteration ends.

@@ -7,7 +7,7 @@ block ends, and what the block settles itself stays as it is.
 import base64
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -129,6 +129,8 @@ class Delivery(Received):
 
     def __init__(self, topic: str, wire: Mapping[str, Any], holder: Holder) -> None:
         """Made by `AsyncClient.consume` and `AsyncClient.claim`."""
+        # Until it is whole: what a server sent may be no delivery.
+        self._settled = True
         super().__init__(topic, wire)
         self._holder = holder
         self._settled = False
@@ -203,18 +205,22 @@ class Delivery(Received):
 class SyncDelivery(Received):
     """A message in this consumer's hands, until its lease ends; for programs without an event loop."""
 
-    __slots__ = ("_client", "_delivery")
+    __slots__ = ("_ack_soon", "_acked", "_client", "_delivery")
 
-    def __init__(self, client: "Client", delivery: Delivery) -> None:
-        """Made by `Client.consume` and `Client.claim`."""
+    def __init__(
+        self, client: "Client", delivery: Delivery, ack_soon: Callable[[Delivery], None] | None = None
+    ) -> None:
+        """Made by `Client.consume`, which acks soon, and `Client.claim`."""
         super().__init__(delivery.topic, delivery._wire)
         self._client = client
         self._delivery = delivery
+        self._ack_soon = ack_soon
+        self._acked = False
 
     @property
     def settled(self) -> bool:
         """Whether this delivery has been acked, nacked or made a dead letter."""
-        return self._delivery.settled
+        return self._acked or self._delivery.settled
 
     def ack(self) -> None:
         """The message is done with; returns when the server knows. Raises LeaseLost, ServerUnavailable."""
@@ -249,7 +255,15 @@ class SyncDelivery(Received):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ack; after an error nack with its text; when interrupted, give the message back at once."""
-        self._client._call(self._delivery.__aexit__, kind, error, trace)
+        # Let go of, since a consumer that nothing refers to is closed.
+        ack_soon, self._ack_soon = self._ack_soon, None
+        if self.settled:
+            return
+        if error is None and ack_soon is not None:
+            self._acked = True
+            ack_soon(self._delivery)
+        else:
+            self._client._call(self._delivery.__aexit__, kind, error, trace)
 
 
 def reason_of(error: BaseException) -> str:

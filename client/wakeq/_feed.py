@@ -222,12 +222,16 @@ class Feed:
         return chunks
 
     def _take_in(self, parser: SSEParser, chunk: bytes) -> None:
-        deliveries = []
-        for event in parser.feed(chunk):
-            if event.event == "message":
-                deliveries.append(Delivery(self._topic, loads(event.data), self.keeper))
-            elif event.event == "drain":
-                self._draining = True
+        events = parser.feed(chunk)
+        self._draining = self._draining or any(event.event == "drain" for event in events)
+        try:
+            deliveries = [
+                Delivery(self._topic, loads(event.data), self.keeper)
+                for event in events
+                if event.event == "message"
+            ]
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise WakeqError(f"the stream of topic {self._topic} is not a wakeq server's") from error
         if parser.retry_ms is not None:
             self._pause_s = parser.retry_ms / 1000
         self._take(deliveries)

@@ -101,9 +101,11 @@ class Connection(HttpToolsProtocol):
             bear_with(self._socket(), timeout_s)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """uvicorn's, and a client on another machine is watched for being cut off."""
+        """uvicorn's, and the client must say something; one on another machine is watched for being cut off."""
         super().connection_made(transport)
         self.flow = Flow(self)
+        # uvicorn ends a connection that is idle after a request, but not one that never had any.
+        self._end_later(self.timeout_keep_alive)
         if self.client is not None:
             watch_peer(transport.get_extra_info("socket"), self.client[0])
 
@@ -114,13 +116,15 @@ class Connection(HttpToolsProtocol):
         if self._refusal is not None:
             # It has no beginning. It is read all the same: closing on it would be a reset.
             return
-        self._unset_keepalive_if_required()
         self._reading, self._begun = len(data), self.incoming
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
             self._refuse(self._objection or self._misread(error))
             return
+        # Line breaks in front of a request are none of it.
+        if self._begun:
+            self._unset_keepalive_if_required()
         if self.incoming:
             self._wait_for_rest(len(data))
         elif self._arrival is not None:
@@ -316,7 +320,10 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
         self.transport.write_eof()
-        self.timeout_keep_alive_task = self.loop.call_later(LINGER_S, self.timeout_keep_alive_handler)
+        self._end_later(LINGER_S)
+
+    def _end_later(self, after_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(after_s, self.timeout_keep_alive_handler)
 
     # Answers
 

@@ -120,3 +120,12 @@ def test_a_schema_that_is_none_is_refused_and_changes_nothing(queue: Queue, sche
     assert answer.json()["detail"].startswith("schema: ")
     assert says in answer.json()["detail"]
     assert queue.info(topic) == before
+
+
+def test_a_line_of_a_batch_is_told_what_is_wrong_with_it(queue: Queue) -> None:
+    topic = queue.topic(schema={"properties": {"n": {"type": "integer"}}})
+    answer = queue.envelopes(topic, {"body": {"n": "one"}}, {"body": {"n": 1}}, lenient=True)
+    refused, taken = answer.json()["results"]
+    assert "seq" in taken
+    assert refused["code"] == "INVALID_MESSAGE"
+    assert refused["detail"].endswith(" n: 'one' is not of type 'integer'")

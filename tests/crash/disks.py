@@ -1,4 +1,8 @@
-"""Disks of a few megabytes, for tests that fill them or take the right to write away."""
+"""Disks of a few megabytes, for tests that fill them, and files that nobody may write.
+
+Where nothing can be mounted these tests are skipped, and say so. That a store survives a full disk is then still shown
+by `test_failing_disk`, which needs no rights.
+"""
 
 import os
 import subprocess
@@ -13,13 +17,35 @@ MIB = 1 << 20
 
 @contextmanager
 def small_disk(at: Path, mib: int) -> Iterator[Path]:
-    """A disk in memory. Where nothing can be mounted the test is skipped, and says so."""
+    """A disk in memory."""
     at.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", at], capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"a small disk needs the right to mount one: {made.stderr.strip()}")
-    try:
+    with _mounted(at, "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs"):
         yield at
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """A file or a directory that may not be written, by root neither, who may write everywhere else."""
+    if os.geteuid():
+        mode = path.stat().st_mode
+        path.chmod(mode & ~0o222)
+        try:
+            yield
+        finally:
+            path.chmod(mode)
+    else:
+        with _mounted(path, "--bind", str(path)):
+            subprocess.run(["mount", "-o", "remount,bind,ro", path], check=True)
+            yield
+
+
+@contextmanager
+def _mounted(at: Path, *how: str) -> Iterator[None]:
+    made = subprocess.run(["mount", *how, at], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"needs the right to mount: {made.stderr.strip()}")
+    try:
+        yield
     finally:
         subprocess.run(["umount", "--lazy", at], check=True)
 

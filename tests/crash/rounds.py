@@ -1,5 +1,6 @@
 """Servers that are killed at random moments, one after the other on the same data."""
 
+import json
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -53,8 +54,9 @@ def run(data: Path, rounds: int, seed: int, after_kill: Callable[[int], None] = 
 
 
 def set_up(server: ServerProcess) -> None:
-    """A topic whose messages never die and whose idempotency keys are kept for as long as this takes."""
-    put(server, f"/topics/{TOPIC}", b'{"max_deliveries": 0, "dedup_window_s": 86400}')
+    """A topic whose messages never die or rest, and whose idempotency keys are kept for as long as this takes."""
+    config = {"max_deliveries": 0, "retry_backoff_s": {"min": 0, "max": 0}, "dedup_window_s": 86_400}
+    put(server, f"/topics/{TOPIC}", json.dumps(config).encode())
     for group in GROUPS[1:]:
         put(server, f"/topics/{TOPIC}/groups/{group}", b"")
 

@@ -1,9 +1,7 @@
 """Files that fail, may not be written, or are not what was written, under a real server and under its next start."""
 
-import os
 import resource
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +9,7 @@ from random import Random
 
 import pytest
 
+from tests.crash.disks import read_only
 from tests.crash.script import SCRIPT, Model, State, loaded, prepare
 from tests.e2e.api import Api, leases, serving
 from wakeq_server.errors import StartupError, StorageFailed
@@ -58,25 +57,6 @@ def test_a_server_whose_disk_fails_says_so_loses_nothing_and_goes_on_after(tmp_p
 
 
 # Files that may not be written
-
-
-@contextmanager
-def read_only(path: Path) -> Iterator[None]:
-    """Also for root, who may write everywhere else."""
-    if os.geteuid():
-        mode = path.stat().st_mode
-        path.chmod(mode & ~0o222)
-        try:
-            yield
-        finally:
-            path.chmod(mode)
-        return
-    subprocess.run(["mount", "--bind", path, path], check=True)
-    try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", path], check=True)
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
 
 
 def refusal(directory: Path) -> StartupError:

@@ -15,8 +15,9 @@ from wakeq_server.errors import StartupError, StorageError
 from wakeq_server.store.checkpoints import Checkpointer
 from wakeq_server.store.sqlite import SqliteStore
 
+pytestmark = pytest.mark.slow
+
 IOERR_WRITE, IOERR_FSYNC, IOERR_TRUNCATE, FULL = 10 | 3 << 8, 10 | 4 << 8, 10 | 6 << 8, 13
-PAGE = 4_096
 
 
 class Failing:

@@ -9,6 +9,8 @@ import pytest
 from tests.crash.disks import MIB, filled, free, small_disk
 from tests.e2e.api import Api, Json, leases, serving
 
+pytestmark = pytest.mark.slow
+
 DISK_MIB = 32
 BODY = b'"%s"' % (b"x" * (MIB // 8))
 GROUPS = ("default", "other")

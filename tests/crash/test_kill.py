@@ -14,6 +14,7 @@ SEED = 20_261
 ROUNDS = 30
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_and_nothing_comes_back(tmp_path: Path) -> None:
     outcome = run(tmp_path, ROUNDS, SEED)
     assert outcome.violations == [], f"seed {SEED}"
@@ -21,6 +22,7 @@ def test_nothing_is_lost_and_nothing_comes_back(tmp_path: Path) -> None:
         assert outcome.counts[what] > ROUNDS, outcome.counts
 
 
+@pytest.mark.slow
 def test_a_server_that_forgot_something_is_found_out(tmp_path: Path) -> None:
     """Its database is put back to what it was a round ago."""
     data, old = tmp_path / "data", tmp_path / "old"

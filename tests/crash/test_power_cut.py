@@ -13,6 +13,8 @@ from wakeq_server.errors import StartupError
 from wakeq_server.store.checkpoints import Checkpointer
 from wakeq_server.store.sqlite import DATABASE, SqliteStore
 
+pytestmark = pytest.mark.slow
+
 SECTOR = 512
 FILES = (DATABASE, f"{DATABASE}-wal")
 

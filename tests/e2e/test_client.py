@@ -18,12 +18,7 @@ import wakeq
 from tests.support import stream_proxy as proxy
 from tests.support.server import ServerProcess, start_server
 
-pytestmark = [
-    pytest.mark.anyio,
-    # A response of httpx is generators in generators: whoever leaves one early can close the outermost alone. trio,
-    # which closes the others when they are collected, says so.
-    pytest.mark.filterwarnings("ignore:Async generator 'http:ResourceWarning"),
-]
+pytestmark = pytest.mark.anyio
 
 PATIENCE_S = 20.0
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import httpx
 import pydantic
 import pytest
 
@@ -120,6 +121,17 @@ class Point:
 
 class Model(pydantic.BaseModel):
     x: int
+
+
+@pytest.mark.parametrize("data", [b"{", b"1", b"{}", b'{"lease_id": "x", "body_b64": 1}'], ids=bytes.decode)
+async def test_a_stream_of_something_else_ends_its_consumer_alone(data: bytes) -> None:
+    content = b"retry: 1000\n\nevent: message\ndata: " + data + b"\n\n"
+    transport = httpx.MockTransport(
+        lambda _: httpx.Response(200, content=content, headers={"content-type": "text/event-stream"})
+    )
+    async with wakeq.AsyncClient("http://queue.example", transport=transport) as client:
+        with anyio.fail_after(PATIENCE_S), pytest.raises(wakeq.WakeqError, match="is not a wakeq server's"):
+            await anext(client.consume("t"))
 
 
 async def test_bodies_are_what_json_has_dataclasses_and_models(server: ServerProcess) -> None:

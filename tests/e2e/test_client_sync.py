@@ -88,6 +88,17 @@ def test_topics_and_groups_are_looked_after(client: wakeq.Client, topic: str) ->
         client.topic(topic)
 
 
+def test_a_loop_that_is_left_gives_back_what_it_had_not_reached(client: wakeq.Client, topic: str) -> None:
+    client.publish_many(topic, range(5))
+    for delivery in client.consume(topic, lease_s=600):
+        with delivery:
+            break
+    bodies: list[int] = []
+    while len(bodies) < 4:
+        bodies += [delivery.body for delivery in client.claim(topic, max=10, wait_s=20)]
+    assert sorted(bodies) == [1, 2, 3, 4]
+
+
 def test_threads_share_a_client(client: wakeq.Client, topic: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: client.publish(topic, number), range(100)))

@@ -8,16 +8,16 @@ from tests.support.raw import JSON, Answer, Client, call, wait_parked
 from tests.support.server import ServerProcess, start_server
 from wakeq_server.http.wire import STATUS
 
-TIMEOUT_S = "0.3"
+SHORT = ("--head-timeout", "0.3", "--body-timeout", "0.3")
+"""For what ends in a time-out mostly, and is sent in one piece."""
 ANSWERS = {200, 201, 204, 307, *STATUS.values()}
 """All that `docs/protocol.md` names."""
 
 
 @contextmanager
 def attacked(data: Path, *arguments: str) -> Iterator[ServerProcess]:
-    """A server with short times, which must end well, having logged no error and written nothing past its log."""
-    times = ("--head-timeout", TIMEOUT_S, "--body-timeout", TIMEOUT_S, "--legacy-wait", "0", "--drain", "0")
-    with start_server(data, *times, *arguments) as server:
+    """A server that must end well, having logged no error and written nothing past its log."""
+    with start_server(data, "--legacy-wait", "0", "--drain", "0", *arguments) as server:
         for topic, config in (("json", b"{}"), ("any", b'{"schema": "any"}')):
             assert call(server, "PUT", f"/topics/{topic}", config, JSON).status == 201
         yield server

@@ -2,10 +2,11 @@
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.hostile.servers import ANSWERS, attacked
+from tests.hostile.servers import ANSWERS, SHORT, attacked
 from tests.support.raw import JSON, Client, call, request
 from tests.support.server import ServerProcess
 
@@ -30,7 +31,7 @@ BASES = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with attacked(tmp_path_factory.mktemp("data")) as running:
+    with attacked(tmp_path_factory.mktemp("data"), *SHORT) as running:
         yield running
         assert call(running, "GET", "/healthz").json() == {"status": "ok"}
 
@@ -88,8 +89,13 @@ def test_changed_requests_are_answered_as_the_protocol_has_it(server: ServerProc
     ask_all(server, [changed(rng) for _ in range(AT_ONCE)])
 
 
-def test_pieces_come_in_any_size(server: ServerProcess) -> None:
+def test_pieces_come_in_any_size(tmp_path: Path) -> None:
     """The same requests in pieces as in one have the same answers."""
+    with attacked(tmp_path) as patient:
+        ask_in_pieces(patient)
+
+
+def ask_in_pieces(server: ServerProcess) -> None:
     rng = random.Random(f"{SEED} pieces")
     quiet = [base for base in BASES if b"GET" in base[:3] or b"claim" in base or b"settle" in base]
     for _ in range(40):

@@ -84,6 +84,22 @@ def test_silent_senders_are_let_go(tmp_path_factory: pytest.TempPathFactory) -> 
         inside.wait_quiet()
 
 
+@pytest.mark.parametrize("sent", [b"", b"\r\n", b"\r\n\r\n\r"])
+def test_a_connection_without_a_request_ends_as_an_idle_one_does(
+    tmp_path_factory: pytest.TempPathFactory, sent: bytes
+) -> None:
+    short = "import wakeq_server.settings; wakeq_server.settings.KEEP_ALIVE_S = 0.2"
+    with (
+        start_server(tmp_path_factory.mktemp("data"), before=short) as server,
+        Client(server) as silent,
+        Client(server) as idle,
+    ):
+        silent.socket.sendall(sent)
+        assert idle.call("GET", "/healthz").status == 200
+        assert idle.ended()
+        assert silent.ended()
+
+
 def test_bodies_that_are_given_up_are_not_counted(inside: InsideServer) -> None:
     clients = [Client(inside) for _ in range(20)]
     for client in clients:

@@ -62,10 +62,11 @@ START = (
 )
 
 
-def started(server: ServerProcess, *arguments: str, **more: Any) -> subprocess.Popen[bytes]:
+def started(server: ServerProcess, *arguments: str, before: str = "", **more: Any) -> subprocess.Popen[bytes]:
+    """The command line in a process of its own, which runs ``before`` first."""
     env = {**os.environ, "WAKEQ_URL": server.url, "TERM": "xterm", **more.pop("env", {})}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-    return subprocess.Popen([sys.executable, "-c", START, *arguments], env=env, **pipes)
+    return subprocess.Popen([sys.executable, "-c", before + START, *arguments], env=env, **pipes)
 
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 FAIL_S = 20.0
-_TRIES = 2_000
+_TRIES = 10_000
 _RECEIVE_BYTES = 1 << 16
 
 JSON = {"Content-Type": "application/json"}

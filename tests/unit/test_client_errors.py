@@ -44,3 +44,10 @@ async def test_what_any_answer_means(answer: httpx.Response, error: type[wakeq.W
     assert type(raised.value) is error
     assert raised.value.status == answer.status_code
     assert says in raised.value.detail
+
+
+@pytest.mark.parametrize("token", ["s3cret\n", "s3 cret", "s3crét"], ids=ascii)
+def test_a_token_that_cannot_be_shown_is_refused_and_not_told(token: str) -> None:
+    with pytest.raises(ValueError, match=r"^token: ") as refused:
+        wakeq.AsyncClient(token=token)
+    assert "s3" not in str(refused.value)

@@ -21,10 +21,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return "asyncio"
 
 
-@pytest.fixture
-def trio_only(anyio_backend: Any) -> None:
-    if anyio_backend == "asyncio":
-        pytest.skip("asyncio's clock can't be held still")
+# asyncio's clock can't be held still.
+on_a_clock_that_stands_still = pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
 
 
 class Named(Part):
@@ -172,7 +170,8 @@ async def test_who_is_given_the_lead_and_is_cancelled_at_once_hands_it_on() -> N
     assert not lane._led
 
 
-async def test_a_part_without_an_answer_is_sent_again(trio_only: None) -> None:
+@on_a_clock_that_stands_still
+async def test_a_part_without_an_answer_is_sent_again() -> None:
     lane = Requests()
     lost = wakeq.ServerUnavailable("lost")
     refused = wakeq.ServerUnavailable("refused")
@@ -188,7 +187,8 @@ async def test_a_part_without_an_answer_is_sent_again(trio_only: None) -> None:
     assert [round(at - began, 3) for at in part.sent_at] == [0]
 
 
-async def test_a_part_is_given_up_when_it_would_be_too_late(trio_only: None) -> None:
+@on_a_clock_that_stands_still
+async def test_a_part_is_given_up_when_it_would_be_too_late() -> None:
     lane = Requests()
     lost = wakeq.ServerUnavailable("lost")
     lane.answers = [lost] * 20
@@ -205,7 +205,8 @@ async def test_a_part_is_given_up_when_it_would_be_too_late(trio_only: None) -> 
     assert anyio.current_time() == at
 
 
-async def test_who_waits_is_not_kept_by_a_leader_that_gives_up(trio_only: None) -> None:
+@on_a_clock_that_stands_still
+async def test_who_waits_is_not_kept_by_a_leader_that_gives_up() -> None:
     lane = Requests()
     lane.answers = [wakeq.ServerUnavailable("lost")] * 4
     outcomes: list[str] = []

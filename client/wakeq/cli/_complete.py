@@ -46,8 +46,8 @@ async def _names(client: wakeq.AsyncClient, beginning: str) -> AsyncIterator[str
 
 def _asked(ctx: typer.Context, ask: Callable[[wakeq.AsyncClient], Awaitable[list[str]]]) -> list[str]:
     async def with_client() -> list[str]:
-        with anyio.move_on_after(_PATIENCE_S):
-            async with wakeq.AsyncClient(ctx.params["url"]) as client:
+        async with wakeq.AsyncClient(ctx.params["url"]) as client:
+            with anyio.move_on_after(_PATIENCE_S):
                 return await ask(client)
         return []
 

@@ -20,9 +20,9 @@ from wakeq.cli._talk import counted, fail, note
 _NOT_RUN = (126, 127)
 # Of a lease, so that one extension may fail and the next is still in time.
 _EXTEND_AFTER = 1 / 3
-_TERMINATE_S = 2.0
+_TERMINATE_S = 5.0
 _UNREAD = (anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionResetError, BrokenPipeError)
-_GIVE_BACK_S = 2.0
+_GIVE_BACK_S = 5.0
 _INTERRUPTED = "interrupted"
 _OWN = re.compile("WAKEQ_(TOPIC|GROUP|SEQ|ATTEMPT|PUBLISHED_AT|ID|KEY|CONTENT_TYPE|HEADER_.*)")
 

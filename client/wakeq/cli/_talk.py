@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 # A name is compared with so many, and looked for so long.
 _LOOK_THROUGH = 2_000
-_LOOK_S = 1.0
+_LOOK_S = 3.0
 _UNREACHABLE = "is `wakeq serve` running there? --url, or WAKEQ_URL, says where to look"
 _ELSEWHERE = "is --url, or WAKEQ_URL, the address of a wakeq server?"
 _HINTS = {

@@ -16,7 +16,7 @@ from wakeq.cli._taking import Intake
 from wakeq.cli._talk import DEFAULT_GROUP, Group, Topic, Url, counted, fail, talk, warn
 
 _BATCH = 100
-_GIVE_BACK_S = 2.0
+_GIVE_BACK_S = 5.0
 _GRACE_S = 10.0
 _RETRY_S = 30.0
 

@@ -82,7 +82,11 @@ def check(schema: Mapping[str, Any], value: object) -> None:
         raise InvalidMessage("the body is nested too deeply", [_error(["body"], "nested too deeply")]) from None
     if errors:
         listed = [_error(["body", *error.absolute_path], error.message) for error in errors]
-        raise InvalidMessage("the body is not what the topic's schema asks for", listed)
+        # The sentence alone is what a line of a batch is answered with.
+        first = errors[0]
+        where = "".join(f" {step}:" for step in first.absolute_path)
+        why = f"{where} {first.message}"[:SCHEMA_ERROR_MAX]
+        raise InvalidMessage(f"the body is not what the topic's schema asks for:{why}", listed)
 
 
 def _error(loc: list[str | int], msg: str) -> dict[str, object]:

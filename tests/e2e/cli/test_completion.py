@@ -4,14 +4,17 @@ import httpx
 import pytest
 
 from tests.support.cli import ended, started
-from tests.support.server import ServerProcess, start_server
+from tests.support.server import STOP_S, ServerProcess, start_server
+
+# A shell is not kept waiting, but a machine that is busy with other tests may be slower than that.
+PATIENT = f"import wakeq.cli._complete as complete; complete._PATIENCE_S = {STOP_S}; "
 
 
 def offered(server: ServerProcess, line: str, **env: str) -> list[str]:
     """What bash would offer at the end of that line; whatever happens, nothing else is said."""
     words = line.split(" ")
     asked = {"_WAKEQ_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), **env}
-    code, out, err = ended(started(server, env=asked))
+    code, out, err = ended(started(server, env=asked, before=PATIENT))
     assert (code, err) == (0, "")
     return out.split()
 

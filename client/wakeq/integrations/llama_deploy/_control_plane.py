@@ -22,7 +22,7 @@ from llama_deploy.control_plane import ControlPlaneServer
 from llama_deploy.orchestrators.utils import get_result_key, get_stream_key
 from llama_deploy.types import TaskDefinition, TaskResult, TaskStream
 
-HELD_S = 4.0
+HELD_S = 3.0
 """How long an answer is held that would be "not yet"; clients without a setting of their own give up after 5 s."""
 
 _Found = TypeVar("_Found")
@@ -49,9 +49,12 @@ class WokenControlPlane(ControlPlaneServer):
     async def handle_service_completion(self, task_result: TaskResult) -> None:
         """As the original, and wakes who waits for the result."""
         task = await self.get_task(task_result.task_id)
-        async with self._change_of(task.session_id):
-            await super().handle_service_completion(task_result)
-        self._wake(task_result.task_id)
+        try:
+            async with self._change_of(task.session_id):
+                await super().handle_service_completion(task_result)
+        finally:
+            # The result is kept before it is published, which may fail, to whom it is to go to in the end.
+            self._wake(task_result.task_id)
 
     async def add_stream_to_session(self, task_stream: TaskStream) -> None:
         """As the original, and wakes who reads the stream."""
