@@ -88,7 +88,7 @@ def test_silent_senders_are_let_go(tmp_path_factory: pytest.TempPathFactory) -> 
 def test_a_connection_without_a_request_ends_as_an_idle_one_does(
     tmp_path_factory: pytest.TempPathFactory, sent: bytes
 ) -> None:
-    short = "import wakeq_server.settings; wakeq_server.settings.KEEP_ALIVE_S = 0.2"
+    short = "import wakeq._serving.quiet; wakeq._serving.quiet.KEEP_ALIVE_S = 0.2"
     with (
         start_server(tmp_path_factory.mktemp("data"), before=short) as server,
         Client(server) as silent,
