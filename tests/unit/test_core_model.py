@@ -600,14 +600,18 @@ class CoreMachine(RuleBasedStateMachine):
 
     def tick_one(self, config: TopicConfig, known: Known, place: Place) -> None:
         if place.state == "leased" and place.ends <= self.now:
-            last = bool(config.max_deliveries) and place.attempt >= config.max_deliveries
-            place.state, place.hidden, place.stored = "dead" if last else "ready", self.now, self.now
+            self.expire(config, place)
         elif (place.state == "delayed" and place.hidden <= self.now) or (
             place.state == "scheduled" and known.due <= self.now
         ):
             place.state = "ready"
-        elif place.state == "dead" and place.hidden + config.dead_ttl_s <= self.now:
+        elif place.state == "dead" and not place.promised and place.hidden + config.dead_ttl_s <= self.now:
+            # One that is being moved goes when that has failed.
             place.state = "gone"
+
+    def expire(self, config: TopicConfig, place: Place) -> None:
+        last = bool(config.max_deliveries) and place.attempt >= config.max_deliveries
+        place.state, place.hidden, place.stored = "dead" if last else "ready", self.now, self.now
 
     def drop_overdue(self) -> None:
         for model in self.topics.values():
@@ -642,7 +646,9 @@ class CoreMachine(RuleBasedStateMachine):
             for place in known.places.values():
                 place.promised = False
                 if place.state in OUT[:2]:
-                    place.state = "leased" if place.ends > self.now else "ready"
+                    place.state = "leased"
+                    if place.ends <= self.now:
+                        self.expire(model.config, place)
                 elif place.state in ("delayed", "dead"):
                     place.hidden = place.stored
 
@@ -695,7 +701,7 @@ class CoreMachine(RuleBasedStateMachine):
                 "leased": place.ends,
                 "delayed": place.hidden,
                 "scheduled": known.due,
-                "dead": place.hidden + model.config.dead_ttl_s,
+                "dead": NEVER if place.promised else place.hidden + model.config.dead_ttl_s,
             }.get(place.state, NEVER)
             for model in self.topics.values()
             for known, place in model.everywhere()
