@@ -5,6 +5,7 @@ from typing import Any
 
 from wakeq._connection import Header
 from wakeq._errors import BadRequest
+from wakeq._json import without_none
 
 # RFC 9110, 5.6.2: what a header's name is made of.
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
@@ -42,7 +43,7 @@ def envelope_fields(
     fields: dict[str, Any] = {"delay_s": delay_s, "ttl_s": ttl_s, "key": key, "id": idempotency_key}
     if headers:
         fields["headers"] = {name.lower(): value for name, value in headers.items()}
-    return {name: value for name, value in fields.items() if value is not None}
+    return without_none(fields)
 
 
 def _name(name: str) -> bytes:

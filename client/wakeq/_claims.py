@@ -9,6 +9,7 @@ import orjson
 
 from wakeq._connection import Connection, messages_path, query
 from wakeq._errors import raise_for_answer, read_answer
+from wakeq._json import without_none
 
 # An answer that was parked may come this much after its time.
 _SLACK_S = 10.0
@@ -23,14 +24,14 @@ class Claims:
 
     def url(self, topic: str, **parameters: object) -> httpx.URL:
         """Of a topic's messages; parameters that are None are left out."""
-        return self._connection.url(f"{messages_path(topic)}{query(_without_none(parameters))}")
+        return self._connection.url(f"{messages_path(topic)}{query(without_none(parameters))}")
 
     async def claim(self, topic: str, *, wait_s: float, **ask: object) -> list[Mapping[str, Any]]:
         """Deliveries of the protocol. Raises WakeqError."""
         answer = await self._connection.ask(
             "POST",
             self._connection.url(f"{messages_path(topic)}/claim"),
-            content=orjson.dumps(_without_none({**ask, "wait_s": wait_s})),
+            content=orjson.dumps(without_none({**ask, "wait_s": wait_s})),
             headers=[(b"content-type", b"application/json"), self._consumer],
             pool="streams",
             wait_s=wait_s + _SLACK_S,
@@ -44,7 +45,3 @@ class Claims:
         """The answer of a stream; a silence of ``silence_s`` ends it. Raises httpx.TransportError."""
         headers = [(b"accept", b"text/event-stream"), (b"cache-control", b"no-store"), self._consumer]
         return self._connection.stream(self.url(topic, **parameters), headers, silence_s)
-
-
-def _without_none(values: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value is not None}

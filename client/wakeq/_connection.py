@@ -9,17 +9,19 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 
-from wakeq._errors import ServerUnavailable
+from wakeq._errors import ServerUnavailable, raise_for_answer
 from wakeq._version import __version__
 
 Header = tuple[bytes, bytes]
 Transport = httpx.AsyncBaseTransport | Literal["httpx", "aiohttp"] | None
 
 _STREAMS_MAX = 10_000
+SILENCE_S = 37.5
+"""Two and a half heartbeats of 15 s: a stream that silent is dead."""
 # The server keeps an idle connection for 75 s.
 _IDLE_S = 60.0
 _PATHS_KEPT = 256
@@ -105,9 +107,7 @@ class Connection:
         try:
             response = await self._pool(pool).handle_async_request(request)
             try:
-                # Any transport of httpx's asynchronous kind has an asynchronous stream.
-                parts: Any = response.stream
-                body = b"".join([part async for part in parts])
+                body = await _whole(response)
             finally:
                 await response.aclose()
         except httpx.TransportError as error:
@@ -120,7 +120,7 @@ class Connection:
     ) -> AsyncIterator[httpx.Response]:
         """An answer that comes in parts; a silence of ``silence_s`` ends it. With ``content`` it is asked for by POST.
 
-        Raises httpx.TransportError.
+        Raises httpx.TransportError, and WakeqError where it is refused.
         """
         own = [*self._headers, *headers]
         if content:
@@ -134,6 +134,9 @@ class Connection:
         )
         response = await self._pool("streams").handle_async_request(request)
         try:
+            if not response.is_success:
+                body = await _whole(response)
+                raise_for_answer(Answer(response.status_code, response.headers, body, url.copy_with(query=None)))
             yield response
         finally:
             await response.aclose()
@@ -173,12 +176,26 @@ def _checked(base_url: str) -> httpx.URL:
 def _authorization(url: httpx.URL, token: str | None) -> bytes | None:
     if token:
         # In the words of a transport the token itself would be part of the error.
-        if not all("!" <= character <= "~" for character in token):
+        if not is_token(token):
             raise ValueError("token: must consist of printable ASCII characters, without spaces")
         return b"Bearer " + token.encode()
     if url.username or url.password:
         return b"Basic " + base64.b64encode(f"{url.username}:{url.password}".encode())
     return None
+
+
+def is_token(text: str) -> bool:
+    """Whether a header can carry it as a token."""
+    return all("!" <= character <= "~" for character in text)
+
+
+def is_server_url(text: str) -> bool:
+    """Whether it is what a person writes for a server: ``http://HOST:PORT``, and perhaps a path."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _maker(kind: object) -> Callable[..., httpx.AsyncBaseTransport]:
@@ -201,6 +218,17 @@ def query(parameters: Mapping[str, object]) -> str:
 
 # Errors of a request that no server has read.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+def parts_of(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body as it comes. Any transport of httpx's asynchronous kind has an asynchronous stream."""
+    stream: Any = response.stream
+    parts: AsyncIterator[bytes] = aiter(stream)
+    return parts
+
+
+async def _whole(response: httpx.Response) -> bytes:
+    return b"".join([part async for part in parts_of(response)])
 
 
 def unavailable(url: httpx.URL, error: httpx.TransportError) -> ServerUnavailable:

@@ -8,23 +8,15 @@ through, since each answer ends.
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from typing import Any
 
 import anyio
 import httpx
 
 from wakeq._backoff import Backoff
 from wakeq._claims import Claims
-from wakeq._connection import Answer
+from wakeq._connection import SILENCE_S, parts_of
 from wakeq._delivery import Delivery
-from wakeq._errors import (
-    Draining,
-    ServerUnavailable,
-    StorageFailed,
-    TooManyParked,
-    WakeqError,
-    raise_for_answer,
-)
+from wakeq._errors import Draining, ServerUnavailable, StorageFailed, TooManyParked, WakeqError
 from wakeq._json import loads
 from wakeq._keeper import Keeper
 from wakeq._model import Nack
@@ -32,8 +24,6 @@ from wakeq._sse import SSEParser
 
 FIRST_BYTE_S = 5.0
 """A stream that has shown nothing by then is held back by something."""
-SILENCE_S = 37.5
-"""Two and a half heartbeats of 15 s: a stream that silent is dead."""
 POLL_WAIT_S = 50.0
 CLOSE_S = 5.0
 """How long telling the server what has ended may take in the end."""
@@ -203,19 +193,9 @@ class Feed:
                 silence_s=SILENCE_S,
             )
         )
-        parts: Any = response.stream
-        if not response.is_success:
-            raise_for_answer(
-                Answer(
-                    response.status_code,
-                    response.headers,
-                    b"".join([part async for part in parts]),
-                    self._claims.url(self._topic),
-                )
-            )
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             raise _HeldBack
-        chunks: AsyncIterator[bytes] = aiter(parts)
+        chunks = parts_of(response)
         async for chunk in chunks:
             self._take_in(parser, chunk)
             break

@@ -7,6 +7,7 @@ import orjson
 
 from wakeq._connection import Connection, messages_path
 from wakeq._errors import raise_for_answer, read_answer
+from wakeq._json import without_none
 from wakeq._lane import Lane, Part
 from wakeq._model import Dead, Nack, SettleResult
 
@@ -32,9 +33,9 @@ class Settling(Part):
         self.counts = {"ack": len(ack), "nack": len(nack), "extend": len(extend), "dead": len(dead)}
         self.lines = {
             "ack": _inside(list(ack)),
-            "nack": _inside([_without_none(one._asdict()) for one in nack]),
-            "extend": _inside([_without_none({"lease_id": lease, "lease_s": lease_s}) for lease, lease_s in extend]),
-            "dead": _inside([_without_none(one._asdict()) for one in dead]),
+            "nack": _inside([_line(one._asdict()) for one in nack]),
+            "extend": _inside([_line({"lease_id": lease, "lease_s": lease_s}) for lease, lease_s in extend]),
+            "dead": _inside([_line(one._asdict()) for one in dead]),
         }
         self.results: list[SettleResult] = []
         """In the order of ack, nack, extend, dead."""
@@ -78,8 +79,8 @@ def _inside(values: list[Any]) -> bytes:
     return orjson.dumps(values)[1:-1]
 
 
-def _without_none(values: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in values.items() if value is not None}
+def _line(values: dict[str, Any]) -> dict[str, Any]:
+    kept = without_none(values)
     if isinstance(kept.get("reason"), str):
         # A text of an error may have anything in it; the message must come back all the same.
         kept["reason"] = kept["reason"].encode(errors="replace").decode()

@@ -1,32 +1,22 @@
 """`wakeq control-plane`."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import anyio
-import typer
 import uvloop
 from pydantic import ValidationError
 
 from wakeq import __version__
 from wakeq._serving import logs
+from wakeq._serving.commands import fail, option, problem_of
 from wakeq_control.errors import StartupError, StorageFailed
 from wakeq_control.server import serve
 from wakeq_control.settings import Settings
 
 
 def _option(name: str) -> Any:
-    """A command-line option of a setting: one description and one default, those of `Settings`."""
-    field = Settings.model_fields[name]
-    default = field.get_default(call_default_factory=True)
-    shown = "" if default is None or default == () else str(default)
-    return typer.Option(
-        f"--{name.replace('_', '-')}",
-        help=field.description,
-        envvar=f"WAKEQ_CONTROL_{name.upper()}",
-        show_default=shown or False,
-    )
+    return option(Settings, name, "WAKEQ_CONTROL_")
 
 
 def control_plane(
@@ -52,26 +42,11 @@ def control_plane(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0])
-        _fail(f"{name.replace('_', '-')}: {_problem(name, first)}", "see wakeq control-plane --help", code=2)
+        fail(f"{name.replace('_', '-')}: {problem_of(Settings, name, first)}", "see wakeq control-plane --help", code=2)
     logs.configure(settings.log_format)
     try:
         anyio.run(serve, settings, __version__, backend_options={"loop_factory": uvloop.new_event_loop})
     except StartupError as error:
-        _fail(str(error), error.hint, code=1)
+        fail(str(error), error.hint, code=1)
     except StorageFailed as error:
-        _fail(str(error), "what was answered is kept; make room, and start it again", code=1)
-
-
-def _problem(name: str, error: Mapping[str, Any]) -> str:
-    limits = Settings.model_fields[name].metadata
-    low, high = (next((getattr(x, end) for x in limits if hasattr(x, end)), None) for end in ("ge", "le"))
-    if low is not None and high is not None:
-        return f"must be from {low} to {high}"
-    problem: str = error["msg"].removeprefix("Value error, ")
-    return problem[0].lower() + problem[1:]
-
-
-def _fail(message: str, hint: str, *, code: int) -> NoReturn:
-    typer.echo(f"wakeq: {message}", err=True)
-    typer.echo(f"hint: {hint}", err=True)
-    raise typer.Exit(code)
+        fail(str(error), "what was answered is kept; make room, and start it again", code=1)

@@ -143,3 +143,11 @@ class StartupError(Exception):
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """An error of a task group, out of its group; a task group in a task group makes groups in groups."""
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first

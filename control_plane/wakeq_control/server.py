@@ -16,7 +16,7 @@ from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
 from wakeq._serving.quiet import BACKLOG, KEEP_ALIVE_S, QuietServer
 from wakeq_control.app import open_app
-from wakeq_control.errors import StartupError, StorageFailed
+from wakeq_control.errors import StartupError, StorageFailed, first_of
 from wakeq_control.http.routes import App
 from wakeq_control.settings import Settings
 
@@ -69,15 +69,7 @@ async def serve(settings: Settings, version: str) -> None:
         with contextlib.closing(listener):
             await _serve(settings, version, listener)
     except* (StartupError, StorageFailed) as group:
-        raise _first_of(group) from None
-
-
-def _first_of(group: BaseExceptionGroup[Any]) -> BaseException:
-    """A task group in a task group makes groups in groups."""
-    first: BaseException = group
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return first
+        raise first_of(group) from None
 
 
 async def _serve(settings: Settings, version: str, listener: socket.socket) -> None:

@@ -1,9 +1,9 @@
 """`wakeq serve`, and what looks after its data: `wakeq backup` and `wakeq doctor`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import anyio
 import typer
@@ -11,22 +11,14 @@ import uvloop
 from pydantic import ValidationError
 
 from wakeq._serving import logs
+from wakeq._serving.commands import fail, option, problem_of
 from wakeq_server.errors import StartupError
 from wakeq_server.server import serve as run_server
 from wakeq_server.settings import Durability, Settings
 
 
 def _option(name: str, flag: str | None = None) -> Any:
-    """A command-line option of a setting: one description and one default, those of `Settings`."""
-    field = Settings.model_fields[name]
-    default = field.get_default(call_default_factory=True)
-    shown = ", ".join(default) if isinstance(default, tuple) else "" if default is None else str(default)
-    return typer.Option(
-        flag or f"--{name.replace('_', '-')}",
-        help=field.description,
-        envvar=f"WAKEQ_{name.upper()}",
-        show_default=shown or False,
-    )
+    return option(Settings, name, "WAKEQ_", flag)
 
 
 def serve(
@@ -66,7 +58,7 @@ def serve(
     try:
         anyio.run(run_server, settings, _version(), backend_options={"loop_factory": uvloop.new_event_loop})
     except StartupError as error:
-        _fail(str(error), error.hint, code=1)
+        fail(str(error), error.hint, code=1)
 
 
 Data = Annotated[Path, _option("data")]
@@ -123,9 +115,9 @@ def _told() -> Iterator[None]:
     try:
         yield
     except StartupError as error:
-        _fail(str(error), error.hint, code=1)
+        fail(str(error), error.hint, code=1)
     except OSError as error:
-        _fail(f"{error.filename or 'the disk'}: {error.strerror or error}", "", code=1)
+        fail(f"{error.filename or 'the disk'}: {error.strerror or error}", "", code=1)
 
 
 def _settings(config: Path | None, given: dict[str, Any]) -> Settings:
@@ -134,33 +126,13 @@ def _settings(config: Path | None, given: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
-        _fail(f"{name.replace('_', '-')}: {_problem(name, first)}", "see wakeq serve --help", code=2)
+        fail(f"{name.replace('_', '-')}: {problem_of(Settings, name, first)}", "see wakeq serve --help", code=2)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        _fail(f"{config} can't be read: {reason}", "--config names a TOML file", code=2)
-
-
-def _problem(name: str, error: Mapping[str, Any]) -> str:
-    if error["type"] == "extra_forbidden":
-        return "there is no such setting"
-    limits = Settings.model_fields[name].metadata if name in Settings.model_fields else ()
-    low, high = (next((getattr(x, end) for x in limits if hasattr(x, end)), None) for end in ("ge", "le"))
-    if error["type"] in ("byte_size", "byte_size_unit"):
-        return "must be a number of bytes, or one with a unit: 128MB, 1GiB"
-    if low is not None and high is not None:
-        return f"must be from {low} to {high}"
-    problem: str = error["msg"].removeprefix("Value error, ")
-    return problem[0].lower() + problem[1:]
+        fail(f"{config} can't be read: {reason}", "--config names a TOML file", code=2)
 
 
 def _version() -> str:
     from wakeq import __version__  # noqa: PLC0415  the client package is not needed for anything else
 
     return __version__
-
-
-def _fail(message: str, hint: str, *, code: int) -> NoReturn:
-    typer.echo(f"wakeq: {message}", err=True)
-    if hint:
-        typer.echo(f"hint: {hint}", err=True)
-    raise typer.Exit(code)

@@ -31,7 +31,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq_server.core.model",
             "wakeq_server.engine.base",
             "wakeq_server.engine.stats",
-            "wakeq._serving.hosts",
+            "wakeq._serving.origins",
             "wakeq_server.errors",
             "wakeq_server.http",
             "wakeq_server.settings",
@@ -63,6 +63,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson"}),
     "wakeq._serving": ({"wakeq._serving"}, {"structlog", "uvicorn"}),
+    "wakeq._serving.commands": (set(), {"pydantic", "typer"}),
     "wakeq.otel": ({"wakeq"}, {"opentelemetry"}),
     "wakeq.testing": ({"wakeq"}, {"anyio", "httpx", "pytest"}),
     "wakeq._fast": (set(), {"httpx", "httpx_aiohttp"}),
@@ -94,7 +95,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_control.http": (
         CONTROL_RULES
         | {
-            "wakeq._serving.hosts",
+            "wakeq._serving.origins",
             "wakeq_control.arguments",
             "wakeq_control.engine.engine",
             "wakeq_control.errors",

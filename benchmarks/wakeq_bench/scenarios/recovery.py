@@ -47,7 +47,7 @@ def run(messages: int, rounds: int, console: Console) -> Report:
             starts.append(_start_and_die(data, messages))
             work.done(_START_PLANNED_S)
         stored = sum(path.stat().st_size for path in data.rglob("*"))
-        backup_figures = _backup_figures(data, Path(directory) / "backup", messages, report, work)
+        backup_figures = _measure_backup(data, Path(directory) / "backup", messages, report, work)
     ready_s = statistics.median(sample["ready_s"] for sample in starts)
     rss = statistics.median(sample["rss_bytes"] for sample in starts)
     report.samples += starts
@@ -113,7 +113,7 @@ def _publishing(server: Server) -> float:
     return wrk.run(f"{server.url}/messages/{_TOPIC}", _WINDOW_S, wrk.repeated(KILOBYTE)).per_second
 
 
-def _backup_figures(data: Path, file: Path, messages: int, report: Report, work: Work) -> list[Figure]:
+def _measure_backup(data: Path, file: Path, messages: int, report: Report, work: Work) -> list[Figure]:
     work.step("publishing during a backup")
     try:
         wrk.find_wrk()

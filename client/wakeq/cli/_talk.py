@@ -5,7 +5,6 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
 
 import anyio
 import orjson
@@ -13,6 +12,7 @@ import typer
 
 import wakeq
 from wakeq._async_client import DEFAULT_URL
+from wakeq._connection import is_server_url, is_token
 from wakeq.cli import _complete, _values
 
 _T = TypeVar("_T")
@@ -46,12 +46,7 @@ _HINTS = {
 
 
 def _server_url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable:
+    if not is_server_url(text):
         raise typer.BadParameter(f"{text!r} is no address of a server; write http://HOST:PORT")
     return text
 
@@ -126,8 +121,7 @@ def _client(url: str, retry_s: float) -> wakeq.AsyncClient:
 
 
 def _check_token() -> None:
-    token = os.environ.get("WAKEQ_TOKEN", "")
-    if not all("!" <= character <= "~" for character in token):
+    if not is_token(os.environ.get("WAKEQ_TOKEN", "")):
         # Not shown, since it may be nearly right.
         fail("WAKEQ_TOKEN is no token", "a token is printable ASCII without spaces", code=2)
 

@@ -9,7 +9,7 @@ import httpx
 import orjson
 
 import wakeq
-from wakeq._connection import Answer, Connection, path_segment, topic_path
+from wakeq._connection import SILENCE_S, Answer, Connection, parts_of, path_segment, topic_path
 from wakeq._errors import raise_for_answer, read_answer
 from wakeq._sse import SSEParser
 from wakeq_control.messages import CONTROL_PLANE
@@ -18,8 +18,6 @@ DEDUP_WINDOW_S = 3_600.0
 """How long after a crash a message that may have been published can be published again and is still the same."""
 TIMEOUT_S = 10.0
 """How long the queue may be silent where it isn't asked to wait."""
-SILENCE_S = 37.5
-"""Two and a half heartbeats of 15 s: a stream that silent is dead."""
 
 
 class Broker:
@@ -87,12 +85,7 @@ class Broker:
         url = self._connection.url("/events")
         try:
             async with self._connection.stream(url, [(b"accept", b"text/event-stream")], SILENCE_S) as response:
-                # Any transport of httpx's asynchronous kind has an asynchronous stream.
-                parts: Any = response.stream
-                if not response.is_success:
-                    body = b"".join([part async for part in parts])
-                    raise_for_answer(Answer(response.status_code, response.headers, body, url))
-                yield self._seen(parts)
+                yield self._seen(parts_of(response))
         except httpx.TransportError as error:
             raise wakeq.ServerUnavailable(f"no events from the queue: {error!r}") from error
 

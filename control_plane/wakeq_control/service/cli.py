@@ -4,15 +4,16 @@ import inspect
 import os
 import sys
 from importlib import import_module
-from typing import Annotated, Any, Literal, NoReturn
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
 import anyio
 import typer
 import uvloop
 
+from wakeq._connection import is_server_url
 from wakeq._serving import logs
-from wakeq_control.errors import StartupError
+from wakeq._serving.commands import fail
+from wakeq_control.errors import StartupError, first_of
 from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name
 from wakeq_control.service.functions import Function
 from wakeq_control.service.runnable import Runnable
@@ -71,50 +72,43 @@ def worker(
     try:
         anyio.run(serve, runnable, options, backend_options={"loop_factory": uvloop.new_event_loop})
     except* StartupError as group:
-        error: Any = group.exceptions[0]
-        while not isinstance(error, StartupError):
-            error = error.exceptions[0]
-        _fail(str(error), error.hint, code=1)
+        error: Any = first_of(group)
+        fail(str(error), error.hint, code=1)
 
 
 def _check_service(name: str) -> None:
     try:
         check_name(name, SERVICE_MAX)
     except ValueError as error:
-        _fail(f"service: {error}", _HELP, code=2)
+        fail(f"service: {error}", _HELP, code=2)
     if name == CONTROL_PLANE:
-        _fail(f"service: {name} is the control plane's own", "choose another name", code=2)
+        fail(f"service: {name} is the control plane's own", "choose another name", code=2)
 
 
 def _check_url(option: str, url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        _fail(f"{option}: {url!r} is no address of a server; write http://HOST:PORT", _HELP, code=2)
+    if not is_server_url(url):
+        fail(f"{option}: {url!r} is no address of a server; write http://HOST:PORT", _HELP, code=2)
 
 
 def _load(target: str) -> Runnable:
     """What a target names, as something that tasks can be run by."""
     module_name, _, path = target.partition(":")
     if not module_name or not path:
-        _fail(f"{target!r} names no object", "write MODULE:OBJECT, as in my_package.flows:workflow", code=2)
+        fail(f"{target!r} names no object", "write MODULE:OBJECT, as in my_package.flows:workflow", code=2)
     # As `python -m` has it.
     sys.path.insert(0, "")
     try:
         found: Any = import_module(module_name)
     except ImportError as error:
-        _fail(f"{target}: {error}", "is it installed, or in the working directory?", code=2)
+        fail(f"{target}: {error}", "is it installed, or in the working directory?", code=2)
     for name in path.split("."):
         if not hasattr(found, name):
-            _fail(f"{target}: {found.__name__} has no {name!r}", "write MODULE:OBJECT", code=2)
+            fail(f"{target}: {found.__name__} has no {name!r}", "write MODULE:OBJECT", code=2)
         found = getattr(found, name)
     try:
         return _runnable(found)
     except ValueError as error:
-        _fail(f"{target}: {error}", "its parameters must have names, and annotations that can be read", code=2)
+        fail(f"{target}: {error}", "its parameters must have names, and annotations that can be read", code=2)
 
 
 def _runnable(found: Any) -> Runnable:
@@ -124,9 +118,3 @@ def _runnable(found: Any) -> Runnable:
         return Workflow(found)
     kind = "a class" if inspect.isclass(found) else f"a {type(found).__name__}"
     raise ValueError(f"it is {kind}, and neither an async function nor an instance of a workflow")
-
-
-def _fail(message: str, hint: str, *, code: int) -> NoReturn:
-    typer.echo(f"wakeq: {message}", err=True)
-    typer.echo(f"hint: {hint}", err=True)
-    raise typer.Exit(code)

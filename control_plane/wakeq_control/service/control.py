@@ -9,14 +9,12 @@ import anyio
 import httpx
 
 import wakeq
-from wakeq._connection import Answer, Connection
+from wakeq._connection import SILENCE_S, Connection, parts_of
 from wakeq._errors import raise_for_answer, read_answer
 from wakeq_control.codec import dump, load
 
 _TIMEOUT_S = 10.0
 """How long it may be silent where it isn't asked to wait."""
-_SILENCE_S = 37.5
-"""Two and a half signs of life of 15 s: a stream that silent is dead."""
 _JSON = [(b"content-type", b"application/json")]
 
 
@@ -53,13 +51,8 @@ class ControlPlane:
         url = self._connection.url(path)
         content = dump({"worker": worker, "attempt": number})
         try:
-            async with self._connection.stream(url, _JSON, _SILENCE_S, content=content) as response:
-                # Any transport of httpx's asynchronous kind has an asynchronous stream.
-                parts: Any = response.stream
-                if not response.is_success:
-                    body = b"".join([part async for part in parts])
-                    raise_for_answer(Answer(response.status_code, response.headers, body, url))
-                yield _lines(parts)
+            async with self._connection.stream(url, _JSON, SILENCE_S, content=content) as response:
+                yield _lines(parts_of(response))
         except httpx.TransportError as error:
             raise wakeq.ServerUnavailable(f"the control plane can't be reached: {error!r}") from error
 

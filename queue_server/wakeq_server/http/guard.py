@@ -1,17 +1,14 @@
 """Who may talk to this server at all.
 
-A web page anywhere can make a visitor's browser send requests to 127.0.0.1, and with a name of its own that
-resolves there (DNS rebinding) even read the answers. So a foreign `Origin` is refused, and while bound to loopback
-so is a `Host` that is no loopback name. Where the server has a token, a request must show it (RFC 6750). The one place
-where a request gets its principal.
+Pages of other sites may not (`wakeq._serving.origins`). Where the server has a token, a request must show it
+(RFC 6750). The one place where a request gets its principal.
 """
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from hmac import compare_digest
 from typing import NamedTuple
 
-from wakeq._serving.hosts import host_name, is_loopback
+from wakeq._serving.origins import Origins
 from wakeq_server.errors import OriginRefused, Unauthenticated
 
 
@@ -39,12 +36,8 @@ class Guard:
         origins: Iterable[str] = (),
         token: str | None = None,
     ) -> None:
-        self._any_host = not is_loopback(bound_to)
-        self._allowed = {host.lower() for host in allowed_hosts}
+        self._origins = Origins(bound_to=bound_to, allowed_hosts=allowed_hosts, origins=origins)
         self._token = None if token is None else token.encode()
-        self._origins = {origin.lower().rstrip("/").encode() for origin in origins}
-        # Clients name the same few hosts all day.
-        self._host_ok = lru_cache(maxsize=256)(self._check_host)
 
     @property
     def has_token(self) -> bool:
@@ -53,14 +46,12 @@ class Guard:
 
     def check_origin(self, headers: Mapping[bytes, bytes]) -> None:
         """Raises OriginRefused."""
-        host = headers.get(b"host", b"")
-        if not self._any_host and not self._host_ok(host):
-            raise OriginRefused(
-                f"the host {host.decode('latin-1')!r} is not one of this server's names; see --allowed-hosts"
-            )
-        origin = headers.get(b"origin")
-        if origin is not None and not self._own_origin(origin.lower(), host):
-            raise OriginRefused(f"pages of {origin.decode('latin-1')!r} may not use this server; see --cors-origin")
+        host = self._origins.foreign_host(headers)
+        if host is not None:
+            raise OriginRefused(f"the host {host!r} is not one of this server's names; see --allowed-hosts")
+        origin = self._origins.foreign_origin(headers)
+        if origin is not None:
+            raise OriginRefused(f"pages of {origin!r} may not use this server; see --cors-origin")
 
     def admit(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Principal:
         """The request's principal. Raises Unauthenticated."""
@@ -74,18 +65,10 @@ class Guard:
 
     def cors(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
         """What lets a page of an allowed origin read the answer."""
-        if origin is None or origin.lower() not in self._origins:
+        if origin is None or not self._origins.allows(origin):
             return []
         return [
             (b"access-control-allow-origin", origin),
             (b"access-control-expose-headers", b"wakeq-seq, retry-after"),
             (b"vary", b"origin"),
         ]
-
-    def _own_origin(self, origin: bytes, host: bytes) -> bool:
-        return origin in self._origins or origin in (b"http://" + host.lower(), b"https://" + host.lower())
-
-    def _check_host(self, header: bytes) -> bool:
-        name = host_name(header.decode("latin-1"))
-        # A request without a Host is HTTP/1.0 or by hand: no browser sends one.
-        return not name or is_loopback(name) or name in self._allowed
