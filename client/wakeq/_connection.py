@@ -37,6 +37,33 @@ class Answer(NamedTuple):
     url: httpx.URL
 
 
+class Content(httpx.ByteStream):
+    """The body of a request. httpx's is read by a generator, of which trio warns when a broken connection leaves it."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._content = content
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """All of it at once."""
+        return _Once(self._content)
+
+
+class _Once:
+    """An iterator of one part."""
+
+    def __init__(self, part: bytes) -> None:
+        self._parts = [part]
+
+    def __aiter__(self) -> "_Once":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._parts:
+            raise StopAsyncIteration
+        return self._parts.pop()
+
+
 class Connection:
     """Makes requests, over three pools: a settle must wait neither for a stream to end nor for a publish."""
 
@@ -101,9 +128,7 @@ class Connection:
         own = [*self._headers, *headers]
         if content or method in ("POST", "PUT"):
             own.append((b"content-length", b"%d" % len(content)))
-        request = httpx.Request(
-            method, url, headers=own, stream=httpx.ByteStream(content), extensions=self._timeouts(wait_s)
-        )
+        request = httpx.Request(method, url, headers=own, stream=Content(content), extensions=self._timeouts(wait_s))
         try:
             response = await self._pool(pool).handle_async_request(request)
             try:
@@ -129,7 +154,7 @@ class Connection:
             "POST" if content else "GET",
             url,
             headers=own,
-            stream=httpx.ByteStream(content),
+            stream=Content(content),
             extensions=self._timeouts(silence_s),
         )
         response = await self._pool("streams").handle_async_request(request)
