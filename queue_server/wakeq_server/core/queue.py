@@ -230,7 +230,7 @@ class QueueCore:
 
     def drop_push(self, topic: Topic, push: Push) -> DropPush:
         """Delete a push; until that is durable, it goes on but is not to be found."""
-        topic.dropping_pushes.add(push.id)
+        topic.dropping_pushes[push.id] = None
         return DropPush(self, topic, push)
 
     def forget_push(self, topic: Topic, push: Push) -> None:
@@ -368,7 +368,7 @@ class QueueCore:
         """A message is dead as it was."""
         topic = group.topic
         group.open[seq] = State.DEAD
-        group.dead.add(seq, dead)
+        group.add_dead(seq, dead)
         topic.dead_letters += 1
         if topic.config.dead_letter_topic is not None:
             self.effects.to_move.append((group, seq))
@@ -602,7 +602,7 @@ class QueueCore:
             return
         group.attempts[seq] = attempt
         group.open[seq] = State.DELAYED
-        group.delays.add(seq, now + hidden_s)
+        group.delay(seq, now + hidden_s)
         self._deadlines.touch(group.delays)
 
     # The end of a message
@@ -656,7 +656,7 @@ class QueueCore:
     def _die(self, group: Group, seq: int, dead: Dead) -> None:
         topic = group.topic
         group.open[seq] = State.DEAD
-        group.dead.add(seq, dead)
+        group.add_dead(seq, dead)
         topic.dead_letters += 1
         self.counts.dead += 1
         self._deadlines.touch(group.dead)
