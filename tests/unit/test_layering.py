@@ -126,7 +126,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq_control.messages",
             "wakeq_control.service",
         },
-        {"anyio", "dotenv", "platformdirs", "pydantic", "structlog", "typer", "uvloop", "watchfiles", "yaml"},
+        {"anyio", "dotenv", "platformdirs", "pydantic", "structlog", "typer", "uvloop", "watchdog", "yaml"},
     ),
     "wakeq_control": (
         {"wakeq", "wakeq_control"},

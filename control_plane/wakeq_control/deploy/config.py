@@ -144,6 +144,11 @@ class DeploymentConfig(_Part):
         """What it says to no effect, a sentence each."""
         return self._notes
 
+    def at_port(self, port: int) -> "DeploymentConfig":
+        """The same, with the control plane at another port."""
+        place = self.control_plane.model_copy(update={"port": port, "internal_port": None})
+        return self.model_copy(update={"control_plane": place})
+
     def broken(self, field: str, problem: str, hint: str = _HINT) -> InvalidDeployment:
         """An error of this file."""
         return InvalidDeployment(f"{self._file}: {field}: {problem}", hint)
