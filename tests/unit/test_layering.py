@@ -117,6 +117,17 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"anyio", "httpx", "orjson", "pydantic", "pydantic_core", "structlog", "typer", "uvloop"},
     ),
+    "wakeq_control.deploy": (
+        {
+            "wakeq",
+            "wakeq_control.deploy",
+            "wakeq_control.errors",
+            "wakeq_control.link.trying",
+            "wakeq_control.messages",
+            "wakeq_control.service",
+        },
+        {"anyio", "dotenv", "platformdirs", "pydantic", "structlog", "typer", "uvloop", "watchdog", "yaml"},
+    ),
     "wakeq_control": (
         {"wakeq", "wakeq_control"},
         {"anyio", "pydantic", "structlog", "typer", "uvicorn", "uvloop"},

@@ -3,6 +3,7 @@
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
@@ -58,7 +59,6 @@ def worker(
     if queue is not None:
         _check_url("queue", queue)
     runnable = _load(target)
-    logs.configure(log_format)
     options = Options(
         service=service,
         description=description,
@@ -69,8 +69,19 @@ def worker(
         lease_s=lease,
         grace_s=grace,
     )
+    run(runnable, options, log_format)
+
+
+def run(
+    runnable: Runnable,
+    options: Options,
+    log_format: Literal["text", "json"],
+    working: Callable[[], None] = lambda: None,
+) -> None:
+    """Work until a signal says so; ``working`` is called each time that the worker begins to take tasks."""
+    logs.configure(log_format)
     try:
-        anyio.run(serve, runnable, options, backend_options={"loop_factory": uvloop.new_event_loop})
+        anyio.run(serve, runnable, options, working, backend_options={"loop_factory": uvloop.new_event_loop})
     except* StartupError as group:
         error: Any = first_of(group)
         fail(str(error), error.hint, code=1)
@@ -106,12 +117,13 @@ def _load(target: str) -> Runnable:
             fail(f"{target}: {found.__name__} has no {name!r}", "write MODULE:OBJECT", code=2)
         found = getattr(found, name)
     try:
-        return _runnable(found)
+        return runnable_of(found)
     except ValueError as error:
         fail(f"{target}: {error}", "its parameters must have names, and annotations that can be read", code=2)
 
 
-def _runnable(found: Any) -> Runnable:
+def runnable_of(found: Any) -> Runnable:
+    """What an object's tasks are run by. Raises ValueError where it can't be served."""
     if inspect.iscoroutinefunction(found):
         return Function(found)
     if is_workflow(found):

@@ -39,6 +39,11 @@ class ControlPlane:
         raise_for_answer(answer)
         return read_answer(answer, lambda said: str(said["topic_namespace"]))
 
+    async def deregister(self, service: str) -> None:
+        """Forget a service. Raises WakeqError."""
+        url = self._connection.url(f"/services/deregister?service_name={quote(service, safe='')}")
+        raise_for_answer(await self._connection.ask("POST", url))
+
     @asynccontextmanager
     async def attempt(
         self, session_id: str, task_id: str, worker: str, number: int | None

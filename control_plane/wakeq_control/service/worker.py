@@ -43,7 +43,9 @@ class Options(NamedTuple):
 class Worker:
     """One consumer of a service's tasks."""
 
-    def __init__(self, runnable: Runnable, options: Options) -> None:
+    def __init__(self, runnable: Runnable, options: Options, working: Callable[[], None]) -> None:
+        """``working`` is called each time that it begins to take tasks."""
+        self._working = working
         self._runnable = runnable
         self._options = options
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -93,6 +95,7 @@ class Worker:
             _log.info(
                 "working", service=options.service, topic=topic, max_concurrent_tasks=options.max_concurrent_tasks
             )
+            self._working()
             async with anyio.create_task_group() as running:
                 try:
                     async for delivery in deliveries:
@@ -123,9 +126,9 @@ class Worker:
             _log.warning("gave a task back", reason=error.detail)
 
 
-async def serve(runnable: Runnable, options: Options) -> None:
+async def serve(runnable: Runnable, options: Options, working: Callable[[], None]) -> None:
     """Work until a signal says so. Raises StartupError, in a group, where the control plane refuses us."""
-    await Worker(runnable, options).run()
+    await Worker(runnable, options, working).run()
 
 
 async def _insist(what: str, work: Callable[[], Awaitable[str]]) -> str:

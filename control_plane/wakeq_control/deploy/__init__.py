@@ -1,0 +1,1 @@
+"""Deployments: a queue, a control plane and services from one file, kept running."""
