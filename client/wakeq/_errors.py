@@ -293,7 +293,7 @@ def raise_for_answer(answer: "Answer") -> None:
         code, detail = str(problem["code"]), problem["detail"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         code, detail = "", f"{answer.url} answered {answer.status} {_phrase(answer.status)}".rstrip()
-    text = detail if isinstance(detail, str) else _sentence(detail)
+    text = detail if isinstance(detail, str) else sentence_of(detail)
     error = error_of(code, text, answer.status)
     retry_after = answer.headers.get("retry-after", "")
     if retry_after.isdigit():
@@ -321,7 +321,7 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def _sentence(errors: Any) -> str:
+def sentence_of(errors: Any) -> str:
     """Of llama_deploy's list of what is wrong."""
     try:
         return "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors)

@@ -104,6 +104,21 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"anyio", "pydantic"},
     ),
+    "wakeq_control.apiserver": (
+        {
+            "wakeq",
+            "wakeq_control.apiserver",
+            "wakeq_control.codec",
+            "wakeq_control.deploy.base",
+            "wakeq_control.deploy.config",
+            "wakeq_control.deploy.errors",
+            "wakeq_control.errors",
+            "wakeq_control.http",
+            "wakeq_control.messages",
+            "wakeq_control.model",
+        },
+        {"anyio", "httpx", "pydantic", "pydantic_settings", "structlog", "uvicorn"},
+    ),
     "wakeq_control.service": (
         {
             "wakeq",
