@@ -153,7 +153,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq.integrations.llama_deploy": ({"wakeq"}, {"anyio", "fastapi", "httpx", "llama_deploy", "pydantic"}),
     "wakeq_bench": (
         {"wakeq", "wakeq_bench"},
-        {"anyio", "httpx", "orjson", "platformdirs", "psutil", "rich", "typer", "uvicorn"},
+        {"anyio", "httpx", "orjson", "platformdirs", "psutil", "pydantic", "rich", "typer", "uvicorn"},
     ),
 }
 CLOCKS = {"time", "random", "datetime", "asyncio", "threading"}
