@@ -20,7 +20,8 @@ from wakeq_control.deploy.base import Deployment, Deployments
 from wakeq_control.deploy.errors import DeploymentNotFound
 from wakeq_control.errors import ControlError, InvalidArguments, InvalidBody, ServiceNotFound
 from wakeq_control.http.held import Held, Lot
-from wakeq_control.http.tasks import LINES, WAIT_MAX_S, WAIT_S
+from wakeq_control.http.streams import LINES
+from wakeq_control.http.tasks import WAIT_MAX_S, WAIT_S
 from wakeq_control.http.wire import JSON_TYPE, Request, Response, answer
 from wakeq_control.messages import EventDefinition, TaskDefinition, in_body, service_of
 from wakeq_control.model import IdField
