@@ -63,7 +63,11 @@ class Attempt:
                     outcome = await self._work(service, self._task)
                     await self._all_sent()
             tasks.cancel_scope.cancel()
-        if outcome is not None and self._task is not None and not self._running.cancelled_caught:
+        if self._error is not None and self._ended is None:
+            outcome = _unsendable(self._error)
+        elif self._running.cancelled_caught:
+            outcome = None
+        if outcome is not None and self._task is not None:
             await self._end(outcome, self._task.attempt)
         elif self._lost is not None:
             raise self._lost
@@ -149,7 +153,9 @@ class Attempt:
         try:
             await self._publish(body, key)
         except (wakeq.WakeqError, TypeError, ValueError) as error:
+            # What comes behind it would never be shown, such as a question that the task waits for an answer to.
             self._error = self._error or error
+            self._running.cancel()
         finally:
             self._sending -= 1
             self._sent.set()
@@ -161,10 +167,6 @@ class Attempt:
             await self._sent.wait()
 
     async def _end(self, outcome: Outcome, attempt: int) -> None:
-        if self._error is not None:
-            if isinstance(self._error, wakeq.WakeqError) and not isinstance(self._error, PERMANENT):
-                raise self._error
-            outcome = refused("QUEUE_REFUSED", f"an event can't be sent: {self._error}")
         send = partial(self._send_end, attempt=attempt)
         try:
             await send(outcome)
@@ -182,3 +184,10 @@ class Attempt:
         assert self._task is not None
         said = {"task_id": self._task_id, **data, "attempt": self._task.attempt}
         return {"publisher_id": self._worker, "type": CONTROL_PLANE, "action": action, "data": said}
+
+
+def _unsendable(error: Exception) -> Outcome:
+    """The outcome where an event can never be sent. Raises the error where another attempt may be able to."""
+    if isinstance(error, wakeq.WakeqError) and not isinstance(error, PERMANENT):
+        raise error
+    return refused("QUEUE_REFUSED", f"an event can't be sent: {error}")
