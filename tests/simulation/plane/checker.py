@@ -167,15 +167,19 @@ class Checker:
         if isinstance(heard, NewTaskMessage):
             return
         if isinstance(heard, TaskEvent):
-            key = ("event", heard.attempt or 0, heard.event.index)
-            known = self.tasks[heard.task_id]
+            self._heard(heard.task_id, ("event", 0, heard.event.index))
+        elif isinstance(heard, CompletedTask):
+            self._heard(heard.end.result["task_id"], ("result", 0, 0))
         else:
-            assert isinstance(heard, CompletedTask)
-            key = ("result", heard.end.attempt or 0, 0)
-            known = self.tasks[heard.end.result["task_id"]]
-            if heard.end.context is not None:
-                self.contexts[(known.id, heard.end.attempt or 0)] = known.session
-        known.heard.setdefault(key, self.moment())
+            for event in heard.events:
+                self._heard(heard.task_id, ("event", heard.attempt, event.index))
+            if heard.end is not None:
+                self._heard(heard.task_id, ("result", heard.attempt, 0))
+                if heard.end.context is not None:
+                    self.contexts[(heard.task_id, heard.attempt)] = heard.session_id
+
+    def _heard(self, task_id: str, what: tuple[str, int, int]) -> None:
+        self.tasks[task_id].heard.setdefault(what, self.moment())
 
     # What is true when everybody who could run has run, and nothing waits for the disk
 

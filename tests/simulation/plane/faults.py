@@ -15,10 +15,12 @@ from wakeq_control.link import inbox
 from wakeq_control.link.inbox import Inbox
 from wakeq_control.link.outbox import Outbox
 from wakeq_control.model import Effects, Input, Outgoing, Session, Task
-from wakeq_control.plane import NewTask, Plane
+from wakeq_control.plane import NewTask, Plane, Said
 from wakeq_control.registry import Registry
 from wakeq_control.service.attempt import Attempt
 from wakeq_control.service.context import TaskContext
+from wakeq_control.service.runnable import Outcome
+from wakeq_control.service.saying import Saying
 from wakeq_control.sessions import Sessions
 from wakeq_control.streams import Event, Stream
 from wakeq_control.tasks import Tasks
@@ -200,14 +202,14 @@ def an_attempt_begins_twice(original: Any) -> Callable[..., Any]:
     return begin_attempt
 
 
-@fault(Plane, "record_event")
+@fault(Plane, "hear")
 def an_old_attempt_is_heard(original: Any) -> Callable[..., Any]:
-    return lambda self, session_id, task_id, event, now, attempt=None: original(self, session_id, task_id, event, now)
+    def hear(self: Plane, said: Said, now: float) -> Effects:
+        task = self.tasks.find(said.task_id)
+        found: Effects = original(self, said if task is None else said._replace(attempt=task.attempt), now)
+        return found
 
-
-@fault(Plane, "complete")
-def an_old_attempt_ends_the_task(original: Any) -> Callable[..., Any]:
-    return lambda self, end, now: original(self, end._replace(attempt=None), now)
+    return hear
 
 
 @fault(Tasks, "give")
@@ -235,12 +237,20 @@ def inputs_come_again_with_a_new_connection(_: Any) -> Callable[..., Any]:
     return give
 
 
-@fault(Attempt, "_all_sent")
+@fault(Saying, "end")
 def a_result_overtakes_events(_: Any) -> Callable[..., Any]:
-    async def all_sent(self: Attempt) -> None:
-        return
+    async def end(self: Saying, outcome: Outcome) -> None:
+        await self._put(0, [], outcome)
 
-    return all_sent
+    return end
+
+
+@fault(Saying, "_give_up")
+def an_attempt_goes_on_without_an_event(_: Any) -> Callable[..., Any]:
+    def give_up(self: Saying, error: Exception) -> None:
+        self._error = error
+
+    return give_up
 
 
 @fault(Plane, "delete_session")

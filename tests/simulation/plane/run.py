@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
 
 import structlog
+from anyio._backends import _asyncio
 
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.model import Violated
@@ -18,6 +21,21 @@ from tests.simulation.run import Outcome
 from wakeq_control.state.base import StateStore
 from wakeq_control.state.memory import MemoryStore
 from wakeq_control.state.sqlite import SqliteStore
+
+
+class _InOrder(dict[Any, None]):
+    """A set that is gone through in the order in which things came into it.
+
+    anyio cancels the tasks of a scope in the order of a set, which is that of their places in memory.
+    """
+
+    def add(self, one: object) -> None:
+        self[one] = None
+
+    def discard(self, one: object) -> None:
+        self.pop(one, None)
+
+    remove = dict.__delitem__
 
 
 def simulate(seed: int, steps: int, store: str = "memory") -> Outcome:
@@ -36,7 +54,7 @@ def _simulate(store: StateStore, seed: int, steps: int) -> Outcome:
     # Every other seed runs tasks in asyncio's own order.
     loop = VirtualLoop(Random(seed) if seed % 2 else None)
     loop.set_exception_handler(lambda *_: None)
-    with _seeded(seed), _silent():
+    with _seeded(seed), _silent(), patch.object(_asyncio, "set", _InOrder, create=True):
         world = World(loop, store, seed)
         violation = ""
         try:

@@ -97,7 +97,7 @@ class Server:
         self._broker = Broker(queue)
         self.dead = False
         self._scope = anyio.CancelScope()
-        self._requests: set[anyio.CancelScope] = set()
+        self._requests: dict[anyio.CancelScope, None] = {}
         self._lines: list[tuple[anyio.CancelScope, asyncio.Task[None]]] = []
         self._task = loop.create_task(self._serve())
 
@@ -119,13 +119,13 @@ class Server:
         with anyio.CancelScope() as scope:
             if self.dead:
                 raise Lost("nobody is there")
-            self._requests.add(scope)
+            self._requests[scope] = None
             try:
                 answer.append(await self.waits.during(what, call(self.engine)))
             except ControlError as error:
                 refused.append(error)
             finally:
-                self._requests.discard(scope)
+                self._requests.pop(scope, None)
         if self.dead:
             raise Lost("it died meanwhile")
         await self._network.carry()
@@ -140,7 +140,7 @@ class Server:
         """A worker's request that lasts as long as its attempt."""
         await self._network.carry()
         line, scope = Line(self.waits, task_id), anyio.CancelScope()
-        self._requests.add(scope)
+        self._requests[scope] = None
         following = self._loop.create_task(self._follow(scope, line, session_id, task_id, said))
         self._lines.append((scope, following))
         try:
@@ -157,7 +157,7 @@ class Server:
                     await self._attempts._follow(line, session_id, task_id, _Attempt(**said))  # type: ignore[arg-type]
             except ControlError as error:
                 line.error = wakeq.WakeqError(error.detail, status=_NOT_FOUND)
-        self._requests.discard(scope)
+        self._requests.pop(scope, None)
         line.over = True
         line.something.set()
 

@@ -115,7 +115,7 @@ class SimWorker:
             consuming: AbstractAsyncContextManager[Any] = self._queue.consume(WORKER, prefetch=PREFETCH)
             async with consuming as stream, anyio.create_task_group() as running:
                 async for delivery in stream:
-                    running.start_soon(self._worker._handle, delivery, self._control, publish)
+                    running.start_soon(self._worker._handle, delivery, self._control, publish, running)
 
 
 class LegacyService:

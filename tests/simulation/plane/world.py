@@ -23,7 +23,7 @@ Action = Callable[[], Awaitable[None] | None]
 SESSIONS_MAX = 4
 OPEN_MAX = 8
 WORKERS_MAX = 3
-ENDS_WITHIN = 4_000
+ENDS_WITHIN = 400
 """Moves of the clock at the end."""
 
 
