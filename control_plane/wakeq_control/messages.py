@@ -97,6 +97,7 @@ class _AttemptEnd(BaseModel):
 
 
 class _AttemptSaid(BaseModel):
+    # The action is llama_deploy's, since the queue's schema knows no others.
     task_id: str
     session_id: str
     attempt: Annotated[int, Field(ge=1)]
@@ -136,20 +137,20 @@ def read_message(body: Any) -> Heard:
     try:
         message = _QueueMessage.model_validate(body)
         match message.action:
+            case "task_stream" if "events" in message.data:
+                return _AttemptSaid.model_validate(message.data).said()
             case "task_stream":
                 said = _TaskStream.model_validate(message.data)
                 return TaskEvent(said.session_id, said.task_id, Event.make(said.index, said.data))
             case "completed_task":
                 return CompletedTask(End(_TaskResult.model_validate(message.data).model_dump()))
-            case "attempt_said":
-                return _AttemptSaid.model_validate(message.data).said()
             case "new_task":
                 new = TaskDefinition.model_validate(message.data).new_task()
                 # Without an id of its own the message has one, which is the same whenever it comes.
                 return NewTaskMessage(new._replace(task_id=new.task_id or message.id_))
     except ValidationError as error:
         raise InvalidBody(in_body(error)) from None
-    problem = "must be new_task, task_stream, completed_task or attempt_said"
+    problem = "must be new_task, task_stream or completed_task"
     raise InvalidBody([{"type": "enum", "loc": ["body", "action"], "msg": problem, "input": message.action}])
 
 

@@ -207,7 +207,8 @@ class Plane:
         task = self.tasks.get(task_id, session_id)
         if service != task.service:
             self.registry.require(service)
-        if self.registry.is_worker(task.service):
+        # A worker that has it follows it, whatever has become of the registration meanwhile.
+        if task.worker is not None or self.registry.is_worker(task.service):
             self.tasks.give(task, event, effects)
         else:
             self.tasks.answer(task, service, event, f"event:{self._new_id()}", now, effects)

@@ -50,8 +50,8 @@ class Attempt:
 
     async def run(self, service: Runnable, background: anyio.abc.TaskGroup) -> None:
         """Work on the task; returns when it has ended, here or elsewhere. Raises WakeqError: it has to come again."""
-        self._start = background.start_soon
-        self._start(self._follow)
+        self._background = background
+        background.start_soon(self._follow)
         try:
             await self._known.wait()
             outcome = await self._outcome(service)
@@ -65,6 +65,10 @@ class Attempt:
                 self._saying.stop()
         if outcome is None and self._lost is not None:
             raise self._lost
+        if outcome is None and self._ended == "superseded":
+            # By one that may have lost its lease. Whose is still good has to begin anew: if this one's isn't, giving
+            # it back changes nothing.
+            raise wakeq.LeaseLost("another attempt at the task has begun")
         # The control plane ends the request when it has heard: then its connection can be used again.
         self._over = True
         self._following.deadline = anyio.current_time() + _LINGER_S
@@ -72,12 +76,12 @@ class Attempt:
 
     async def _outcome(self, service: Runnable) -> Outcome | None:
         """None where the task has ended elsewhere."""
-        if self._task is None or self._saying is None or self._ended is not None:
+        if self._task is None or self._is_elsewhere():
             return None
         outcome: Outcome | None = None
         with self._running:
             outcome = await self._work(service, self._task)
-        if self._ended is not None or self._lost is not None:
+        if self._is_elsewhere():
             return None
         if outcome is None:
             # An event can't be sent, which its end will say.
@@ -85,6 +89,9 @@ class Attempt:
         if outcome.last is not None:
             self._task.emit(outcome.last)
         return outcome
+
+    def _is_elsewhere(self) -> bool:
+        return self._ended is not None or self._lost is not None
 
     def _how(self, outcome: Outcome | None) -> str:
         if outcome is None or self._ended is not None:
@@ -148,7 +155,7 @@ class Attempt:
     def _begin(self, line: dict[str, Any]) -> None:
         about = {"task_id": self._task_id, "session_id": self._session_id, "attempt": line["attempt"]}
         saying = self._saying = Saying(
-            self._publish, about, worker=self._worker, start=self._start, failed=self._running.cancel
+            self._publish, about, worker=self._worker, tasks=self._background, failed=self._running.cancel
         )
         self._task = TaskContext(self._task_id, self._session_id, line["attempt"], lambda _, data: saying.event(data))
         self._context = line["context"]

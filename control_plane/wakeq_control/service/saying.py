@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.abc
 
 import wakeq
 from wakeq_control.link.trying import PERMANENT
@@ -30,17 +31,17 @@ class Saying:
         about: dict[str, Any],
         *,
         worker: str,
-        start: Callable[[Callable[[], Awaitable[None]]], None],
+        tasks: anyio.abc.TaskGroup,
         failed: Callable[[], None],
     ) -> None:
-        """``about``: the ids of task and session, and the attempt's number. ``start`` runs something in the background.
+        """``about``: the ids of task and session, and the attempt's number. ``tasks`` runs what is sent.
 
         ``failed`` is called when an event can't be sent: what comes behind it, such as a question, is never shown.
         """
         self._publish = publish
         self._about = about
         self._worker = worker
-        self._start = start
+        self._tasks = tasks
         self._failed = failed
         self._waiting: list[dict[str, Any]] = []
         self._sent = 0
@@ -56,7 +57,7 @@ class Saying:
         self._waiting.append(data)
         if not self._started:
             self._started = True
-            self._start(self._send)
+            self._tasks.start_soon(self._send)
 
     async def end(self, outcome: Outcome) -> None:
         """Say how the attempt has ended, behind all events. Raises WakeqError where another attempt may be able to."""
@@ -116,7 +117,7 @@ class Saying:
         data = {**self._about, "index": first, "events": events}
         if outcome is not None:
             data["end"] = {"result": outcome.result, "error": outcome.error, "context": outcome.context}
-        return {"publisher_id": self._worker, "type": CONTROL_PLANE, "action": "attempt_said", "data": data}
+        return {"publisher_id": self._worker, "type": CONTROL_PLANE, "action": "task_stream", "data": data}
 
     def _key(self, first: int, events: list[dict[str, Any]], outcome: Outcome | None) -> str:
         # What it says instead of a result that was refused is another message.

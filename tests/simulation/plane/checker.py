@@ -103,7 +103,7 @@ class Checker:
 
     def gone(self, known: Known) -> None:
         """Somebody was told that a task isn't there."""
-        may_be = not known.accepted or self.sessions[known.session] or self._may_be_forgotten(known)
+        may_be = not known.accepted or self.sessions[known.session] or self.may_be_forgotten(known)
         check(may_be, f"task {known.id} is gone")
 
     def saw_end(self, known: Known, status: str, result: dict[str, Any]) -> None:
@@ -209,7 +209,7 @@ class Checker:
             if known.session in self.deleted:
                 check(known.id not in tasks, f"task {known.id} is there without its session")
             elif known.accepted and known.id not in tasks:
-                check(self.sessions[known.session] or self._may_be_forgotten(known), f"task {known.id} is lost")
+                check(self.sessions[known.session] or self.may_be_forgotten(known), f"task {known.id} is lost")
         for (session_id, key), may_be in self.values.items():
             if session_id in sessions:
                 found = sessions[session_id].state.get(key)
@@ -217,7 +217,8 @@ class Checker:
         for name, answered in self.registered.items():
             check(not answered or name in {one.name for one in snapshot.services}, f"service {name} is lost")
 
-    def _may_be_forgotten(self, known: Known) -> bool:
+    def may_be_forgotten(self, known: Known) -> bool:
+        """Whether it need not be kept any longer."""
         # It may have ended unseen, and be dropped at once.
         ended = sum(one.end is not None or one.accepted for one in self.tasks.values())
         return ended > KEEP or self.now() - known.called > KEEP_S
@@ -283,7 +284,7 @@ class Checker:
             check(str(task.status) not in OPEN, f"{task.id} never ends: {task.status}, attempt {task.attempt}")
         for known in self.tasks.values():
             if known.accepted and known.session not in self.deleted and not self.sessions[known.session]:
-                check(known.end is not None or self._may_be_forgotten(known), f"{known.id} has no end")
+                check(known.end is not None or self.may_be_forgotten(known), f"{known.id} has no end")
         twice = [task_id for task_id, times in starts.items() if times > 1]
         check(not twice, f"{twice} were started by more than one message")
         check(not unsent, f"{unsent} messages are never sent")

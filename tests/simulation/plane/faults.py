@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import anyio
+
 from tests.simulation import faults
 from tests.simulation.faults import Fault, Replace
 from wakeq_control.engine.commits import Commits
@@ -11,7 +13,6 @@ from wakeq_control.engine.engine import Engine
 from wakeq_control.engine.signals import Signals
 from wakeq_control.errors import ServiceNotFound
 from wakeq_control.http.attempts import Attempts
-from wakeq_control.link import inbox
 from wakeq_control.link.inbox import Inbox
 from wakeq_control.link.outbox import Outbox
 from wakeq_control.model import Effects, Input, Outgoing, Session, Task
@@ -313,7 +314,7 @@ def messages_are_acked_before_they_are_stored(_: Any) -> Callable[..., Any]:
     async def ack(self: Inbox) -> None:
         while True:
             await self._something.wait()
-            self._something = inbox.anyio.Event()
+            self._something = anyio.Event()
             heard, self._heard = self._heard, []
             for delivery in heard:
                 async with delivery:
@@ -331,7 +332,7 @@ def an_attempt_is_not_followed(_: Any) -> Callable[..., Any]:
         if attempt is None:
             attempt, _ = await self._engine.begin_attempt(session_id, task_id, said.worker)
         await held.write(b'{"attempt": %d, "context": null}\n' % attempt)
-        await held.wait(inbox.anyio.sleep_forever)
+        await held.wait(anyio.sleep_forever)
 
     return follow
 

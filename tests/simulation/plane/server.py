@@ -26,7 +26,7 @@ from wakeq_control.state.base import StateStore
 
 T = TypeVar("T")
 RESTS_WITHIN = 5_000
-KEEP = 12
+KEEP = 30
 KEEP_S = 200.0
 SERVICE_WAIT_S = 10.0
 _NOT_FOUND = 404

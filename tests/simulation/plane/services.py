@@ -34,7 +34,7 @@ def question(number: int) -> dict[str, Any]:
 class Script:
     """A task's work, as its input says: some events, some questions between them, and what it was answered."""
 
-    schema = None
+    schema: dict[str, Any] | None = None
 
     def __init__(self, checker: "Checker", rng: Random) -> None:
         self._checker = checker

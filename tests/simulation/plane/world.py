@@ -300,7 +300,7 @@ class World:
 
     def add_again(self) -> None:
         known = self._accepted()
-        if known is not None and known.end is None:
+        if known is not None and known.end is None and not self.checker.may_be_forgotten(known):
             self._begin(
                 self.clients.add(known, insists=True) if self.rng.random() < 0.5 else self.clients.add_other(known)
             )

@@ -411,3 +411,13 @@ def test_arguments_are_checked_before_anything_happens() -> None:
         plane.add_task(session, new(), 1.0)
     assert plane.tasks.find("T") is None
     assert plane.add_task(session, new(input='{"n": 1}'), 1.0)[0] == "T"
+
+
+def test_an_input_reaches_the_worker_of_a_service_that_was_deregistered() -> None:
+    plane, session = worker_plane()
+    plane.add_task(session, new(), 1.0)
+    plane.begin_attempt(session, "T", "one", 2.0)
+    plane.deregister("echo")
+    effects = plane.answer(session, "T", "echo", "x", 3.0)
+    assert effects.messages == []
+    assert [one.event for one in plane.tasks.get("T").inputs] == ["x"]
