@@ -221,7 +221,7 @@ class Checker:
         """Whether it need not be kept any longer."""
         # It may have ended unseen, and be dropped at once.
         ended = sum(one.end is not None or one.accepted for one in self.tasks.values())
-        return ended > KEEP or self.now() - known.called > KEEP_S
+        return ended > KEEP or self.now() - known.called >= KEEP_S
 
     def _check_task(self, task: Task) -> None:
         known = self.tasks[task.id]

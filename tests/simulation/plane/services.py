@@ -119,7 +119,7 @@ class SimWorker:
 
 
 class LegacyService:
-    """llama_deploy's: takes a message when it is handed it, says things one after the other, and knows no keys."""
+    """llama_deploy's: takes a message when it is handed it, and knows no keys."""
 
     def __init__(self, queue: Queue, rng: Random, number: Callable[[], int]) -> None:
         self._queue = queue
@@ -148,16 +148,18 @@ class LegacyService:
         arguments = json.loads(task["input"])
         about = {"task_id": task["task_id"], "session_id": task["session_id"]}
         asked = 0
-        for index, step in enumerate(arguments["steps"]):
-            if self._rng.random() < 0.5:
-                await anyio.sleep(self._rng.randint(1, 128) * TICK)
-            data: dict[str, Any] = {"by": 0}
-            if step == "question":
-                asked += 1
-                data |= question(asked)
-            await self._say("task_stream", {**about, "index": index, "data": data})
-            while len(self._answers.get(task["task_id"], ())) < asked:
-                await self._told.wait()
+        # Several are on their way at a time, and may overtake each other.
+        async with anyio.create_task_group() as saying:
+            for index, step in enumerate(arguments["steps"]):
+                if self._rng.random() < 0.5:
+                    await anyio.sleep(self._rng.randint(1, 128) * TICK)
+                data: dict[str, Any] = {"by": 0}
+                if step == "question":
+                    asked += 1
+                    data |= question(asked)
+                saying.start_soon(self._say, "task_stream", {**about, "index": index, "data": data})
+                while len(self._answers.get(task["task_id"], ())) < asked:
+                    await self._told.wait()
         result = json.dumps({"by": 0, "answers": self._answers.get(task["task_id"], [])[:asked]})
         end = {"task_id": task["task_id"], "history": [], "result": result, "data": {}}
         await self._say("completed_task", end)

@@ -38,7 +38,7 @@ class World:
         self.lines: list[str] = []
         self.violation: Violated | None = None
         self.network = Network(self.rng)
-        self.network.loss = self.rng.choice([0.0, 0.02, 0.1])
+        self.network.loss = self.rng.choice([0.0, 0.05, 0.1])
         self.queue = Queue(self.network, loop.time, self.rng.random)
         self.checker = Checker(loop.time)
         self.queue.topic(CONTROL_PLANE).handed = self.checker.reached
@@ -73,7 +73,7 @@ class World:
             (self.start_worker, 2),
             (self.kill_worker, 1),
             (self.take_lease, 1),
-            (self.cut_line, 2),
+            (self.cut_line, 4),
             (self.break_streams, 1),
             (self.cancel, 1),
             (self.register, 2),
@@ -267,7 +267,7 @@ class World:
         session = self._session()
         if session is None or self.checker.open_tasks() >= OPEN_MAX:
             return
-        steps = self.rng.choices(["event", "question"], [4, 1], k=self.rng.randrange(8))
+        steps = self.rng.choices(["event", "question"], [3, 1], k=self.rng.randrange(8))
         given = json.dumps({"steps": steps, "fails": self.rng.random() < 0.1})
         service = self.rng.choice([WORKER, WORKER, LEGACY])
         timeout_s = self.rng.choice([None, None, None, 2.0, 30.0])
@@ -276,10 +276,10 @@ class World:
         self._begin(self._life(known))
 
     async def _life(self, known: Known) -> None:
-        if not await self.clients.add(known, insists=self.rng.random() < 0.8):
-            return
+        accepted = await self.clients.add(known, insists=self.rng.random() < 0.8)
+        # Whoever has given up may have begun it all the same.
         self._begin(self.clients.watch(known, answers=True))
-        if self.rng.random() < 0.5:
+        if accepted and self.rng.random() < 0.5:
             self._begin(self.clients.wait(known))
 
     def _accepted(self) -> Known | None:
