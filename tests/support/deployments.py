@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from tests.support.raw import Answer, Client
-from tests.support.server import STOP_S, LoggedProcess
+from tests.support.server import START_S, STOP_S, LoggedProcess
 
 QUICK_START = """\
 name: QuickStart
@@ -88,6 +88,24 @@ class Deployed(LoggedProcess):
         task = {"input": json.dumps(arguments), "service_id": service}
         task_id = self.post(f"/sessions/{session}/tasks", task).json()
         return str(self.get(f"/sessions/{session}/tasks/{task_id}/result?wait=20").json()["result"])
+
+    def begin(self, session: str, task_id: str, service: str, **arguments: Any) -> None:
+        """Have a task taken."""
+        task = {"input": json.dumps(arguments), "service_id": service, "task_id": task_id}
+        answer = self.post(f"/sessions/{session}/tasks", task)
+        assert answer.status == 200, answer
+
+    def kill_part(self, name: str) -> None:
+        """SIGKILL; returns when its successor is at work."""
+        event = {"queue": "listening", "control-plane": "consuming"}.get(name, "working")
+        before = self._count(event, name)
+        self.parts()[name].kill()
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._ended or self._count(event, name) > before, START_S)
+
+    def _count(self, event: str, service: str) -> int:
+        with self._changed:
+            return sum((line["event"], line.get("service")) == (event, service) for line in self.log)
 
     def parts(self) -> dict[str, psutil.Process]:
         """Its processes by name: `queue`, `control-plane`, and services by theirs."""
