@@ -44,7 +44,7 @@ _NEXT = """\
   curl -X PUT  127.0.0.1:8001/topics/greetings -H 'content-type: application/json' -d '{"schema": "json"}'
   curl '127.0.0.1:8001/messages/greetings?wait=60' &     [dim]# parked, until somebody publishes:[/dim]
   curl -X POST 127.0.0.1:8001/messages/greetings -H 'content-type: application/json' -d '{"hello": "world"}'
-  wakeq bench idle               [dim]# the same comparison, measured at length[/dim]"""
+  wakeq bench run idle           [dim]# the same comparison, measured at length[/dim]"""
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,19 @@
-"""What a scenario has found: figures beside their targets, on the screen and as JSON with the environment."""
+"""What a scenario has found: series of raw samples, and figures beside their targets; read and written as JSON."""
 
-import json
-import os
-import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
-from pathlib import Path
+import statistics
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import psutil
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
-_PACKAGES = ("wakeq", "anyio", "httptools", "httpx", "orjson", "uvicorn", "uvloop")
+from wakeq_bench.hdr import Latencies
+from wakeq_bench.intervals import Interval, median_interval
+
+_EXACT = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_EXACT)
 class Target:
     """A bound that a figure should keep."""
 
@@ -35,27 +30,30 @@ class Target:
         return f"{self.comparison} {readable(self.bound)}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_EXACT)
 class Figure:
-    """One number that was found, with its unit and, where there is one, its target."""
+    """One number that was found, with its unit and, where there are, its target and its interval."""
 
     name: str
     value: float
     unit: str = ""
     target: Target | None = None
+    interval: Interval | None = None
 
     @property
     def met(self) -> bool | None:
         """Whether it keeps its target; None where there is none."""
         return None if self.target is None else self.target.met_by(self.value)
 
-    def as_json(self) -> dict[str, Any]:
-        """For the JSON file."""
-        target = None if self.target is None else str(self.target)
-        return {"name": self.name, "value": self.value, "unit": self.unit, "target": target, "met": self.met}
+    @property
+    def open(self) -> bool:
+        """Whether its interval reaches over its target, so that another run may judge otherwise."""
+        if self.target is None or self.interval is None:
+            return False
+        return self.target.met_by(self.interval.low) != self.target.met_by(self.interval.high)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_EXACT)
 class Overview:
     """A table of its own kind that a scenario shows before its figures."""
 
@@ -63,44 +61,74 @@ class Overview:
     rows: Sequence[Sequence[str]]
 
 
-@dataclass
+@dataclass(frozen=True, config=_EXACT)
+class Measure:
+    """Something that is measured of several contestants, and how a chart shows it."""
+
+    key: str
+    title: str
+    unit: str
+    better: Literal["lower", "higher"]
+    chart: Literal["lines", "bars", "curves", "none"] = "bars"
+    x_title: str = ""
+    """What `x` of its series is; for bars, the groups they stand in."""
+    logarithmic: bool = False
+
+
+@dataclass(frozen=True, config=_EXACT)
+class Series:
+    """What one measure was with one contestant, or in one case: a sample a round."""
+
+    measure: str
+    name: str
+    samples: list[float] = Field(default_factory=list)
+    x: float | str = ""
+    latencies: Latencies | None = None
+    """Every duration of all rounds, where they were timed one by one."""
+
+    @property
+    def median(self) -> float:
+        """Of the samples."""
+        return statistics.median(self.samples)
+
+    @property
+    def interval(self) -> Interval:
+        """Of that median."""
+        return median_interval(self.samples)
+
+
+@dataclass(frozen=True, config=_EXACT)
+class Missing:
+    """A contestant that could not be had, or can't take part."""
+
+    name: str
+    reason: str
+
+
+@dataclass(config=_EXACT)
 class Report:
     """Everything a scenario hands back."""
 
     scenario: str
     title: str
-    settings: Mapping[str, Any]
-    figures: list[Figure] = field(default_factory=list)
-    samples: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    settings: dict[str, Any]
+    figures: list[Figure] = Field(default_factory=list)
+    samples: list[dict[str, Any]] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
     overview: Overview | None = None
+    measures: list[Measure] = Field(default_factory=list)
+    series: list[Series] = Field(default_factory=list)
+    missing: list[Missing] = Field(default_factory=list)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """By which it can be run again."""
 
-    def as_json(self) -> dict[str, Any]:
-        """For the JSON file."""
-        return {
-            "scenario": self.scenario,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": environment(),
-            "settings": dict(self.settings),
-            "figures": [figure.as_json() for figure in self.figures],
-            "notes": self.notes,
-            "samples": self.samples,
-        }
+    def of(self, measure: str) -> list[Series]:
+        """Its series of one measure."""
+        return [series for series in self.series if series.measure == measure]
 
-
-def write_json(report: Report, path: Path) -> None:
-    """Write the report with the environment it was made in."""
-    path.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
-
-
-def show(report: Report, console: Console) -> None:
-    """Print the tables and the notes."""
-    if report.overview is not None and report.overview.rows:
-        console.print(_overview_table(report.title, report.overview))
-    if report.figures:
-        console.print(_figures_table("" if report.overview else report.title, report.figures))
-    for note in report.notes:
-        console.print(Text(f"- {note}"))
+    def missed(self) -> list[Figure]:
+        """Its figures that don't keep their targets."""
+        return [figure for figure in self.figures if figure.met is False]
 
 
 def readable(value: float) -> str:
@@ -113,61 +141,3 @@ def readable(value: float) -> str:
     while abs(value) < 10 ** (1 - digits) and digits < 9:
         digits += 1
     return f"{value:.{digits if abs(value) < 10 else 1}f}"
-
-
-def environment() -> dict[str, Any]:
-    """The machine and the versions that figures are only comparable with."""
-    return {
-        "cpu": cpu_model(),
-        "cores": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "kernel": f"{platform.system()} {platform.release()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "load_average": list(os.getloadavg()),
-    }
-
-
-def cpu_model() -> str:
-    """The processor's name, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _overview_table(title: str, overview: Overview) -> Table:
-    table = Table(title=title, title_justify="left")
-    for number, column in enumerate(overview.columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
-    for row in overview.rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
-def _figures_table(title: str, figures: Sequence[Figure]) -> Table:
-    table = Table(title=title or None, title_justify="left")
-    table.add_column("figure")
-    table.add_column("found", justify="right")
-    table.add_column("target", justify="right")
-    table.add_column("")
-    for figure in figures:
-        found = f"{readable(figure.value)} {figure.unit}".strip()
-        target = "" if figure.target is None else f"{figure.target} {figure.unit}".strip()
-        table.add_row(Text(figure.name), found, target, _verdict(figure))
-    return table
-
-
-def _verdict(figure: Figure) -> Text:
-    if figure.met is None:
-        return Text("")
-    return Text("met", style="green") if figure.met else Text("missed", style="bold red")

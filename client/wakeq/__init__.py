@@ -7,27 +7,42 @@
                 print(delivery.body)
 
 `Client` is the same without an event loop, `Worker` runs handlers, `wakeq.testing` has a server for tests.
+`AsyncControlPlane` and `ControlPlane` give tasks to services, and wait for what comes of them.
 """
 
 from wakeq._async_client import AsyncClient
+from wakeq._async_control import AsyncControlPlane
 from wakeq._client import Client
 from wakeq._consumer import Consumer
+from wakeq._control import ControlPlane
+from wakeq._control_model import ServiceInfo, SessionInfo, TaskEvent, TaskInfo
 from wakeq._delivery import Delivery, SyncDelivery
 from wakeq._errors import (
     BadRequest,
+    BodyTooLarge,
     Draining,
     Forbidden,
     GroupNotFound,
     HeadTooLarge,
     IdempotencyConflict,
+    InvalidArguments,
+    InvalidBody,
     InvalidMessage,
     LeaseLost,
     MessageTooLarge,
     OriginRefused,
     RequestTimeout,
     ServerUnavailable,
+    ServiceNotFound,
+    SessionNotFound,
+    Stopping,
     StorageFailed,
     StorageFull,
+    TaskCancelled,
+    TaskConflict,
+    TaskFailed,
+    TaskNotFound,
+    TaskTimedOut,
     TooManyParked,
     TooManyTopics,
     TopicFull,
@@ -35,6 +50,7 @@ from wakeq._errors import (
     Unauthenticated,
     UnsupportedMediaType,
     WakeqError,
+    WrongSession,
 )
 from wakeq._model import (
     Dead,
@@ -54,9 +70,12 @@ from wakeq._worker import HandlerTimeout, Middleware, Worker
 
 __all__ = [
     "AsyncClient",
+    "AsyncControlPlane",
     "BadRequest",
+    "BodyTooLarge",
     "Client",
     "Consumer",
+    "ControlPlane",
     "Dead",
     "Delivery",
     "Draining",
@@ -66,6 +85,8 @@ __all__ = [
     "HandlerTimeout",
     "HeadTooLarge",
     "IdempotencyConflict",
+    "InvalidArguments",
+    "InvalidBody",
     "InvalidMessage",
     "LeaseLost",
     "MessageTooLarge",
@@ -78,11 +99,23 @@ __all__ = [
     "RequestTimeout",
     "RetryBackoff",
     "ServerUnavailable",
+    "ServiceInfo",
+    "ServiceNotFound",
+    "SessionInfo",
+    "SessionNotFound",
     "SettleResult",
+    "Stopping",
     "StorageFailed",
     "StorageFull",
     "SyncConsumer",
     "SyncDelivery",
+    "TaskCancelled",
+    "TaskConflict",
+    "TaskEvent",
+    "TaskFailed",
+    "TaskInfo",
+    "TaskNotFound",
+    "TaskTimedOut",
     "TooManyParked",
     "TooManyTopics",
     "TopicConfig",
@@ -93,5 +126,6 @@ __all__ = [
     "UnsupportedMediaType",
     "WakeqError",
     "Worker",
+    "WrongSession",
     "__version__",
 ]

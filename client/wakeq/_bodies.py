@@ -5,13 +5,13 @@ from typing import Any
 import orjson
 
 
-def encoded(body: Any) -> bytes:
-    """A body as JSON. Raises TypeError where it has no such form."""
+def encoded(body: Any, name: str = "body") -> bytes:
+    """A body as JSON. Raises TypeError, which says ``name``, where it has no such form."""
     try:
         return orjson.dumps(body, _model)
     except TypeError as error:
         # What `_model` says is behind orjson's own error, which says less.
-        raise TypeError(f"body: {error.__cause__ or error}") from None
+        raise TypeError(f"{name}: {error.__cause__ or error}") from None
 
 
 def _model(value: Any) -> Any:

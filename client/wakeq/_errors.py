@@ -1,12 +1,18 @@
-"""Everything that can go wrong between a program and the queue.
+"""Everything that can go wrong between a program and the queue, or the control plane.
 
     WakeqError
     ├── ServerUnavailable       no answer: refused, reset, timed out
     ├── LeaseLost               the message is no longer this consumer's
-    └── one for each code of the server:
-        BadRequest, Unauthenticated, Forbidden, OriginRefused, TopicNotFound, GroupNotFound, RequestTimeout,
-        MessageTooLarge, HeadTooLarge, UnsupportedMediaType, InvalidMessage, IdempotencyConflict, TopicFull,
-        TooManyTopics, TooManyParked, Draining, StorageFull, StorageFailed
+    ├── TaskFailed              a task has ended, and not well
+    │   ├── TaskCancelled
+    │   └── TaskTimedOut
+    ├── one for each code of the queue server:
+    │   BadRequest, Unauthenticated, Forbidden, OriginRefused, TopicNotFound, GroupNotFound, RequestTimeout,
+    │   MessageTooLarge, HeadTooLarge, UnsupportedMediaType, InvalidMessage, IdempotencyConflict, TopicFull,
+    │   TooManyTopics, TooManyParked, Draining, StorageFull, StorageFailed
+    └── one for each code of the control plane that the queue server doesn't have:
+        InvalidArguments, InvalidBody, BodyTooLarge, ServiceNotFound, SessionNotFound, TaskNotFound, TaskConflict,
+        WrongSession, Stopping
 
 A code that this version doesn't know comes as a plain WakeqError.
 """
@@ -22,6 +28,7 @@ from wakeq._json import loads
 
 if TYPE_CHECKING:
     from wakeq._connection import Answer
+    from wakeq._control_model import TaskInfo
 
 _T = TypeVar("_T")
 
@@ -181,9 +188,100 @@ class StorageFailed(WakeqError):
     STATUS = 500
 
 
+class InvalidArguments(WakeqError):
+    """A task's arguments are not what its service takes; ``detail`` says what that is."""
+
+    CODE = "INVALID_ARGUMENTS"
+    STATUS = 400
+
+
+class WrongSession(WakeqError):
+    """A task's definition names another session than its call."""
+
+    CODE = "WRONG_SESSION"
+    STATUS = 400
+
+
+class ServiceNotFound(WakeqError):
+    """No service of that name is registered, and none was within the time that a task waits for it."""
+
+    CODE = "SERVICE_NOT_FOUND"
+    STATUS = 404
+
+
+class SessionNotFound(WakeqError):
+    """There is no such session."""
+
+    CODE = "SESSION_NOT_FOUND"
+    STATUS = 404
+
+
+class TaskNotFound(WakeqError):
+    """The session has no such task, or has it no more."""
+
+    CODE = "TASK_NOT_FOUND"
+    STATUS = 404
+
+
+class TaskConflict(WakeqError):
+    """The task's id was used for another task."""
+
+    CODE = "TASK_CONFLICT"
+    STATUS = 409
+
+
+class BodyTooLarge(WakeqError):
+    """What a task or a state has in it is more than the control plane takes."""
+
+    CODE = "BODY_TOO_LARGE"
+    STATUS = 413
+
+
+class InvalidBody(WakeqError):
+    """A value is not what the call takes, such as a task's id; ``detail`` names it."""
+
+    CODE = "INVALID_BODY"
+    STATUS = 422
+
+
+class Stopping(WakeqError):
+    """The control plane is about to stop."""
+
+    CODE = "STOPPING"
+    STATUS = 503
+
+
+class TaskFailed(WakeqError):
+    """A task has ended, and not well: ``detail`` is its error. No request failed, so there is no ``status``."""
+
+    CODE = "TASK_FAILED"
+
+    def __init__(self, task: "TaskInfo") -> None:
+        super().__init__(task.error or f"task {task.id} has {task.status.replace('_', ' ')}")
+        self.task = task
+        """How it stands."""
+
+    @classmethod
+    def of(cls, task: "TaskInfo") -> "TaskFailed":
+        """The error of a task that has not succeeded."""
+        return {"cancelled": TaskCancelled, "timed_out": TaskTimedOut}.get(task.status, TaskFailed)(task)
+
+
+class TaskCancelled(TaskFailed):
+    """Somebody has cancelled it."""
+
+    CODE = "TASK_CANCELLED"
+
+
+class TaskTimedOut(TaskFailed):
+    """It has not ended within its ``timeout_s``."""
+
+    CODE = "TASK_TIMED_OUT"
+
+
 # Without a code it is a proxy that speaks, of a server it can't reach.
 _GATEWAY = (502, 503, 504)
-_BY_CODE = {error.CODE: error for error in WakeqError.__subclasses__() if error.CODE}
+_BY_CODE = {error.CODE: error for error in WakeqError.__subclasses__() if error.STATUS}
 
 
 def raise_for_answer(answer: "Answer") -> None:
@@ -195,7 +293,7 @@ def raise_for_answer(answer: "Answer") -> None:
         code, detail = str(problem["code"]), problem["detail"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         code, detail = "", f"{answer.url} answered {answer.status} {_phrase(answer.status)}".rstrip()
-    text = detail if isinstance(detail, str) else _sentence(detail)
+    text = detail if isinstance(detail, str) else sentence_of(detail)
     error = error_of(code, text, answer.status)
     retry_after = answer.headers.get("retry-after", "")
     if retry_after.isdigit():
@@ -223,7 +321,7 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def _sentence(errors: Any) -> str:
+def sentence_of(errors: Any) -> str:
     """Of llama_deploy's list of what is wrong."""
     try:
         return "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors)

@@ -15,6 +15,7 @@ from wakeq_control.http.held import Lot
 from wakeq_control.http.routes import App
 from wakeq_control.http.services import About, Services
 from wakeq_control.http.sessions import Sessions
+from wakeq_control.http.streams import Streams
 from wakeq_control.http.tasks import Tasks
 from wakeq_control.link.broker import open_broker
 from wakeq_control.link.inbox import Inbox
@@ -42,7 +43,15 @@ def build_app(engine: Engine, settings: Settings, about: About) -> App:
     """The ASGI application on an engine."""
     lot = Lot()
     guard = Guard(bound_to=settings.host, allowed_hosts=settings.allowed_hosts)
-    return App(Services(engine, about), Sessions(engine), Tasks(engine, lot), Attempts(engine, lot), guard, lot)
+    return App(
+        Services(engine, about),
+        Sessions(engine),
+        Tasks(engine, lot),
+        Streams(engine, lot),
+        Attempts(engine, lot),
+        guard,
+        lot,
+    )
 
 
 @asynccontextmanager

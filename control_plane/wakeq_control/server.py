@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
+from wakeq._serving.phrases import PhrasedProtocol
 from wakeq._serving.quiet import BACKLOG, KEEP_ALIVE_S, QuietServer
 from wakeq_control.app import open_app
 from wakeq_control.errors import StartupError, StorageFailed, first_of
@@ -23,19 +23,6 @@ from wakeq_control.settings import Settings
 _log: Any = structlog.get_logger("wakeq.control")
 _FINISH_S = 5
 """How long answers that are being written have after a signal."""
-
-
-class _Connection(HttpToolsProtocol):
-    """uvicorn's, and a request can find it: what `wakeq_control.http.wire.Connection` asks for."""
-
-    def on_message_begin(self) -> None:
-        """uvicorn's, and the request can find its connection."""
-        super().on_message_begin()
-        self.scope["state"] = {"connection": self}
-
-    def close(self) -> None:
-        """Close it, whatever has been sent."""
-        self.transport.close()
 
 
 class _Server(QuietServer):
@@ -75,8 +62,8 @@ async def serve(settings: Settings, version: str) -> None:
 async def _serve(settings: Settings, version: str, listener: socket.socket) -> None:
     async with open_app(settings, listener.getsockname()[1], version) as app:
         config = uvicorn.Config(
-            app, http=_Connection, ws="none", lifespan="off", access_log=False, log_config=None, server_header=False,
-            proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_S,
+            app, http=PhrasedProtocol, ws="none", lifespan="off", access_log=False, log_config=None,
+            server_header=False, proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=_FINISH_S,
         )  # fmt: skip
         await _Server(config, app, partial(_announce, settings, listener)).serve(sockets=[listener])

@@ -5,42 +5,54 @@ What it adds is what `wakeq_server.http.wire.Connection` asks for.
 
 import asyncio
 import socket
+from collections import deque
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGI3Application
+from uvicorn._types import ASGIVersions
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from wakeq_server.arrival import Arrival
 from wakeq_server.errors import BadRequest, HeadTooLarge, QueueError, RequestTimeout
-from wakeq_server.flow import Flow, HeadFirst
+from wakeq_server.exchange import Exchange
+from wakeq_server.flow import Flow
 from wakeq_server.framing import body_header, check_head, origin_form
 from wakeq_server.http.wire import error_response
+from wakeq_server.idle import Idle
+from wakeq_server.sending import Sending, Turn
 from wakeq_server.settings import BLOCKED_S, HEAD_MAX_BYTES, LINGER_S, PIPELINED_MAX, TCP_USER_TIMEOUT_S, Settings
 from wakeq_server.tcp import bear_with, is_open, peer_has_read, watch_peer
 
 _CHUNK_BYTES = 20
 """What frames a chunk, at most: 16 digits and two line breaks."""
+_ASGI: ASGIVersions = {"version": "3.0", "spec_version": "2.3"}
 
 
 class Connection(HttpToolsProtocol):
     """One connection of the queue server."""
 
+    cycle: Exchange
+    """The request that came last; none at first, see `_latest`."""
+    pipeline: deque[Exchange]  # type: ignore[assignment]
+    """Whole heads behind the request that is being answered, the next one last."""
     incoming = False
     """Whether a request has begun to come that isn't whole."""
     _had_read_whole = False
-    _answering: RequestResponseCycle | None = None
+    _answering: Exchange | None = None
     _refusal: QueueError | None = None
     """Why nothing more is read as requests."""
-    _faulty: RequestResponseCycle | None = None
+    _faulty: Exchange | None = None
     """The request whose body that is about; None where it is about a head."""
     _arrival: Arrival | None = None
     _replaying = False
     _view: socket.socket | None = None
 
-    def __init__(self, *arguments: Any, settings: Settings, **more: Any) -> None:
+    def __init__(self, *arguments: Any, settings: Settings, turn: Turn, idle: Idle, **more: Any) -> None:
         super().__init__(*arguments, **more)
+        self._turn = turn
+        self._idle = idle
         # 0 or None until something comes.
         self._reading = self._begun = self._useful = 0
         self._objection: QueueError | None = None
@@ -102,10 +114,10 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """uvicorn's, and the client must say something; one on another machine is watched for being cut off."""
-        super().connection_made(transport)
+        super().connection_made(Sending(transport, self._turn))  # type: ignore[arg-type]
         self.flow = Flow(self)
         # uvicorn ends a connection that is idle after a request, but not one that never had any.
-        self._end_later(self.timeout_keep_alive)
+        self._idle.enter(self)
         if self.client is not None:
             watch_peer(transport.get_extra_info("socket"), self.client[0])
 
@@ -122,9 +134,6 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(self._objection or self._misread(error))
             return
-        # Line breaks in front of a request are none of it.
-        if self._begun:
-            self._unset_keepalive_if_required()
         if self.incoming:
             self._wait_for_rest(len(data))
         elif self._arrival is not None:
@@ -160,53 +169,97 @@ class Connection(HttpToolsProtocol):
         self._replaying = False
 
     @property
+    def _latest(self) -> Exchange | None:
+        return self.cycle
+
+    @property
     def _has_head(self) -> bool:
         """Whether the head of the request that is coming, or came last, is whole."""
         # uvicorn makes a scope when a request begins, and a cycle when its head is whole.
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle = self._latest
         return cycle is not None and cycle.scope is self.scope
 
     def on_message_begin(self) -> None:
-        """uvicorn's, and the request can find its connection."""
+        """A request begins; it can find its connection."""
         if self._replaying:
             return
-        super().on_message_begin()
+        self._idle.leave(self)
         self.incoming = True
         self._begun += 1
-        self.scope["state"] = {"connection": self}
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self.scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": "http",
+            "root_path": "",
+            "headers": self.headers,
+            "state": {"connection": self},
+        }  # type: ignore[typeddict-item]
 
     def on_headers_complete(self) -> None:
-        """uvicorn's, for a head that can be read in one way only."""
+        """A head is whole, and can be read in one way only: its request is answered, or waits for those before it."""
         if self._replaying:
             return
+        version = self.parser.get_http_version()
         try:
             if self._reading > HEAD_MAX_BYTES or self._arrival is not None:
                 self._check_head_size()
-            check_head(self.parser.get_http_version(), self.url, self.headers)
+            check_head(version, self.url, self.headers)
             self.url = origin_form(self.url, self.headers)
         except QueueError as objection:
             self._objection = objection
             raise
-        super().on_headers_complete()
+        self._describe(version)
+        before = self._latest
+        self.cycle = Exchange(self, keep_alive=version != "1.0" and self.parser.should_keep_alive())
+        if before is None or before.response_complete:
+            self._begin(self.cycle)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft(self.cycle)
         # The scope has the head's. What comes behind a body is nothing that a head was checked for.
         self.headers = []
 
+    def _describe(self, version: str) -> None:
+        scope = self.scope
+        scope["method"] = self.parser.get_method().decode("ascii")
+        if version != "1.1":
+            scope["http_version"] = version
+        # A fragment is the client's own affair, and no part of what is asked for (RFC 9110, 4.2.5).
+        raw_path, _, scope["query_string"] = self.url.partition(b"#")[0].partition(b"?")
+        path = raw_path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = raw_path
+
     def on_body(self, body: bytes) -> None:
-        """uvicorn's, and it is counted."""
+        """A part of a body has come, and is counted."""
         self._useful += len(body)
-        super().on_body(body)
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.add(body)
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
 
     def on_chunk_complete(self) -> None:
         """A chunk of a body is whole."""
         self._useful += _CHUNK_BYTES
 
     def on_message_complete(self) -> None:
-        """uvicorn's, and nothing is waited for any more."""
+        """A request is whole, and nothing is waited for any more."""
         if self.parser.should_upgrade() and body_header(self.scope["headers"]) is not None:
             # It is not: see `_read_body_after_upgrade`.
             return
         self.incoming = False
-        super().on_message_complete()
+        if not self.cycle.response_complete:
+            self.cycle.end()
+        else:
+            self._idle.enter(self)
 
     def _check_head_size(self) -> None:
         """Raises HeadTooLarge."""
@@ -265,7 +318,7 @@ class Connection(HttpToolsProtocol):
             self._look_later()
 
     def _give_up(self, arrival: Arrival) -> None:
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle = self._latest
         if arrival.has_head or cycle is None or cycle.response_complete:
             what = "body" if arrival.has_head else "head"
             self._refuse(RequestTimeout(f"the request's {what} came too slowly"))
@@ -285,13 +338,13 @@ class Connection(HttpToolsProtocol):
         """Read no more requests, since where the next one begins can't be told. Those before it are answered first."""
         self._stop_waiting()
         self._refusal = refusal
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle = self._latest
         if cycle is None or cycle.response_complete:
             self._end()
         elif self.incoming and self._has_head:
             self._refuse_body(cycle)
 
-    def _refuse_body(self, cycle: RequestResponseCycle) -> None:
+    def _refuse_body(self, cycle: Exchange) -> None:
         """The application says it when it asks for more of the body, and if it never asks, it needn't."""
         self._faulty = cycle
         cycle.keep_alive = False
@@ -317,15 +370,17 @@ class Connection(HttpToolsProtocol):
 
     def _linger(self) -> None:
         """Close this side, and drop what still comes: closing on it is a reset, and takes the answer along."""
-        self._unset_keepalive_if_required()
+        self._idle.leave(self)
         self.flow.resume_reading()
         self.transport.write_eof()
-        self._end_later(LINGER_S)
-
-    def _end_later(self, after_s: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(after_s, self.timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = self.loop.call_later(LINGER_S, self.timeout_keep_alive_handler)
 
     # Answers
+
+    def close_idle(self) -> None:
+        """See `idle.Idle`."""
+        if not self.transport.is_closing():
+            self.transport.close()
 
     @property
     def backed_up(self) -> bool:
@@ -342,22 +397,27 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answering = cycle
-        cycle.transport = HeadFirst(self)  # type: ignore[assignment]
-        super()._start_asgi_task(cycle, app)
+    def _begin(self, exchange: Exchange) -> None:
+        self._answering = exchange
+        exchange.task = self.loop.create_task(exchange.run_asgi(self.app))
+        self.tasks.add(exchange.task)
 
     def on_response_complete(self) -> None:
-        """uvicorn's, for an answer that was all head as well."""
-        if self._answering is not None:
-            self._answering.transport.flush()  # type: ignore[attr-defined]
-        super().on_response_complete()
+        """A request has its answer: the next one's turn has come, or the connection is idle."""
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._begin(self.pipeline.pop())
+            elif not self.incoming:
+                self._idle.enter(self)
         if self._refusal is not None and self.cycle.response_complete:
             self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """uvicorn's, and the request that is being answered is told."""
         super().connection_lost(exc)
+        self._idle.leave(self)
         # After a reset uvicorn lets it run, and it would hold the connection.
         self._unset_keepalive_if_required()
         self._stop_waiting()

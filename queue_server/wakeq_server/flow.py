@@ -1,4 +1,4 @@
-"""How a connection is read from and written to: not further ahead than it must be, and in as few pieces as can be."""
+"""How far ahead a connection is read."""
 
 from typing import TYPE_CHECKING
 
@@ -26,38 +26,3 @@ class Flow(FlowControl):
         if self.read_paused and not (connection.pipeline and connection.backed_up):
             super().resume_reading()
             connection.reads_on()
-
-
-class HeadFirst:
-    """A transport that holds the head of an answer back until its body comes, so that both are one system call."""
-
-    __slots__ = ("_connection", "_head", "_transport")
-
-    def __init__(self, connection: "Connection") -> None:
-        self._connection = connection
-        self._transport = connection.transport
-        self._head = b""
-
-    def write(self, data: bytes) -> None:
-        """Write, or hold."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):
-            self._head = data
-            return
-        self._transport.write(data)
-
-    def is_closing(self) -> bool:
-        """The transport's."""
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        """Write what is held, and close; what was refused is closed when all has been said."""
-        self.flush()
-        if self._connection.fault is None:
-            self._transport.close()
-
-    def flush(self) -> None:
-        """Write what is held: the answer has no body."""
-        if self._head:
-            self.write(b"")

@@ -23,6 +23,8 @@ from wakeq_server.connection import Connection
 from wakeq_server.engine.base import Engine
 from wakeq_server.errors import StartupError
 from wakeq_server.http.routes import App
+from wakeq_server.idle import Idle
+from wakeq_server.sending import Turn
 from wakeq_server.settings import Settings
 from wakeq_server.tcp import set_timeouts
 
@@ -107,7 +109,9 @@ def tune_process() -> int:
 
 def configure(app: App, settings: Settings) -> uvicorn.Config:
     """uvicorn's settings: nothing of its own is logged, and connections are ours."""
-    connect: Any = partial(Connection, settings=settings)
+    loop = asyncio.get_running_loop()
+    turn, idle = Turn(loop.call_soon), Idle(loop, KEEP_ALIVE_S)
+    connect: Any = partial(Connection, settings=settings, turn=turn, idle=idle)
     return uvicorn.Config(
         app, http=connect, ws="none", lifespan="off", access_log=False, log_config=None,
         server_header=False, proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_S,

@@ -24,7 +24,7 @@ from wakeq_server.app import build_app
 from wakeq_server.core.leases import Lease
 from wakeq_server.core.lifecycle import State
 from wakeq_server.core.model import DEFAULT_GROUP, Delivery, Message, Record, TopicConfig
-from wakeq_server.core.queue import MESSAGE_COST, Effects, QueueCore
+from wakeq_server.core.queue import MESSAGE_COST, QueueCore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import EmbeddedEngine, open_engine
@@ -298,7 +298,7 @@ async def a_world(store: Store, patch: pytest.MonkeyPatch, *, memory_budget: int
 
 def check_consistent(core: QueueCore) -> None:
     """What must hold of any core at rest: nothing half done, and every count right."""
-    assert core.effects == Effects(), "something has happened that nobody was told of"
+    assert not core.effects, "something has happened that nobody was told of"
     for topic in core.topics.values():
         _check_topic(topic)
     groups = [group for topic in core.topics.values() for group in topic.groups.values()]

@@ -12,20 +12,20 @@ from typing import TypeVar
 
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tests.support.raw import call, wait_until
 from wakeq_server.app import open_app
 from wakeq_server.arrival import Arrival
 from wakeq_server.connection import Connection
 from wakeq_server.engine.base import Engine
+from wakeq_server.exchange import Exchange
 from wakeq_server.http.intake import Body
 from wakeq_server.http.routes import App
 from wakeq_server.server import configure, listen
 from wakeq_server.settings import Settings
 
 START_S = 20.0
-_OF_A_REQUEST = (Connection, RequestResponseCycle, Arrival, Body)
+_OF_A_REQUEST = (Connection, Exchange, Arrival, Body)
 
 _Value = TypeVar("_Value")
 

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,60 +7,93 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from wakeq_bench import cli, demo
+from wakeq_bench import results as result_files
 from wakeq_bench.peers import PeerUnavailable
-from wakeq_bench.report import Figure, Report
-from wakeq_bench.scenarios import wake as wake_scenario
+from wakeq_bench.registry import SCENARIOS
+from wakeq_bench.report import Figure, Report, Target
+from wakeq_bench.running import Options, command, duration, wanted
+from wakeq_bench.scenarios import wake
 from wakeq_bench.scenarios.wrk import WrkFailed
 
 run = CliRunner().invoke
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "said"),
     [
-        ["idle", "--consumers", "2,none"],
-        ["idle", "--consumers", "0"],
-        ["idle", "--contestant", "nobody"],
-        ["idle", "--seconds", "0"],
-        ["parked", "--connections", "100000000"],
-        ["requests", "--pairs", "0"],
-        ["requests", "--durability", "none"],
-        ["depth", "--case", "nothing"],
-        ["throughput", "--mode", "nothing"],
-        ["throughput", "--contestant", "nobody"],
-        ["throughput", "--batch", "1,1001"],
-        ["throughput", "--batch", ""],
-        ["throughput", "--in-flight", "0"],
-        ["throughput", "--size", "11"],
-        ["latency", "--rates", "0"],
-        ["latency", "--way", "pigeon"],
-        ["recovery", "--messages", "0"],
-        ["task", "--tasks", "0"],
-        ["writer", "--seconds", "1"],
-        ["wake", "--json", "/nowhere/found.json"],
-        ["unknown"],
+        (["idle", "--set", "consumers=2,none"], "consumers: 'none' should be a valid integer"),
+        (["idle", "--set", "consumers=0"], "should be greater than 0"),
+        (["idle", "--set", "consumers="], "is not NAME=VALUE"),
+        (["idle", "--only", "nobody"], "only: nobody is not among polling-original,"),
+        (["idle", "--seconds", "0.5"], "seconds: 0.5 should be"),
+        (["idle", "--rounds", "2"], "there is no 'rounds' here; it takes"),
+        (["idle", "wake", "--set", "wake.consumers=2"], "there is no 'wake.consumers' here"),
+        (["parked", "--set", "connections=100000000"], "(`ulimit -Hn`)"),
+        (["requests", "--rounds", "0"], "rounds: 0 should be greater than or equal to 1"),
+        (["requests", "--set", "durability=none"], "'memory', 'os' or 'fsync'"),
+        (["depth", "--set", "case=nothing"], "nothing is not among deep, topics"),
+        (["throughput", "--set", "batch=1,1001"], "a batch has at most 1,000 messages"),
+        (["throughput", "--set", "in_flight=0"], "in_flight"),
+        (["throughput", "--set", "size=11"], "bytes of a message"),
+        (["latency", "--set", "rates=0"], "rates"),
+        (["writer", "--seconds", "1"], "seconds"),
+        (["wake", "--json", "/nowhere/found.json"], "cannot be written"),
+        (["wake", "--like", "/nowhere/found.json"], "does not exist"),
+        (["unknown"], "there is no scenario 'unknown'; there are idle,"),
+        ([], "which scenario?"),
     ],
 )
-def test_usage_is_answered_by_2(arguments: list[str]) -> None:
-    answer = run(cli.app, arguments)
+def test_usage_is_answered_by_2(arguments: list[str], said: str) -> None:
+    answer = run(cli.app, ["run", *arguments], env={"COLUMNS": "400"})
     assert answer.exit_code == 2
+    assert said in answer.output
     assert "Traceback" not in answer.output
+
+
+def test_scenarios_are_listed_and_each_tells_what_it_takes() -> None:
+    answer = run(cli.app, ["list"], env={"COLUMNS": "200"})
+    assert answer.exit_code == 0
+    assert all(name in answer.output for name in SCENARIOS)
+    for name, scenario in SCENARIOS.items():
+        answer = run(cli.app, ["list", name], env={"COLUMNS": "400"})
+        assert answer.exit_code == 0
+        for parameter, field in scenario.parameters.model_fields.items():
+            assert parameter in answer.output
+            assert field.description, "a parameter has a meaning"
+
+
+def test_every_quick_form_is_allowed() -> None:
+    assert [one.scenario.name for one in wanted(["all"], Options(quick=True))] == list(SCENARIOS)
+
+
+def test_a_parameter_of_one_scenario_goes_before_the_shared_one() -> None:
+    given = {"writer.rounds": "7", "rounds": "2", "seconds": "3"}
+    idle, writer = chosen = wanted(["idle", "writer"], Options(given))
+    expected = "wakeq bench run idle writer --set idle.seconds=3.0 --set writer.seconds=3 --set writer.rounds=7"
+    assert command(chosen) == expected
+    assert writer.parameters.model_dump() == {"seconds": 3, "rounds": 7}
+    assert idle.parameters.model_dump()["seconds"] == 3
 
 
 def test_without_wrk_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
-    answer = run(cli.app, ["requests"])
+    answer = run(cli.app, ["run", "requests"])
     assert answer.exit_code == 1
     assert "wrk, which makes the load, is not installed" in answer.output
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, measure: Callable[[wake.Wakes, Console], Report]) -> None:
+    monkeypatch.setitem(SCENARIOS, "wake", replace(SCENARIOS["wake"], run=measure))
 
 
 def test_a_failing_server_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> Report:
         raise WrkFailed("the reason [not markup]")
 
-    monkeypatch.setattr(wake_scenario, "run", fail)
-    answer = run(cli.app, ["wake"])
-    assert (answer.exit_code, answer.output.strip()) == (1, "the reason [not markup]")
+    stand_in(monkeypatch, fail)
+    answer = run(cli.app, ["run", "wake"])
+    assert answer.exit_code == 1
+    assert answer.output.strip().endswith("the reason [not markup]")
 
 
 def test_a_peer_that_can_not_be_had_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,19 +101,47 @@ def test_a_peer_that_can_not_be_had_is_told_without_a_traceback(monkeypatch: pyt
         raise PeerUnavailable("llama_deploy 0.8.1 could not be installed: no network.")
 
     monkeypatch.setattr("wakeq_bench.peers.llama_deploy.environment", unavailable)
-    answer = run(cli.app, ["task"])
-    assert (answer.exit_code, answer.output.strip()) == (1, "llama_deploy 0.8.1 could not be installed: no network.")
+    answer = run(cli.app, ["run", "task"])
+    assert answer.exit_code == 1
+    assert answer.output.strip().endswith("llama_deploy 0.8.1 could not be installed: no network.")
 
 
-def test_shown_and_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def succeed(rounds: int, _console: Console) -> Report:
-        return Report("wake", "Wakes", {"rounds": rounds}, [Figure("a figure", 1.5)])
+def wakes(given: wake.Wakes, _console: Console) -> Report:
+    return Report("wake", "Wakes", {}, [Figure("a figure", 1.5, target=Target("<=", given.rounds))])
 
-    monkeypatch.setattr(wake_scenario, "run", succeed)
-    answer = run(cli.app, ["wake", "--rounds", "3", "--json", str(tmp_path / "found.json")])
+
+def test_shown_written_and_run_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stand_in(monkeypatch, wakes)
+    found = tmp_path / "found.json"
+    answer = run(cli.app, ["run", "wake", "--rounds", "3", "--json", str(found)])
     assert answer.exit_code == 0
     assert "a figure" in answer.output
-    assert '"rounds": 3' in (tmp_path / "found.json").read_text()
+    (report,) = result_files.read(found).reports
+    assert report.parameters == {"rounds": 3}
+    assert run(cli.app, ["run", "--like", str(found), "--json", str(tmp_path / "again.json")]).exit_code == 0
+    assert result_files.read(tmp_path / "again.json").reports == [report]
+
+
+def test_what_comes_before_a_failure_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stand_in(monkeypatch, wakes)
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    answer = run(cli.app, ["run", "wake", "requests", "--json", str(tmp_path / "found.json")])
+    assert answer.exit_code == 1
+    assert [report.scenario for report in result_files.read(tmp_path / "found.json").reports] == ["wake"]
+
+
+@pytest.mark.parametrize(("rounds", "status"), [(2, 0), (1, 1)])
+def test_checked_by_targets(rounds: int, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, wakes)
+    assert run(cli.app, ["run", "wake", "--rounds", str(rounds), "--check"]).exit_code == status
+    assert run(cli.app, ["run", "wake", "--rounds", str(rounds)]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(40.2, "40 s"), (99, "99 s"), (130, "2 min"), (5_940, "99 min"), (11_100, "3 h 5 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_demo_without_llama_deploy_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,6 @@ def test_every_message_is_received_and_acked(way: Way) -> None:
 
 @pytest.mark.slow
 def test_all_messages_are_there_after_a_kill() -> None:
-    report = recovery.run(7_000, 1, Console(quiet=True))
+    report = recovery.run(recovery.Recovery(messages=7_000, rounds=1), Console(quiet=True))
     assert report.figures[0].value > 0
     assert report.figures[0].target is None

@@ -4,20 +4,20 @@ from rich.console import Console
 from wakeq_bench.peers import PeerUnavailable, redis
 from wakeq_bench.scenarios import throughput
 from wakeq_bench.scenarios.brokers import BROKERS, Broker
-from wakeq_bench.scenarios.throughput import Found, Load, Sizes, figures, loads_of
+from wakeq_bench.scenarios.throughput import Found, Load, Throughput, figures, loads_of
 
-SIZES = Sizes(batches=[1, 100], in_flight=4, calls=100, size=100, seconds=1.0, rounds=1)
+SIZES = Throughput(batch=[1, 100], seconds=1.0, rounds=1)
 
 
 def found(contestant: str, per_second: float, lost: int = 0, doubled: int = 0) -> Found:
     return Found(BATCHES.name, contestant, per_second, 1e-5, 1e-5, 0.5, 0.5, lost, doubled)
 
 
-(_, BATCHES, CONCURRENT) = loads_of(throughput.MODES, SIZES)
+(_, BATCHES, CONCURRENT) = loads_of(SIZES)
 
 
 def test_loads() -> None:
-    assert [load.name for load in loads_of(["batches"], SIZES)] == [
+    assert [load.name for load in loads_of(Throughput(mode=["batches"], batch=[1, 100]))] == [
         "batches of 1",
         "batches of 100",
     ]
@@ -25,11 +25,10 @@ def test_loads() -> None:
 
 
 def test_only_what_was_agreed_on_has_targets() -> None:
-    small, large = loads_of(["batches"], SIZES)
+    small, large, _ = loads_of(SIZES)
     assert small.bounds == ()
     assert {key for key, _ in large.bounds} <= {broker.key for broker in BROKERS}
-    other = Sizes(batches=[1], in_flight=4, calls=50, size=100, seconds=1.0, rounds=1)
-    assert loads_of(["concurrent"], other)[0].bounds == ()
+    assert loads_of(Throughput(mode=["concurrent"], calls=50))[0].bounds == ()
 
 
 def test_rates_are_compared_by_their_medians() -> None:
@@ -56,14 +55,14 @@ def test_a_missing_contestant_is_named_and_stops_nobody(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.setattr(throughput, "_measure", measure)
-    keys = ["wakeq-fsync", "redis-always"]
-    report = throughput.run(["batches"], keys, SIZES, Console(quiet=True))
+    given = Throughput(mode=["batches"], batch=[1, 100], only=["wakeq-fsync", "redis-always"], rounds=1)
+    report = throughput.run(given, Console(quiet=True))
     assert list(report.settings["contestants"]) == ["wakeq-fsync"]
     assert report.overview is not None
     assert len(report.overview.rows) == 2
-    (missing,) = [note for note in report.notes if note.startswith("Not measured: ")]
-    assert "appendfsync always" in missing
-    assert "redis-server is not installed" in missing
+    (missing,) = report.missing
+    assert "appendfsync always" in missing.name
+    assert "redis-server is not installed" in missing.reason
     assert "at its limit with wakeq-fsync (batches of 1)" in report.notes[-1]
 
 
@@ -76,7 +75,7 @@ def test_redis_is_looked_for_before_anything_is_installed(monkeypatch: pytest.Mo
 @pytest.mark.slow
 @pytest.mark.parametrize("durability", ["memory", "fsync"])
 def test_wakeq_under_load(durability: str) -> None:
-    sizes = Sizes(batches=[10], in_flight=2, calls=4, size=100, seconds=1.0, rounds=1)
-    report = throughput.run(throughput.MODES, [f"wakeq-{durability}"], sizes, Console(quiet=True))
+    given = Throughput(batch=[10], in_flight=2, calls=4, seconds=1.0, rounds=1, only=[f"wakeq-{durability}"])
+    report = throughput.run(given, Console(quiet=True))
     assert [(sample["lost"], sample["doubled"]) for sample in report.samples] == [(0, 0), (0, 0)]
     assert all(sample["per_second"] > 0 for sample in report.samples)

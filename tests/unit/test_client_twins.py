@@ -1,4 +1,4 @@
-"""wakeq.Client and wakeq.AsyncClient have the same methods, with the same parameters."""
+"""Clients with and without an event loop have the same methods, with the same parameters."""
 
 import inspect
 import re
@@ -10,6 +10,7 @@ import wakeq
 
 TWINS = [
     (wakeq.AsyncClient, wakeq.Client),
+    (wakeq.AsyncControlPlane, wakeq.ControlPlane),
     (wakeq.Consumer, wakeq.SyncConsumer),
     (wakeq.Delivery, wakeq.SyncDelivery),
 ]
@@ -57,5 +58,6 @@ def test_their_parameters_and_results_are_the_same(asynchronous: type[Any], sync
         assert returns[0] == returns[1], name
 
 
-def test_both_are_made_with_the_same_parameters() -> None:
-    assert parameters(wakeq.AsyncClient.__init__) == parameters(wakeq.Client.__init__)
+@pytest.mark.parametrize(("asynchronous", "synchronous"), TWINS[:2], ids=lambda kind: kind.__name__)
+def test_both_are_made_with_the_same_parameters(asynchronous: type[Any], synchronous: type[Any]) -> None:
+    assert parameters(asynchronous.__init__) == parameters(synchronous.__init__)

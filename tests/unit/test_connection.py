@@ -10,8 +10,12 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from wakeq_server.connection import Connection
+from wakeq_server.idle import Idle
+from wakeq_server.sending import Turn
 from wakeq_server.settings import TCP_PROBE_AFTER_S, TCP_PROBE_EVERY_S, TCP_USER_TIMEOUT_S, Settings
 from wakeq_server.tcp import set_timeouts, watch_peer
+
+KEPT_S = 75.0
 
 
 @pytest.fixture
@@ -104,7 +108,8 @@ def anyio_backend() -> str:
 async def test_only_a_request_in_parts_has_a_timer(reads: list[bytes], set_: int, running: int) -> None:
     loop = Loop()
     config = uvicorn.Config(parked, http=Connection, ws="none", lifespan="off", log_config=None)
-    connection = Connection(config, ServerState(), {}, settings=Settings(), _loop=loop)
+    shared: Any = {"turn": Turn(loop.call_soon), "idle": Idle(asyncio.get_running_loop(), KEPT_S)}
+    connection = Connection(config, ServerState(), {}, settings=Settings(), _loop=loop, **shared)
     connection.connection_made(Transport())
     for read in reads:
         connection.data_received(read)

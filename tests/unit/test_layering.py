@@ -104,6 +104,21 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"anyio", "pydantic"},
     ),
+    "wakeq_control.apiserver": (
+        {
+            "wakeq",
+            "wakeq_control.apiserver",
+            "wakeq_control.codec",
+            "wakeq_control.deploy.base",
+            "wakeq_control.deploy.config",
+            "wakeq_control.deploy.errors",
+            "wakeq_control.errors",
+            "wakeq_control.http",
+            "wakeq_control.messages",
+            "wakeq_control.model",
+        },
+        {"anyio", "httpx", "pydantic", "pydantic_settings", "structlog", "uvicorn"},
+    ),
     "wakeq_control.service": (
         {
             "wakeq",
@@ -138,7 +153,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq.integrations.llama_deploy": ({"wakeq"}, {"anyio", "fastapi", "httpx", "llama_deploy", "pydantic"}),
     "wakeq_bench": (
         {"wakeq", "wakeq_bench"},
-        {"anyio", "httpx", "orjson", "platformdirs", "psutil", "rich", "typer", "uvicorn"},
+        {"anyio", "httpx", "orjson", "platformdirs", "psutil", "pydantic", "rich", "typer", "uvicorn"},
     ),
 }
 CLOCKS = {"time", "random", "datetime", "asyncio", "threading"}

@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import orjson
+from pydantic import Field
 from rich.console import Console
 
+from wakeq_bench.intervals import median_interval
 from wakeq_bench.measure import CpuWindow, cpu_seconds, memory
+from wakeq_bench.parameters import Names, Parameters, among
 from wakeq_bench.processes import Server
 from wakeq_bench.report import Figure, Report, Target
 from wakeq_bench.scenarios import wrk
@@ -41,34 +45,42 @@ class Found:
         """A rate beside the rate without."""
         self.samples.append({"rate": name, "full_per_s": list(full), "plain_per_s": list(plain)})
         share = 100 * statistics.median(full) / statistics.median(plain)
-        self.figures.append(Figure(f"{name}, of the rate without", share, "%", _WITHIN))
+        interval = median_interval([100 * one / other for one, other in zip(full, plain, strict=True)])
+        self.figures.append(Figure(f"{name}, of the rate without", share, "%", _WITHIN, interval))
 
     def costs(self, name: str, full_s: Sequence[float], plain_s: Sequence[float]) -> None:
         """Server CPU an operation beside that without."""
         self.samples.append({"cost": name, "full_s": list(full_s), "plain_s": list(plain_s)})
         ratio = statistics.median(full_s) / statistics.median(plain_s)
-        self.figures.append(Figure(f"{name}: CPU, over that without", ratio, "times", _COST))
+        interval = median_interval([one / other for one, other in zip(full_s, plain_s, strict=True)])
+        self.figures.append(Figure(f"{name}: CPU, over that without", ratio, "times", _COST, interval))
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How much of everything."""
+class Depth(Parameters):
+    """What `depth` can be told: how much of everything."""
 
-    messages: int = 1_000_000
-    topics: int = 100_000
-    scheduled: int = 100_000
-    backlog: int = 100_000
-    rounds: int = 5
-    seconds: int = 4
-    idle_s: float = 60.0
+    case: Annotated[Names, among(*_PLANNED_S)] = Field(list(_PLANNED_S), description="which of them")
+    messages: int = Field(1_000_000, ge=10_000, description="how many wait in the case `deep`")
+    topics: int = Field(100_000, ge=100, description="how many there are in the case `topics`")
+    scheduled: int = Field(100_000, ge=5_000, description="how many are due later in the case `scheduled`")
+    backlog: int = Field(100_000, ge=5_000, description="how many wait in the cases `groups` and `keys`")
+    rounds: int = Field(5, ge=1, description="how often each rate is measured, in turns")
+    seconds: int = Field(4, ge=1, description="length of each run of wrk")
+    idle_s: float = Field(60.0, ge=1, description="seconds of each window of idleness")
 
 
-def run(cases: Sequence[str], sizes: Sizes, console: Console) -> Report:
+def planned_s(given: Depth) -> float:
+    """About how long it takes."""
+    return sum(_PLANNED_S[case] for case in given.case)
+
+
+def run(given: Depth, console: Console) -> Report:
     """Measure the cases. Raises WrkFailed, ProcessFailed, BrokenAnswer, OSError."""
     wrk.find_wrk()
-    report = Report("depth", "What waits costs nothing", {"cases": list(cases), **sizes.__dict__})
-    with Work(console, sum(_PLANNED_S[case] for case in cases)) as work:
-        for case in cases:
+    report = Report("depth", "What waits costs nothing", given.model_dump())
+    sizes = given
+    with Work(console, planned_s(given)) as work:
+        for case in given.case:
             work.step(case)
             found = CASES[case](sizes)
             work.done(_PLANNED_S[case])
@@ -77,7 +89,7 @@ def run(cases: Sequence[str], sizes: Sizes, console: Console) -> Report:
     return report
 
 
-def deep(sizes: Sizes) -> Found:
+def deep(sizes: Depth) -> Found:
     """A million messages of 1 KB, beside an empty topic; synced to disk."""
     found = Found()
     claims = 25_000 * sizes.seconds
@@ -93,7 +105,7 @@ def deep(sizes: Sizes) -> Found:
     return found
 
 
-def topics(sizes: Sizes) -> Found:
+def topics(sizes: Depth) -> Found:
     """A hundred thousand topics with a message each, beside none; written, not synced."""
     found = Found()
     with _pair("os") as (full, plain):
@@ -111,7 +123,7 @@ def topics(sizes: Sizes) -> Found:
     return found
 
 
-def scheduled(sizes: Sizes) -> Found:
+def scheduled(sizes: Depth) -> Found:
     """A hundred thousand messages due within a day, beside none."""
     found = Found()
     chance = random.Random(7)
@@ -127,7 +139,7 @@ def scheduled(sizes: Sizes) -> Found:
     return found
 
 
-def groups(sizes: Sizes) -> Found:
+def groups(sizes: Depth) -> Found:
     """A hundred groups on a topic with a hundred thousand messages, beside one group."""
     found = Found()
     with _pair("fsync") as (full, plain):
@@ -146,7 +158,7 @@ def groups(sizes: Sizes) -> Found:
     return found
 
 
-def keys(sizes: Sizes) -> Found:
+def keys(sizes: Depth) -> Found:
     """Ten thousand ordering keys on a topic, beside none."""
     found = Found()
     with _pair("fsync") as (full, plain):
@@ -163,7 +175,7 @@ def keys(sizes: Sizes) -> Found:
     return found
 
 
-CASES: dict[str, Callable[[Sizes], Found]] = {
+CASES: dict[str, Callable[[Depth], Found]] = {
     "deep": deep,
     "topics": topics,
     "scheduled": scheduled,
@@ -200,7 +212,7 @@ def _pair(durability: str) -> _Servers:
 
 
 def _in_turns(
-    full: Server, plain: Server, sizes: Sizes, measure: Callable[[Server], float]
+    full: Server, plain: Server, sizes: Depth, measure: Callable[[Server], float]
 ) -> tuple[list[float], list[float]]:
     ours, theirs = [], []
     for _ in range(sizes.rounds):
@@ -209,7 +221,7 @@ def _in_turns(
     return ours, theirs
 
 
-def _idle(full: Server, plain: Server, sizes: Sizes) -> Iterator[Figure]:
+def _idle(full: Server, plain: Server, sizes: Depth) -> Iterator[Figure]:
     window = CpuWindow({"full": full.child.pid, "plain": plain.child.pid})
     time.sleep(sizes.idle_s)
     cores = window.cores()
@@ -220,11 +232,11 @@ def _idle(full: Server, plain: Server, sizes: Sizes) -> Iterator[Figure]:
 # Loads
 
 
-def _publishing(server: Server, topic: str, body: bytes, sizes: Sizes) -> float:
+def _publishing(server: Server, topic: str, body: bytes, sizes: Depth) -> float:
     return wrk.run(f"{server.url}/messages/{topic}", sizes.seconds, wrk.repeated(body)).per_second
 
 
-def _claiming(server: Server, topic: str, claim: bytes, sizes: Sizes) -> float:
+def _claiming(server: Server, topic: str, claim: bytes, sizes: Depth) -> float:
     """Messages a second, not answers: an empty one is a 200 too."""
     before, started = metric(server.url, "wakeq_delivered_messages_total"), time.perf_counter()
     wrk.run(f"{server.url}/messages/{topic}/claim", sizes.seconds, wrk.repeated(claim))

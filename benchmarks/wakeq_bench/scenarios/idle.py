@@ -6,12 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
 from rich.console import Console
 
 from wakeq_bench.measure import CpuWindow, percentile
+from wakeq_bench.parameters import Counts, Names, Parameters, among
 from wakeq_bench.peers import PeerUnavailable, llama_deploy
-from wakeq_bench.report import Figure, Overview, Report, readable
+from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, readable
 from wakeq_bench.scenarios.consumers import TOPIC_PREFIX
 from wakeq_bench.scenarios.contestants import CONTESTANTS, REFERENCE, Contestant, Running
 from wakeq_bench.scenarios.progress import Work
@@ -29,6 +32,17 @@ _STARTING_PLANNED_S = 3.0
 # Between wakes, at random: long enough to be parked again, and not in step with whoever polls.
 _REST_S = (0.2, 0.3)
 _WAKE_MAX_S = 15.0
+
+
+KEYS = [contestant.key for contestant in CONTESTANTS]
+
+
+class Idle(Parameters):
+    """What `idle` can be told."""
+
+    consumers: Counts = Field([2, 20, 100], description="how many consumers wait, one measurement each")
+    seconds: float = Field(120.0, ge=1, description="length of each window")
+    only: Annotated[Names, among(*KEYS)] = Field(KEYS, description="the contestants that take part")
 
 
 @dataclass(frozen=True)
@@ -50,8 +64,14 @@ class Found:
         return self.server_cores + self.clients_cores
 
 
-def run(counts: Sequence[int], seconds: float, keys: Sequence[str], console: Console) -> Report:
-    """Measure the contestants named by `keys`. Raises ProcessFailed, BrokenAnswer, OSError."""
+def planned_s(given: Idle) -> float:
+    """About how long it takes."""
+    return sum(len(given.only) * _planned_s(count, given.seconds) for count in given.consumers)
+
+
+def run(given: Idle, console: Console) -> Report:
+    """Measure the contestants. Raises ProcessFailed, BrokenAnswer, OSError."""
+    counts, seconds, keys = given.consumers, given.seconds, given.only
     settings = {"consumers": list(counts), "seconds": seconds, "contestants": list(keys), "wakes": WAKES}
     report = Report("idle", f"Idle for {seconds:g} s", settings)
     contestants = [contestant for contestant in CONTESTANTS if contestant.key in keys]
@@ -65,6 +85,8 @@ def run(counts: Sequence[int], seconds: float, keys: Sequence[str], console: Con
                 found.append(_measure(contestant, count, seconds, python, work))
                 report.samples.append(asdict(found[-1]))
     report.overview = _overview(found)
+    report.measures = list(MEASURES)
+    report.series = [series for one in found for series in _series(one)]
     for contestant in contestants:
         report.figures += _figures(contestant, found)
     report.notes.append(
@@ -72,6 +94,18 @@ def run(counts: Sequence[int], seconds: float, keys: Sequence[str], console: Con
         "before a publish until the consumer has the message, after the window. No process is pinned to a core."
     )
     return report
+
+
+MEASURES = (
+    Measure("cores", "CPU of server and clients while nothing happens", "cores", "lower", "lines", "consumers", True),
+    Measure("requests", "Requests while nothing happens", "a second", "lower", "none", "consumers", True),
+    Measure("wake", "From a publish to the waiting consumer", "s", "lower", "none", "consumers", True),
+)
+
+
+def _series(found: Found) -> list[Series]:
+    values = {"cores": [found.cores], "requests": [found.requests_per_s], "wake": found.wakes_s}
+    return [Series(measure, found.title, samples, found.consumers) for measure, samples in values.items()]
 
 
 def times_less(found: Found, everything: Sequence[Found]) -> float | None:
@@ -88,7 +122,7 @@ def _original_python(contestants: Sequence[Contestant], report: Report, console:
         with console.status("looking for llama_deploy") as status:
             return llama_deploy.environment(ORIGINAL_VERSION, lambda line: status.update(line))
     except PeerUnavailable as error:
-        report.notes += [f"Skipped: {one.title}. {error}" for one in wanting]
+        report.missing += [Missing(one.title, str(error)) for one in wanting]
         return None
 
 

@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from pydantic import Field
 from rich.console import Console
 
 from wakeq_bench.measure import percentile
+from wakeq_bench.parameters import Counts, Names, Parameters, among
 from wakeq_bench.report import Figure, Overview, Report, Target
 from wakeq_bench.scenarios.commits import commit_seconds
 from wakeq_bench.scenarios.filling import made
@@ -37,8 +40,24 @@ class _Case:
         return [seconds for found in self.found.values() for one in found for seconds in one.sent_s]
 
 
-def run(ways: Sequence[Way], rates: Sequence[int], seconds: float, rounds: int, console: Console) -> Report:
+class Latency(Parameters):
+    """What `latency` can be told."""
+
+    way: Annotated[Names, among(*WAYS)] = Field(list(WAYS), description="how the consumer takes")
+    rates: Counts = Field([10, 100, 1_000], description="messages a second, one measurement each")
+    seconds: float = Field(10.0, ge=0.1, description="length of each window")
+    rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
+
+
+def planned_s(given: Latency) -> float:
+    """About how long it takes."""
+    return len(given.way) * len(given.rates) * given.rounds * len(_DURABILITIES) * (given.seconds + _WARM_UP_S)
+
+
+def run(given: Latency, console: Console) -> Report:
     """Measure every way at every rate. Raises ProcessFailed, BrokenAnswer, OSError."""
+    ways = [way for way in WAYS if way in given.way]
+    rates, seconds, rounds = given.rates, given.seconds, given.rounds
     settings = {"ways": list(ways), "rates": list(rates), "seconds": seconds, "rounds": rounds}
     report = Report("latency", "From when a message was due to its consumer", settings)
     cases = [_Case(way, rate) for way in ways for rate in rates]

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 
+from pydantic import Field
 from rich.console import Console
 
 from wakeq_bench.measure import CpuWindow, Memory, memory, percentile
+from wakeq_bench.parameters import InvalidParameter, Parameters
 from wakeq_bench.processes import Server
-from wakeq_bench.report import Figure, Overview, Report, Target, readable
-from wakeq_bench.scenarios.parker import Parker, Publisher
+from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target, readable
+from wakeq_bench.scenarios.parker import Parker, Publisher, connections_possible
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import call, request
 from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, bare_server, metric, wakeq_server
@@ -35,10 +37,18 @@ _EARLIEST = 0.9
 _EACH_MAX_BYTES = Target("<=", 16 * 1024)
 _WAKE_RATIO_MAX = Target("<=", 2)
 _WAKES_ONE = Target("==", 1)
+_BARE_TIMES_MAX = Target("<=", 1.5)
 
 
 class ParkingFailed(RuntimeError):
     """Not all connections were parked in time."""
+
+
+class Parked(Parameters):
+    """What `parked` can be told."""
+
+    connections: int = Field(10_000, ge=2, description="how many park on one topic")
+    seconds: float = Field(60.0, ge=1, description="longest window of idleness")
 
 
 @dataclass(frozen=True)
@@ -97,17 +107,33 @@ class Place:
     probe: bytes
 
 
-def run(connections: int, seconds: float, console: Console) -> Report:
+def planned_s(given: Parked) -> float:
+    """About how long it takes."""
+    return len(KINDS) * (_PARK_PLANNED_S + given.seconds + _AFTERWARDS_S)
+
+
+def run(given: Parked, console: Console) -> Report:
     """Measure every kind, the bare ASGI app first. Raises ProcessFailed, ParkingFailed, BrokenAnswer, OSError."""
+    connections, seconds = given.connections, given.seconds
+    possible = connections_possible(connections)
+    if possible < connections:
+        raise InvalidParameter(f"connections: this machine's limit of open files allows {possible:,} (`ulimit -Hn`)")
     settings = {"connections": connections, "seconds": seconds, "wakes": WAKES}
     report = Report("parked", f"{connections:,} consumers parked on one topic", settings)
     found = []
-    with Work(console, len(KINDS) * (_PARK_PLANNED_S + seconds + _AFTERWARDS_S)) as work:
+    with Work(console, planned_s(given)) as work:
         for kind in KINDS:
             found.append(_measure(kind, connections, seconds, work))
             report.samples.append(asdict(found[-1]))
             report.figures += _figures(kind, found[-1])
     report.overview = _overview(found)
+    report.measures = [Measure("bytes", "Memory of a parked consumer", "bytes", "lower")]
+    report.series = [Series("bytes", one.kind, [one.bytes_each]) for one in found]
+    report.figures += [
+        Figure(f"{one.kind}: memory, of bare ASGI", one.bytes_each / found[0].bytes_each, "times", _BARE_TIMES_MAX)
+        for one in found[1:]
+        if found[0].bytes_each > 0
+    ]
     report.notes.append(
         "Memory is the growth of the server's resident set, read at the end of the window. A window ends before the "
         "first consumer's time is up, so it can be shorter than asked for. No process is pinned to a core."

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import Field
 from rich.console import Console
 
 from wakeq_bench.measure import memory
+from wakeq_bench.parameters import Parameters
 from wakeq_bench.processes import Child, Server
 from wakeq_bench.report import Figure, Report, Target
 from wakeq_bench.scenarios import wrk
@@ -29,14 +31,27 @@ _BACKUP_MAX_S = 600.0
 _PUBLISH_MIN = Target(">=", 50)
 
 
-def run(messages: int, rounds: int, console: Console) -> Report:
+class Recovery(Parameters):
+    """What `recovery` can be told."""
+
+    messages: int = Field(1_000_000, ge=1, description="how many of 1 KB are stored")
+    rounds: int = Field(3, ge=1, description="how often the server is killed and started")
+
+
+def planned_s(given: Recovery) -> float:
+    """About how long it takes."""
+    return given.messages / _FILL_PER_S + given.rounds * _START_PLANNED_S + _BACKUP_PLANNED_S
+
+
+def run(given: Recovery, console: Console) -> Report:
     """Fill, kill, start again, back up. Raises ProcessFailed, WrkFailed, BrokenAnswer, OSError."""
+    messages, rounds = given.messages, given.rounds
     report = Report("recovery", "From kill -9 to ready, and a backup", {"messages": messages, "rounds": rounds})
     starts: list[dict[str, float]] = []
     fill_planned_s = messages / _FILL_PER_S
     with (
         tempfile.TemporaryDirectory(prefix="wakeq-bench-") as directory,
-        Work(console, fill_planned_s + rounds * _START_PLANNED_S + _BACKUP_PLANNED_S) as work,
+        Work(console, planned_s(given)) as work,
     ):
         data = Path(directory) / "data"
         work.step(f"filling a topic with {messages:,} messages")

@@ -4,11 +4,15 @@ import statistics
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Literal
 
+from pydantic import Field
 from rich.console import Console
 
+from wakeq_bench.intervals import median_interval
+from wakeq_bench.parameters import Parameters
 from wakeq_bench.processes import Server
-from wakeq_bench.report import Figure, Overview, Report, Target
+from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target
 from wakeq_bench.scenarios import wrk
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import call
@@ -16,6 +20,20 @@ from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, bare_server, wakeq_serv
 
 _TOPIC = "requests"
 _STARTING_PLANNED_S = 1.5
+
+
+class Requests(Parameters):
+    """What `requests` can be told."""
+
+    rounds: int = Field(5, ge=1, description="how often both servers are measured, in turns")
+    seconds: int = Field(10, ge=1, description="length of each run of wrk")
+    publish: bool = Field(False, description="measure publishing too")
+    durability: Literal["memory", "os", "fsync"] = Field("memory", description="how wakeq keeps what is published")
+
+    @property
+    def loads(self) -> "list[Load]":
+        """What wrk is to repeat."""
+        return [POLL, *(PUBLISHES if self.publish else [])]
 
 
 @dataclass(frozen=True)
@@ -44,7 +62,7 @@ PUBLISHES = (
         f"/messages/{_TOPIC}",
         "sink",
         "json",
-        {"memory": Target(">=", 45), "fsync": Target(">=", 25)},
+        {"memory": Target(">=", 55), "fsync": Target(">=", 25)},
         QUEUE_MESSAGE,
     ),
     Load(
@@ -52,7 +70,7 @@ PUBLISHES = (
         f"/messages/{_TOPIC}",
         "sink",
         "queue_message",
-        {"memory": Target(">=", 30)},
+        {"memory": Target(">=", 40)},
         QUEUE_MESSAGE,
     ),
 )
@@ -63,24 +81,34 @@ _KEPT = {
 }
 
 
-def run(loads: list[Load], durability: str, pairs: int, seconds: int, console: Console) -> Report:
+def planned_s(given: Requests) -> float:
+    """About how long it takes."""
+    return len(given.loads) * given.rounds * 2 * (given.seconds + _STARTING_PLANNED_S)
+
+
+def run(given: Requests, console: Console) -> Report:
     """Measure the loads. Raises WrkFailed, ProcessFailed, BrokenAnswer, OSError."""
     wrk.find_wrk()
+    loads, durability, pairs, seconds = given.loads, given.durability, given.rounds, given.seconds
     settings = {
         "durability": durability,
-        "pairs": pairs,
+        "rounds": pairs,
         "seconds": seconds,
         "connections": wrk.CONNECTIONS,
         "wrk_threads": 1,
     }
     report = Report("requests", "Requests per second, one process", settings)
     rows = []
-    with Work(console, len(loads) * pairs * 2 * (seconds + _STARTING_PLANNED_S)) as work:
+    report.measures = [Measure("rate", "Requests a second, one process", "a second", "higher")]
+    with Work(console, planned_s(given)) as work:
         for load in loads:
             ours, bare = _in_turns(load, durability, pairs, seconds, work)
             report.samples.append({"load": load.name, "wakeq_per_s": ours, "bare_per_s": bare})
             share = 100 * statistics.median(ours) / statistics.median(bare)
-            report.figures.append(Figure(f"{load.name}: of bare ASGI", share, "%", load.targets.get(durability)))
+            report.series += [Series("rate", "wakeq", ours, load.name), Series("rate", "bare ASGI", bare, load.name)]
+            shares = median_interval([100 * our / their for our, their in zip(ours, bare, strict=True)])
+            target = load.targets.get(durability)
+            report.figures.append(Figure(f"{load.name}: of bare ASGI", share, "%", target, shares))
             rows.append([load.name, f"{statistics.median(ours):,.0f}", f"{statistics.median(bare):,.0f}"])
     report.overview = Overview(["medians, per second", "wakeq", "bare ASGI"], rows)
     report.notes.append(f"{_KEPT[durability]} wrk shares the machine's cores with the server.")

@@ -8,18 +8,29 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import AfterValidator, Field
 from rich.console import Console
 
+from wakeq_bench.intervals import ratio_interval
 from wakeq_bench.measure import CpuWindow
+from wakeq_bench.parameters import Counts, Names, Parameters, among
 from wakeq_bench.peers import PeerUnavailable
-from wakeq_bench.report import Figure, Overview, Report, Target, readable
+from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.brokers import BROKERS, Broker
 from wakeq_bench.scenarios.progress import Work
 
 MODES = ("batches", "concurrent")
 BATCH_MAX = 1_000
 """What one claim may ask for."""
+
+
+def _at_once(batches: list[int]) -> list[int]:
+    if max(batches) > BATCH_MAX:
+        raise ValueError(f"a batch has at most {BATCH_MAX:,} messages")
+    return batches
+
 
 _WARM_UP_S = 1.0
 _STARTING_PLANNED_S = 2.0
@@ -54,49 +65,66 @@ class Found:
     doubled: int
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How much of everything."""
-
-    batches: Sequence[int]
-    in_flight: int
-    calls: int
-    size: int
-    seconds: float
-    rounds: int
+KEYS = [broker.key for broker in BROKERS]
 
 
-def run(modes: Sequence[str], keys: Sequence[str], sizes: Sizes, console: Console) -> Report:
-    """Measure the contestants; one that can't be had is named in a note. Raises ProcessFailed, ProcessGone, OSError."""
-    report = Report("throughput", "From publish to ack, messages a second", {"modes": list(modes), **asdict(sizes)})
-    pythons = _prepared([broker for broker in BROKERS if broker.key in keys], report, console)
+class Throughput(Parameters):
+    """What `throughput` can be told."""
+
+    mode: Annotated[Names, among(*MODES)] = Field(list(MODES), description="in batches, or singly but concurrently")
+    only: Annotated[Names, among(*KEYS)] = Field(KEYS, description="the contestants that take part")
+    batch: Annotated[Counts, AfterValidator(_at_once)] = Field([1, 10, 100], description="messages a batch")
+    in_flight: int = Field(4, ge=1, le=64, description="batches published at a time")
+    calls: int = Field(100, ge=1, le=1_000, description="single publishes at a time, when concurrent")
+    size: int = Field(100, ge=12, le=1_000_000, description="bytes of a message")
+    seconds: float = Field(5.0, ge=0.1, description="length of each window")
+    rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
+
+
+def planned_s(given: Throughput) -> float:
+    """About how long it takes."""
+    return len(loads_of(given)) * given.rounds * len(given.only) * _turn_s(given)
+
+
+def run(given: Throughput, console: Console) -> Report:
+    """Measure the contestants; one that can't be had is named. Raises ProcessFailed, ProcessGone, OSError."""
+    sizes = given
+    report = Report("throughput", "From publish to ack, messages a second", given.model_dump())
+    pythons = _prepared([broker for broker in BROKERS if broker.key in given.only], report, console)
     report.settings = {**report.settings, "contestants": {broker.key: _described(broker) for broker in pythons}}
-    loads = loads_of(modes, sizes)
-    planned_s = sizes.seconds + _WARM_UP_S + _STARTING_PLANNED_S
+    loads = loads_of(given)
     found: list[Found] = []
-    with Work(console, len(loads) * sizes.rounds * len(pythons) * planned_s) as work:
+    with Work(console, len(loads) * sizes.rounds * len(pythons) * _turn_s(given)) as work:
         for load in loads:
             for number in range(sizes.rounds):
                 for broker, python in pythons.items():
                     work.step(f"{load.name}, round {number + 1} of {sizes.rounds}: {broker.title}")
                     found.append(_measure(load, broker, python, sizes))
-                    work.done(planned_s)
+                    work.done(_turn_s(given))
     report.samples = [asdict(one) for one in found]
     report.overview = Overview(
         ["medians", "by", "a second", "client CPU", "server CPU", "lost", "doubled"],
         [_row(load, broker, found) for load in loads for broker in pythons],
     )
+    report.measures = [Measure("rate", "From publish to ack", "messages a second", "higher")]
+    report.series = [
+        Series("rate", broker.title, _rates(load, broker.key, found), load.name) for load in loads for broker in pythons
+    ]
     report.figures = [figure for load in loads for figure in figures(load, found)]
     report.notes += _notes(found, sizes)
     return report
 
 
-def loads_of(modes: Sequence[str], sizes: Sizes) -> list[Load]:
+def _turn_s(given: Throughput) -> float:
+    return given.seconds + _WARM_UP_S + _STARTING_PLANNED_S
+
+
+def loads_of(sizes: Throughput) -> list[Load]:
     """What the modes consist of."""
     loads = []
-    if "batches" in modes:
-        loads += [_batches(batch, sizes.in_flight) for batch in sizes.batches]
-    if "concurrent" in modes:
+    if "batches" in sizes.mode:
+        loads += [_batches(batch, sizes.in_flight) for batch in sizes.batch]
+    if "concurrent" in sizes.mode:
         bounds = (("nats-default", Target(">=", 1.5)), ("redis-everysec", Target(">=", 1.2)))
         options = ("--singly", "--in-flight", str(sizes.calls))
         loads.append(Load(f"{sizes.calls} single calls", options, bounds if sizes.calls == 100 else ()))
@@ -105,16 +133,21 @@ def loads_of(modes: Sequence[str], sizes: Sizes) -> list[Load]:
 
 def figures(load: Load, found: Sequence[Found]) -> list[Figure]:
     """wakeq's rate over those that it is held against, and what it has lost."""
-    rates = {key: statistics.median(rates) for key in _keys(found) if (rates := _rates(load, key, found))}
+    rates = {key: rates for key in _keys(found) if (rates := _rates(load, key, found))}
     if _OURS not in rates:
         return []
     shown = [
-        Figure(f"{load.name}: {_OURS} over {key}", rates[_OURS] / rates[key], "times", target)
+        _times(f"{load.name}: {_OURS} over {key}", rates[_OURS], rates[key], target)
         for key, target in load.bounds
-        if rates.get(key)
+        if min(rates.get(key, [0.0]))
     ]
     wrong = sum(one.lost + one.doubled for one in found if one.load == load.name and one.contestant == _OURS)
     return [*shown, Figure(f"{load.name}: {_OURS}, lost or doubled", wrong, "", Target("==", 0))]
+
+
+def _times(name: str, ours: list[float], theirs: list[float], target: Target) -> Figure:
+    ratio = statistics.median(ours) / statistics.median(theirs)
+    return Figure(name, ratio, "times", target, ratio_interval(ours, theirs))
 
 
 def _batches(batch: int, in_flight: int) -> Load:
@@ -129,7 +162,7 @@ def _prepared(brokers: Sequence[Broker], report: Report, console: Console) -> di
         try:
             pythons[broker] = broker.prepare(lambda line: console.print(line, soft_wrap=True))
         except PeerUnavailable as error:
-            report.notes.append(f"Not measured: {broker.title}. {error}")
+            report.missing.append(Missing(broker.title, str(error)))
     return pythons
 
 
@@ -137,7 +170,7 @@ def _described(broker: Broker) -> dict[str, object]:
     return {"title": broker.title, "server": dict(broker.settings), "versions": list(broker.versions())}
 
 
-def _measure(load: Load, broker: Broker, python: Path, sizes: Sizes) -> Found:
+def _measure(load: Load, broker: Broker, python: Path, sizes: Throughput) -> Found:
     options = ("--size", str(sizes.size), "--seconds", str(sizes.seconds), "--warm-up", str(_WARM_UP_S), *load.options)
     with broker.loaded(python, options) as (server, client):
         client.wait_for_record("opened")
@@ -180,7 +213,7 @@ def _row(load: Load, broker: Broker, found: Sequence[Found]) -> list[str]:
     ]
 
 
-def _notes(found: Sequence[Found], sizes: Sizes) -> list[str]:
+def _notes(found: Sequence[Found], sizes: Throughput) -> list[str]:
     notes = [
         f"{sizes.in_flight} batches, or {sizes.calls} single calls, are in flight at a time. CPU is that of one "
         "message. Servers have their default settings, but for what the contestants' names say.",

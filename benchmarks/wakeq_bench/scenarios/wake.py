@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from pydantic import Field
 from rich.console import Console
 
+from wakeq_bench.hdr import Latencies
 from wakeq_bench.measure import percentile
-from wakeq_bench.report import Figure, Overview, Report, Target
+from wakeq_bench.parameters import Parameters
+from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target
 from wakeq_bench.scenarios.parker import Parker, Publisher
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import call, request
@@ -19,6 +22,12 @@ _WARM_UP = 200
 # A round and its rest, for the progress bar.
 _ROUND_PLANNED_S = 0.006
 _RATIO_MAX = Target("<=", 1.5)
+
+
+class Wakes(Parameters):
+    """What `wake` can be told."""
+
+    rounds: int = Field(2_000, ge=1, description="messages published, one at a time")
 
 
 @dataclass(frozen=True)
@@ -50,18 +59,27 @@ class _Pair:
         return self.parker.wakes(self.publisher, rounds)
 
 
-def run(rounds: int, console: Console) -> Report:
+def planned_s(given: Wakes) -> float:
+    """About how long it takes."""
+    return len(EXCHANGES) * 2 * (given.rounds + _WARM_UP) * _ROUND_PLANNED_S
+
+
+def run(given: Wakes, console: Console) -> Report:
     """Measure every exchange. Raises ProcessFailed, BrokenAnswer, OSError."""
+    rounds = given.rounds
     report = Report("wake", "From publish to the parked consumer", {"rounds": rounds, "rounds_a_turn": _TURN})
+    report.measures = [Measure("wake", "From publish to the parked consumer", "s", "lower", "curves")]
     rows = []
-    planned_s = len(EXCHANGES) * 2 * (rounds + _WARM_UP) * _ROUND_PLANNED_S
-    with Work(console, planned_s) as work:
+    with Work(console, planned_s(given)) as work:
         for exchange in EXCHANGES:
             work.step(exchange.name)
             ours_s, bare_s = _measure(exchange, rounds, work)
             report.samples.append({"exchange": exchange.name, "wakeq_s": ours_s, "bare_s": bare_s})
             ratio = statistics.median(ours_s) / statistics.median(bare_s)
             report.figures.append(Figure(f"{exchange.name}: p50, of bare ASGI", ratio, "times", exchange.target))
+            for name, found_s in (("wakeq", ours_s), ("bare ASGI", bare_s)):
+                turns = [statistics.median(found_s[at : at + _TURN]) for at in range(0, len(found_s), _TURN)]
+                report.series.append(Series("wake", f"{name}, {exchange.name}", turns, "", Latencies.of(found_s)))
             rows.append([exchange.name, *_columns(ours_s), *_columns(bare_s)])
     report.overview = Overview(["exchange", "wakeq p50", "p99", "bare ASGI p50", "p99"], rows)
     report.notes.append("The store keeps nothing on disk. No process is pinned to a core.")

@@ -9,9 +9,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from pydantic import Field
 from rich.console import Console
 
 from wakeq_bench.measure import percentile
+from wakeq_bench.parameters import Parameters
 from wakeq_bench.processes import Server
 from wakeq_bench.report import Figure, Overview, Report, Target
 from wakeq_bench.scenarios import wrk
@@ -41,13 +43,26 @@ class _Turns:
         return percentile(self.publish_s, 50)
 
 
-def run(seconds: int, rounds: int, console: Console) -> Report:
+class Writer(Parameters):
+    """What `writer` can be told."""
+
+    seconds: int = Field(10, ge=2, description="length of each window")
+    rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
+
+
+def planned_s(given: Writer) -> float:
+    """About how long it takes."""
+    return float(given.rounds * 2 * given.seconds)
+
+
+def run(given: Writer, console: Console) -> Report:
     """Measure both in turns. Raises WrkFailed, ProcessFailed, BrokenAnswer, OSError."""
+    seconds, rounds = given.seconds, given.rounds
     wrk.find_wrk()
     settings = {"seconds": seconds, "rounds": rounds, "changes": CHANGES, "connections": wrk.CONNECTIONS}
     report = Report("writer", f"Commits of {CHANGES} changes beside a saturated event loop", settings)
     idle, saturated, polls = _Turns(), _Turns(), []
-    with wakeq_server(durability="fsync") as server, Work(console, rounds * 2 * seconds) as work:
+    with wakeq_server(durability="fsync") as server, Work(console, planned_s(given)) as work:
         for topic in ("written", "polled"):
             made(call(server.url, "PUT", f"/topics/{topic}", {"schema": "json"}))
         for number in range(rounds):

@@ -9,12 +9,10 @@ from wakeq_control.codec import dump_line
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import ControlError, InvalidBody
 from wakeq_control.http.held import Held, Lot
-from wakeq_control.http.tasks import LINES
+from wakeq_control.http.streams import LINES
+from wakeq_control.http.tasks import BEAT_S
 from wakeq_control.http.wire import Request, Response
 from wakeq_control.messages import in_body
-
-_BEAT_S = 15.0
-"""Seconds between the signs of life that a worker gets."""
 
 
 class _Attempt(BaseModel):
@@ -41,7 +39,7 @@ class Attempts:
             said = _Attempt.model_validate(await request.json())
         except ValidationError as error:
             raise InvalidBody(in_body(error)) from None
-        held = Held(request, LINES, beat_s=_BEAT_S)
+        held = Held(request, LINES, beat_s=BEAT_S)
         try:
             await self._lot.attend(request, partial(self._follow, held, session_id, task_id, said))
         except ControlError:

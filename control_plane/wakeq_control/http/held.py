@@ -79,21 +79,22 @@ async def _watch(request: Request, scope: anyio.CancelScope) -> None:
 class Held:
     """An answer that is begun when it is known or takes long."""
 
-    def __init__(self, request: Request, headers: Headers, *, beat_s: float = BEAT_S) -> None:
-        """``beat_s``: seconds between the spaces."""
+    def __init__(self, request: Request, headers: Headers, *, beat_s: float = BEAT_S, beat: bytes = b" ") -> None:
+        """``beat_s``: seconds between the signs of life, each of which is ``beat``."""
         self._request = request
         self._headers = headers
         self._beat_s = beat_s
+        self._beat = beat
         self.begun = False
         self.blank = False
-        """Whether the last that was sent is a space."""
+        """Whether the last that was sent is a sign of life."""
 
     async def wait(self, work: Callable[[], Awaitable[_T]]) -> _T:
-        """What work returns, however long it takes. It is cancelled and begun again for each space."""
+        """What work returns, however long it takes. It is cancelled and begun again for each sign of life."""
         while True:
             with anyio.move_on_after(self._beat_s):
                 return await work()
-            await self.write(b" ")
+            await self.write(self._beat)
             self.blank = True
 
     async def write(self, part: bytes) -> None:

@@ -9,6 +9,7 @@ from wakeq_control.http.guard import Guard
 from wakeq_control.http.held import Lot
 from wakeq_control.http.services import Services
 from wakeq_control.http.sessions import Sessions
+from wakeq_control.http.streams import Streams
 from wakeq_control.http.tasks import Tasks
 from wakeq_control.http.wire import (
     NOT_FOUND,
@@ -31,11 +32,19 @@ class App:
     """The whole HTTP side, as an ASGI 3 application."""
 
     def __init__(
-        self, services: Services, sessions: Sessions, tasks: Tasks, attempts: Attempts, guard: Guard, lot: Lot
+        self,
+        services: Services,
+        sessions: Sessions,
+        tasks: Tasks,
+        streams: Streams,
+        attempts: Attempts,
+        guard: Guard,
+        lot: Lot,
     ) -> None:
         self._services = services
         self._sessions = sessions
         self._tasks = tasks
+        self._streams = streams
         self._attempts = attempts
         self._guard = guard
         self.lot = lot
@@ -83,7 +92,12 @@ class App:
                 found = {"GET": _with(services.get, request, name)}
                 return found | ({"POST": _with(posts[name], request)} if name in posts else {})
             case ["", "v1", "services", name] if name:
-                return {"PUT": _with(services.put_worker, request, name)}
+                return {
+                    "GET": _with(services.stands, request, name),
+                    "PUT": _with(services.put_worker, request, name),
+                }
+            case ["", "v1", "sessions", session, "tasks"] if session:
+                return {"GET": _with(self._tasks.list, request, session)}
             case ["", "sessions", *rest] if all(rest):
                 return self._session_calls(request, rest)
         return {}
@@ -122,7 +136,7 @@ class App:
         tasks = self._tasks
         known: dict[str, tuple[str, Callable[..., Awaitable[Response | None]]]] = {
             "result": ("GET", tasks.result),
-            "result_stream": ("GET", tasks.result_stream),
+            "result_stream": ("GET", self._streams.follow),
             "send_event": ("POST", tasks.send_event),
             "cancel": ("POST", tasks.cancel),
             "attempts": ("POST", self._attempts.follow),

@@ -152,6 +152,11 @@ class Services:
         registry = self._engine.registry
         return answer({"services": [_standing(one, registry.consumers(one.name)) for one in registry.all()]})
 
+    async def stands(self, request: Request, name: str) -> Response:
+        """One service, and who consumes its messages."""
+        registry = self._engine.registry
+        return answer(_standing(registry.require(name), registry.consumers(name)))
+
     async def put_worker(self, request: Request, name: str) -> Response:
         """Register a service whose workers follow their tasks here."""
         try:

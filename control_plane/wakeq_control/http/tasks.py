@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from wakeq_control.codec import dump
 from wakeq_control.engine.engine import Engine
-from wakeq_control.errors import ControlError, InvalidBody, Stopping, TaskNotFound
+from wakeq_control.errors import ControlError, InvalidBody, Stopping
 from wakeq_control.http.held import Held, Lot
 from wakeq_control.http.wire import JSON_TYPE, Request, Response, answer
 from wakeq_control.messages import EventDefinition, TaskDefinition, in_body, service_of
@@ -17,11 +17,8 @@ WAIT_MAX_S = 60.0
 """Longest that a request for a result may ask to be parked."""
 WAIT_S = 55.0
 """How long one that doesn't ask is."""
-LINES: list[tuple[bytes, bytes]] = [
-    (b"content-type", b"application/x-ndjson"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-]
+BEAT_S = 15.0
+"""Seconds between the signs of life that wakeq's own clients get."""
 
 
 class Tasks:
@@ -49,14 +46,38 @@ class Tasks:
         await self._engine.answer(session_id, task_id, service, said.event_obj_str)
         return answer(None)
 
-    async def show(self, request: Request, session_id: str, task_id: str) -> Response:
-        """Where a task stands."""
-        return answer(_shown(await self._engine.task(session_id, task_id)))
+    async def list(self, request: Request, session_id: str) -> Response:
+        """Where each task of a session stands, the oldest first."""
+        return answer({"tasks": [shown(task) for task in await self._engine.session_tasks(session_id)]})
+
+    async def show(self, request: Request, session_id: str, task_id: str) -> Response | None:
+        """Where a task stands; with a wait, as soon as it has ended or the wait is over."""
+        wait_s = request.seconds("wait", WAIT_MAX_S)
+        if not wait_s:
+            return answer(shown(await self._engine.task(session_id, task_id)))
+        held = Held(request, [JSON_TYPE], beat_s=BEAT_S)
+        try:
+            task = await self._lot.attend(request, partial(self._ended, held, session_id, task_id, wait_s))
+        except ControlError:
+            if not held.begun:
+                raise
+            # Asked again, the client is told.
+            await request.cut_off()
+            return None
+        if not held.begun:
+            return answer(shown(task))
+        await held.end(dump(shown(task)))
+        return None
+
+    async def _ended(self, held: Held, session_id: str, task_id: str, wait_s: float) -> Task:
+        await self._engine.task(session_id, task_id)
+        await self._result(held, session_id, task_id, wait_s)
+        return await self._engine.task(session_id, task_id)
 
     async def cancel(self, request: Request, session_id: str, task_id: str) -> Response:
         """End a task that hasn't ended."""
         await self._engine.cancel(session_id, task_id)
-        return await self.show(request, session_id, task_id)
+        return answer(shown(await self._engine.task(session_id, task_id)))
 
     async def result(self, request: Request, session_id: str, task_id: str) -> Response | None:
         """The result, as soon as there is one; `null` after the wait."""
@@ -81,34 +102,9 @@ class Tasks:
             lambda: self._engine.result(session_id, task_id, max(0.0, deadline - self._engine.now()))
         )
 
-    async def result_stream(self, request: Request, session_id: str, task_id: str) -> Response | None:
-        """The events, a line each, as they come; ends with the task."""
-        held = Held(request, LINES)
-        try:
-            await self._lot.attend(request, partial(self._stream, held, session_id, task_id))
-        except ControlError as error:
-            if held.begun:
-                await request.cut_off()
-            elif isinstance(error, TaskNotFound):
-                raise TaskNotFound("Task stream not found") from None
-            else:
-                raise
-        return None
 
-    async def _stream(self, held: Held, session_id: str, task_id: str) -> None:
-        shown, ended = 0, False
-        while not ended:
-            more = partial(self._engine.more_events, session_id, task_id, shown)
-            new, ended = await held.wait(more)
-            if new:
-                shown += len(new)
-                await held.write(b"".join(event.line for event in new))
-        # Clients read what follows a line break as a line, and spaces are no JSON: they have to end as the line that a
-        # stream's last event, a StopEvent, is.
-        await held.end(b"{}\n" if held.blank else b"")
-
-
-def _shown(task: Task) -> dict[str, object]:
+def shown(task: Task) -> dict[str, object]:
+    """A task as wakeq's own calls have it."""
     return {
         **task.definition,
         "status": task.status,

@@ -19,16 +19,23 @@ BODY_MAX_BYTES = 64 * 1024 * 1024
 STATUS: dict[str, int] = {
     "BAD_REQUEST": 400,
     "INVALID_ARGUMENTS": 400,
+    "INVALID_DEPLOYMENT": 400,
+    "NO_DEFAULT_SERVICE": 400,
     "WRONG_SESSION": 400,
+    "DEPLOY_FORBIDDEN": 403,
     "ORIGIN_REFUSED": 403,
+    "DEPLOYMENT_NOT_FOUND": 404,
     "NOT_FOUND": 404,
     "SERVICE_NOT_FOUND": 404,
     "SESSION_NOT_FOUND": 404,
     "TASK_NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
+    "DEPLOYMENT_EXISTS": 409,
     "TASK_CONFLICT": 409,
     "BODY_TOO_LARGE": 413,
     "INVALID_BODY": 422,
+    "DEPLOYMENT_FAILED": 500,
+    "CONTROL_PLANE_UNAVAILABLE": 503,
     "STOPPING": 503,
 }
 JSON_TYPE = (b"content-type", b"application/json")
@@ -43,6 +50,9 @@ class Connection(Protocol):
 
     def close(self) -> None:
         """Close it, whatever has been sent."""
+
+    def say(self, reason: str) -> None:
+        """What the next status line has behind its number."""
 
 
 class Response(NamedTuple):
@@ -60,6 +70,8 @@ class Request:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.client: str | None = (scope.get("client") or (None,))[0]
+        """The address that it comes from."""
         self.receive = receive
         self.send = send
         self._query: bytes = scope["query_string"]
@@ -115,6 +127,11 @@ class Request:
         """Return when the client has closed the connection. The body must have been read."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
+
+    def say(self, reason: str) -> None:
+        """What the answer's status line has behind its number, for clients that show nothing else of an error."""
+        if self._connection is not None:
+            self._connection.say(reason)
 
     async def cut_off(self) -> None:
         """End an answer that has begun so that the client sees that there would have been more."""

@@ -6,7 +6,7 @@ Calls change state at once and return what is to be told or written; what happen
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from wakeq_server.core.deadlines import Deadlines, Timed
@@ -56,24 +56,29 @@ MESSAGE_COST = 400
 """Bytes that a message costs in memory beside its body."""
 
 
-@dataclass
 class Effects:
     """What decisions mean for others. The engine takes it and leaves an empty one."""
 
-    deliverable: dict[Group, None] = field(default_factory=dict)
-    ended: list[Lease] = field(default_factory=list)
-    topics_made: list[Topic] = field(default_factory=list)
-    topics_gone: list[Topic] = field(default_factory=list)
-    groups_gone: list[Group] = field(default_factory=list)
-    roomier: dict[Topic, None] = field(default_factory=dict)
-    to_move: list[tuple[Group, int]] = field(default_factory=list)
-    """Dead letters whose topic names another for them."""
-    pushes: list[tuple[Push, bool]] = field(default_factory=list)
-    """Pushes that have come (True), perhaps in place of another of their name, or gone (False), in this order."""
+    __slots__ = ("deliverable", "ended", "groups_gone", "pushes", "roomier", "to_move", "topics_gone", "topics_made")
+
+    def __init__(self) -> None:
+        # Literals: one of these is made for each decision.
+        self.deliverable: dict[Group, None] = {}
+        self.ended: list[Lease] = []
+        self.topics_made: list[Topic] = []
+        self.topics_gone: list[Topic] = []
+        self.groups_gone: list[Group] = []
+        self.roomier: dict[Topic, None] = {}
+        self.to_move: list[tuple[Group, int]] = []
+        """Dead letters whose topic names another for them."""
+        self.pushes: list[tuple[Push, bool]] = []
+        """Pushes that have come (True), perhaps in place of another of their name, or gone (False), in this order."""
 
     def __bool__(self) -> bool:
+        if self.deliverable or self.ended:
+            return True
         told = self.topics_made or self.topics_gone or self.groups_gone or self.pushes
-        return bool(self.deliverable or self.ended or told or self.roomier or self.to_move)
+        return bool(told or self.roomier or self.to_move)
 
 
 @dataclass
@@ -225,7 +230,7 @@ class QueueCore:
 
     def drop_push(self, topic: Topic, push: Push) -> DropPush:
         """Delete a push; until that is durable, it goes on but is not to be found."""
-        topic.dropping_pushes.add(push.id)
+        topic.dropping_pushes[push.id] = None
         return DropPush(self, topic, push)
 
     def forget_push(self, topic: Topic, push: Push) -> None:
@@ -363,7 +368,7 @@ class QueueCore:
         """A message is dead as it was."""
         topic = group.topic
         group.open[seq] = State.DEAD
-        group.dead.add(seq, dead)
+        group.add_dead(seq, dead)
         topic.dead_letters += 1
         if topic.config.dead_letter_topic is not None:
             self.effects.to_move.append((group, seq))
@@ -597,7 +602,7 @@ class QueueCore:
             return
         group.attempts[seq] = attempt
         group.open[seq] = State.DELAYED
-        group.delays.add(seq, now + hidden_s)
+        group.delay(seq, now + hidden_s)
         self._deadlines.touch(group.delays)
 
     # The end of a message
@@ -651,7 +656,7 @@ class QueueCore:
     def _die(self, group: Group, seq: int, dead: Dead) -> None:
         topic = group.topic
         group.open[seq] = State.DEAD
-        group.dead.add(seq, dead)
+        group.add_dead(seq, dead)
         topic.dead_letters += 1
         self.counts.dead += 1
         self._deadlines.touch(group.dead)

@@ -198,4 +198,4 @@ def _restore_hidden(core: QueueCore, group: Group, history: HistorySet, now: flo
         return
     group.attempts[history.seq] = history.attempt
     group.open[history.seq] = State.DELAYED
-    group.delays.add(history.seq, now + left_s)
+    group.delay(history.seq, now + left_s)

@@ -143,6 +143,30 @@ class DeadLetters:
         self._by_seq.clear()
 
 
+class _NoDelays(Delays):
+    """None, for ever."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.when = {}
+        self._heap = []
+
+
+class _NoDead(DeadLetters):
+    """None, for ever."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self._by_seq = OrderedDict()
+        self.promised = {}
+
+
+_NO_DELAYS: Delays = _NoDelays()
+_NO_DEAD: DeadLetters = _NoDead()
+
+
 class Group:
     """The consumers that share one copy of a topic's messages."""
 
@@ -189,8 +213,9 @@ class Group:
         """READY in front of the cursor: returned, or behind their key."""
         self.leased = 0
         self.lease_queues: dict[float, LeaseQueue] = {}
-        self.delays = Delays(self)
-        self.dead = DeadLetters(self)
+        # Most groups never have any, and there are many topics: see `delay` and `add_dead`.
+        self.delays = _NO_DELAYS
+        self.dead = _NO_DEAD
         self.holders: dict[str, int] = {}
         """By ordering key: its first unsettled message, which holds it."""
         self.blocked: dict[str, list[int]] = {}
@@ -266,6 +291,18 @@ class Group:
         """Whether another message has its key: its place is one from before, and it gets another in its turn."""
         key = self.topic.key_of(seq)
         return key is not None and self.holders.get(key) != seq
+
+    def delay(self, seq: int, due: float) -> None:
+        """Hide a message until then."""
+        if self.delays is _NO_DELAYS:
+            self.delays = Delays(self)
+        self.delays.add(seq, due)
+
+    def add_dead(self, seq: int, dead: Dead) -> None:
+        """A message is dead here."""
+        if self.dead is _NO_DEAD:
+            self.dead = DeadLetters(self)
+        self.dead.add(seq, dead)
 
     def let_go(self, seq: int) -> bool:
         """A message is settled: its key goes to the next in line. Whether that made one deliverable."""
@@ -487,7 +524,7 @@ class Topic:
         """Names of groups that are not durable yet."""
         self.pushes: dict[str, Push] = {}
         self.next_push_id = 1
-        self.dropping_pushes: set[int] = set()
+        self.dropping_pushes: dict[int, None] = {}
         """Ids of pushes whose end is not durable yet."""
         self.slowest: Group | None = None
         """The group that had not done with a message when that was asked last."""

@@ -367,13 +367,13 @@ class DropPush(Decided):
 
     def commit(self, now: float) -> None:
         """Gone."""
-        self.topic.dropping_pushes.discard(self.push.id)
+        self.topic.dropping_pushes.pop(self.push.id, None)
         self.core.forget_push(self.topic, self.push)
 
     def abort(self, error: QueueError, now: float) -> None:
         """It stays."""
         self.error = error
-        self.topic.dropping_pushes.discard(self.push.id)
+        self.topic.dropping_pushes.pop(self.push.id, None)
 
 
 class Purge(Decided):

@@ -101,12 +101,10 @@ class EmbeddedEngine(PushAdministration):
         """See `Engine`."""
         started = self._clocks.timer()
         queue = self.core.topic(topic)
-        try:
+        if hold_s:
             published = await self._publish_within(queue, messages, key, hold_s)
-        finally:
-            if hold_s:
-                # Room for several may have been made while one was woken, and he may have been cancelled.
-                self._holding.wake(queue)
+        else:
+            published = await self._publish(queue, messages, key)
         if not published.duplicate:
             self._stats.published += len(messages)
         self._stats.publish_s.observe(self._clocks.timer() - started)
@@ -115,19 +113,23 @@ class EmbeddedEngine(PushAdministration):
     async def _publish_within(
         self, topic: Topic, messages: Sequence[NewMessage], key: str | None, hold_s: float
     ) -> Published:
-        until = self._clocks.now() + hold_s if hold_s else 0.0
+        until = self._clocks.now() + hold_s
         retried = False
-        while True:
-            try:
-                return await self._publish(topic, messages, key)
-            except (TopicFull, StorageError) as error:
-                if self._clocks.now() >= until:
-                    raise
-                if isinstance(error, StorageError) and self._commits.failure is None:
-                    # It has recovered since, and told whoever was held by then.
-                    continue
-            await self._holding.wait(topic, until, first=retried)
-            retried = True
+        try:
+            while True:
+                try:
+                    return await self._publish(topic, messages, key)
+                except (TopicFull, StorageError) as error:
+                    if self._clocks.now() >= until:
+                        raise
+                    if isinstance(error, StorageError) and self._commits.failure is None:
+                        # It has recovered since, and told whoever was held by then.
+                        continue
+                await self._holding.wait(topic, until, first=retried)
+                retried = True
+        finally:
+            # Room for several may have been made while one was woken, and he may have been cancelled.
+            self._holding.wake(topic)
 
     async def _publish(self, topic: Topic, messages: Sequence[NewMessage], key: str | None) -> Published:
         decided = self._decide(topic, messages, key)

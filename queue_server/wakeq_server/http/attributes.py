@@ -72,6 +72,7 @@ class Attributes(NamedTuple):
 NO_ATTRIBUTES = Attributes()
 
 _KEPT = b"wakeq-h-"
+_BESIDE = frozenset({b"idempotency-key", b"traceparent"})
 _CALLED = {
     b"idempotency-key": "Idempotency-Key",
     b"wakeq-ordering-key": "Wakeq-Ordering-Key",
@@ -82,12 +83,8 @@ _CALLED = {
 
 def of_headers(headers: Mapping[bytes, bytes]) -> Attributes:
     """What the headers of a publish say about its message. Raises BadValue naming the header."""
-    ours = {
-        name: value
-        for name, value in headers.items()
-        if name.startswith(b"wakeq-") or name in (b"idempotency-key", b"traceparent")
-    }
-    return _attributes(ours) if ours else NO_ATTRIBUTES
+    ours = [name for name in headers if name[:6] == b"wakeq-" or name in _BESIDE]
+    return _attributes({name: headers[name] for name in ours}) if ours else NO_ATTRIBUTES
 
 
 def _attributes(ours: Mapping[bytes, bytes]) -> Attributes:

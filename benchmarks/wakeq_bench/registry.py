@@ -1,0 +1,131 @@
+"""The scenarios, by name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import Field
+from rich.console import Console
+
+from wakeq_bench.parameters import Parameters
+from wakeq_bench.report import Report
+from wakeq_bench.scenarios import (
+    depth,
+    idle,
+    latency,
+    parked,
+    recovery,
+    requests,
+    task,
+    throughput,
+    wake,
+    writer,
+)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is measured, what it can be told, and how long that takes."""
+
+    name: str
+    summary: str
+    parameters: type[Parameters]
+    run: Callable[[Any, Console], Report]
+    """Raises what `wakeq_bench.running.EXPECTED` names."""
+    planned_s: Callable[[Any], float]
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters by which it is over in seconds."""
+
+
+class Tasks(Parameters):
+    """What `task` can be told."""
+
+    tasks: int = Field(10, ge=1, description="how many of each kind in a round")
+    rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            "idle",
+            "CPU, requests and wakes of consumers that wait while nothing is published",
+            idle.Idle,
+            idle.run,
+            idle.planned_s,
+            {"consumers": [20], "seconds": 2.0, "only": ["polling-original", "sse"]},
+        ),
+        Scenario(
+            "latency",
+            "from when a message was due to its consumer, in an open loop",
+            latency.Latency,
+            latency.run,
+            latency.planned_s,
+            {"rates": [100], "seconds": 1.0, "rounds": 1},
+        ),
+        Scenario(
+            "throughput",
+            "from publish to ack, through each queue's own client",
+            throughput.Throughput,
+            throughput.run,
+            throughput.planned_s,
+            {"batch": [100], "seconds": 1.0, "rounds": 1},
+        ),
+        Scenario(
+            "recovery",
+            "from kill -9 to ready, and publishing during a backup",
+            recovery.Recovery,
+            recovery.run,
+            recovery.planned_s,
+            {"messages": 10_000, "rounds": 1},
+        ),
+        Scenario(
+            "task",
+            "whole tasks through llama_deploy, on its own queue and on wakeq",
+            Tasks,
+            lambda given, console: task.run(given.tasks, given.rounds, console),
+            lambda given: 15.0 + given.rounds * (12.0 + 6.2 * given.tasks),
+            {"tasks": 1, "rounds": 1},
+        ),
+        Scenario(
+            "parked",
+            "memory, idle CPU and wakes with thousands of consumers parked",
+            parked.Parked,
+            parked.run,
+            parked.planned_s,
+            {"connections": 200, "seconds": 1.0},
+        ),
+        Scenario(
+            "requests",
+            "requests a second under wrk, beside a bare ASGI app",
+            requests.Requests,
+            requests.run,
+            requests.planned_s,
+            {"rounds": 1, "seconds": 1},
+        ),
+        Scenario(
+            "depth",
+            "what waiting messages, topics, groups and keys cost those that don't wait",
+            depth.Depth,
+            depth.run,
+            depth.planned_s,
+            {"case": ["keys"], "backlog": 20_000, "rounds": 1},
+        ),
+        Scenario(
+            "writer",
+            "commits beside a saturated event loop",
+            writer.Writer,
+            writer.run,
+            writer.planned_s,
+            {"seconds": 2, "rounds": 1},
+        ),
+        Scenario(
+            "wake",
+            "from a publish to the parked consumer, beside a bare ASGI app",
+            wake.Wakes,
+            wake.run,
+            wake.planned_s,
+            {"rounds": 100},
+        ),
+    )
+}

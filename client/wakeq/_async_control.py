@@ -1,0 +1,253 @@
+"""The asynchronous client of a control plane, for asyncio and trio alike.
+
+What is asked for is named by ids, and those of tasks are chosen here: a task that is created again after a lost answer
+is the same task. Waiting for a task is a request that the server holds until there is something to say.
+"""
+
+import math
+import os
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+
+from wakeq._backoff import Backoff
+from wakeq._bodies import encoded
+from wakeq._connection import SILENCE_S, Answer, Connection, Transport, path_segment, query
+from wakeq._control_model import ServiceInfo, SessionInfo, TaskInfo
+from wakeq._errors import ServerUnavailable, Stopping, TaskFailed, WakeqError, raise_for_answer, read_answer
+from wakeq._json import without_none
+
+DEFAULT_CONTROL_URL = "http://127.0.0.1:8000"
+_WAIT_S = 55.0
+"""How long one request for a task's end is held."""
+_SERVICE_WAIT_S = 600.0
+"""Longest that a server may have a new task wait for its service."""
+_GIVE_UP_S = 5.0
+"""How long telling the server that nobody waits any more may take."""
+
+
+class AsyncControlPlane:
+    """A connection to one control plane; use it as an async context manager.
+
+    Each method raises ServerUnavailable, and SessionNotFound or TaskNotFound where it names one that isn't there.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout: float = 10.0,
+        retry_s: float = 60.0,
+        transport: Transport = None,
+    ) -> None:
+        """``base_url`` None: the environment's ``WAKEQ_CONTROL_PLANE``, else the local one.
+
+        ``token`` is shown with each request, None: the environment's ``WAKEQ_TOKEN``; a control plane asks for none
+        itself. ``timeout`` (seconds) bounds connecting, and the silence of a server that isn't asked to wait. For
+        ``retry_s`` seconds creating a task, and waiting for its events or its end, is tried again while the server
+        can't be reached; 0: it is tried once. ``transport`` is as for `AsyncClient`. Raises ValueError naming what is
+        none of this.
+        """
+        self._connection = Connection(
+            base_url or os.environ.get("WAKEQ_CONTROL_PLANE") or DEFAULT_CONTROL_URL,
+            token=token or os.environ.get("WAKEQ_TOKEN"),
+            timeout=timeout,
+            transport=transport,
+        )
+        self._retry_s = retry_s
+
+    async def __aenter__(self) -> Self:
+        await self._connection.aopen()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections, of a client that was not used as a context manager."""
+        await self._connection.aclose()
+
+    # Services
+
+    async def services(self) -> list[ServiceInfo]:
+        """All that are registered."""
+        answer = await self._ask("GET", "/v1/services")
+        return read_answer(answer, lambda said: [ServiceInfo.from_wire(wire) for wire in said["services"]])
+
+    async def service(self, name: str) -> ServiceInfo:
+        """One of them. Raises ServiceNotFound."""
+        return read_answer(await self._ask("GET", f"/v1/services/{path_segment(name)}"), ServiceInfo.from_wire)
+
+    # Sessions
+
+    async def create_session(self) -> str:
+        """A new session's id."""
+        return read_answer(await self._ask("POST", "/sessions/create"), str)
+
+    async def sessions(self) -> list[SessionInfo]:
+        """All of them, the oldest first."""
+        answer = await self._ask("GET", "/sessions")
+        return read_answer(answer, lambda said: [SessionInfo.from_wire(wire) for wire in said.values()])
+
+    async def session(self, session_id: str) -> SessionInfo:
+        """A session with its state."""
+        return read_answer(await self._ask("GET", _session(session_id)), SessionInfo.from_wire)
+
+    async def delete_session(self, session_id: str) -> None:
+        """Drop a session with its tasks, those that run too; one that isn't there is no error."""
+        await self._ask("POST", f"{_session(session_id)}/delete")
+
+    async def session_state(self, session_id: str) -> dict[str, Any]:
+        """What clients and services have put into it, and, as clients of llama_deploy see it, what is kept of tasks."""
+        return read_answer(await self._ask("GET", f"{_session(session_id)}/state"), dict)
+
+    async def update_session_state(self, session_id: str, values: Mapping[str, Any]) -> None:
+        """Merge values into it at its top level. What the control plane itself keeps is left as it is."""
+        await self._ask("POST", f"{_session(session_id)}/state", encoded(values, "values"))
+
+    # Tasks
+
+    async def create_task(
+        self,
+        session_id: str,
+        service: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        task_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> str:
+        """Begin a task, and return its id as soon as it is stored; the service need not be there yet.
+
+        ``arguments`` are what JSON has, dataclasses and pydantic models. ``task_id``: 1 to 200 printable characters,
+        none of them ``/``; None: a new one. Creating a task again with its id is no other task. ``timeout_s``: after
+        so many seconds it has timed out. Raises TypeError where the arguments aren't JSON, InvalidArguments where the
+        service doesn't take them, ServiceNotFound when it isn't registered in the time that the server waits for it,
+        TaskConflict, InvalidBody.
+        """
+        definition = {
+            "input": encoded({} if arguments is None else arguments, "arguments").decode(),
+            "service_id": service,
+            # Without one of its own, who loses the answer could begin it twice.
+            "task_id": secrets.token_hex(16) if task_id is None else task_id,
+            "timeout_s": timeout_s,
+        }
+        url = self._connection.url(f"{_session(session_id)}/tasks")
+        content = encoded(without_none(definition))
+        wait_s = _SERVICE_WAIT_S + self._connection.timeout
+        answer = await self._insist(partial(self._connection.ask, "POST", url, content=content, wait_s=wait_s))
+        return read_answer(answer, str)
+
+    async def tasks(self, session_id: str) -> list[TaskInfo]:
+        """A session's tasks, the oldest first."""
+        answer = await self._ask("GET", f"/v1{_session(session_id)}/tasks")
+        return read_answer(answer, lambda said: [TaskInfo.from_wire(wire) for wire in said["tasks"]])
+
+    async def task(self, session_id: str, task_id: str) -> TaskInfo:
+        """Where a task stands."""
+        return read_answer(await self._ask("GET", _task(session_id, task_id)), TaskInfo.from_wire)
+
+    async def wait(self, session_id: str, task_id: str, *, wait_s: float | None = None) -> TaskInfo:
+        """How a task has ended, as soon as it has; or where it stands after ``wait_s`` seconds, None: however long.
+
+        It is asked for again when a server has held the request for long enough, or went away meanwhile.
+        """
+        deadline = math.inf if wait_s is None else anyio.current_time() + wait_s
+        while True:
+            held_s = max(0.0, min(_WAIT_S, deadline - anyio.current_time()))
+            url = self._connection.url(f"{_task(session_id, task_id)}{query({'wait': held_s})}")
+            ask = partial(self._connection.ask, "GET", url, pool="streams", wait_s=SILENCE_S)
+            answer = await self._insist(ask)
+            task = read_answer(answer, TaskInfo.from_wire)
+            if task.ended or anyio.current_time() >= deadline:
+                return task
+
+    async def result(self, session_id: str, task_id: str) -> str:
+        """What a task has come to, as soon as it has ended, however long that takes.
+
+        Raises TaskFailed, TaskCancelled or TaskTimedOut where it has not succeeded.
+        """
+        return _result(await self.wait(session_id, task_id))
+
+    async def run(
+        self,
+        service: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        session_id: str | None = None,
+        task_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> str:
+        """Create a task and wait for its result; ``session_id`` None: in a session of its own, which goes with it.
+
+        Who stops waiting, as by a cancellation, cancels the task. Raises what `create_task` and `result` raise.
+        """
+        own = await self.create_session() if session_id is None else None
+        session = own or str(session_id)
+        task_id = secrets.token_hex(16) if task_id is None else task_id
+        try:
+            await self.create_task(session, service, arguments, task_id=task_id, timeout_s=timeout_s)
+            return await self.result(session, task_id)
+        except anyio.get_cancelled_exc_class():
+            if own is None:
+                await self._tell_at_last(lambda: self.cancel(session, task_id))
+            raise
+        finally:
+            if own is not None:
+                await self._tell_at_last(lambda: self.delete_session(own))
+
+    async def cancel(self, session_id: str, task_id: str) -> TaskInfo:
+        """End a task that hasn't ended, and say how it has. Workers are told; services of llama_deploy can't be."""
+        return read_answer(await self._ask("POST", f"{_task(session_id, task_id)}/cancel"), TaskInfo.from_wire)
+
+    async def _tell_at_last(self, tell: Callable[[], Awaitable[object]]) -> None:
+        """Say so even while being cancelled; a server that can't be told finds no one waiting anyway."""
+        with anyio.move_on_after(_GIVE_UP_S, shield=True):
+            try:
+                await tell()
+            except WakeqError:
+                return
+
+    async def _insist(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer, asked for again while the server is away, for ``retry_s`` at most. Raises what it says."""
+        backoff = Backoff(random.random)
+        last_try_at: float | None = None
+        while True:
+            try:
+                answer = await ask()
+                raise_for_answer(answer)
+            except (ServerUnavailable, Stopping) as error:
+                now = anyio.current_time()
+                last_try_at = now + self._retry_s if last_try_at is None else last_try_at
+                at = now + backoff.next_delay_s(error.retry_after_s or 0.0)
+                if at > last_try_at:
+                    raise
+            else:
+                return answer
+            await anyio.sleep_until(at)
+
+    async def _ask(self, method: str, path: str, content: bytes = b"") -> Answer:
+        answer = await self._connection.ask(method, self._connection.url(path), content=content)
+        raise_for_answer(answer)
+        return answer
+
+
+def _session(session_id: str) -> str:
+    return f"/sessions/{path_segment(session_id)}"
+
+
+def _task(session_id: str, task_id: str) -> str:
+    return f"{_session(session_id)}/tasks/{path_segment(task_id)}"
+
+
+def _result(task: TaskInfo) -> str:
+    if task.status != "succeeded":
+        raise TaskFailed.of(task)
+    return task.result or ""

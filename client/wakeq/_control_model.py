@@ -1,0 +1,116 @@
+"""What a client of the control plane is given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, Literal
+
+TaskStatus = Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "timed_out"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """Where a task stands."""
+
+    id: str
+    session_id: str
+    service: str
+    input: str
+    """Its arguments, as JSON."""
+    status: TaskStatus
+    attempt: int
+    """How often it was begun; 1 until a worker has died with it."""
+    worker: str | None
+    """Who has it, as far as its service says so."""
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    """None: it has not ended."""
+    timeout_s: float | None
+    events: int
+    """How many it has shown so far."""
+    error: str | None
+    """Why it has not succeeded; None: it has, or has not ended."""
+    result: str | None
+    """What it has come to; of a task that has not succeeded, the text of its error."""
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+    """The server's JSON, with what this version of the client doesn't know."""
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> "TaskInfo":
+        """From a task of the control plane."""
+        kept = ("session_id", "input", "status", "attempt", "worker", "timeout_s", "events", "error")
+        return cls(
+            id=wire["task_id"],
+            service=wire.get("service_id") or wire["agent_id"],
+            created_at=datetime.fromisoformat(wire["created_at"]),
+            started_at=_instant(wire["started_at"]),
+            finished_at=_instant(wire["finished_at"]),
+            result=None if wire["result"] is None else wire["result"]["result"],
+            raw=wire,
+            **{name: wire[name] for name in kept},
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.finished_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceInfo:
+    """A service, and who works for it."""
+
+    name: str
+    description: str
+    host: str | None
+    port: int | None
+    """Where a service of llama_deploy listens, if it said so."""
+    schema: Mapping[str, Any] | None
+    """JSON Schema of its tasks' arguments; None: anything passes."""
+    is_worker: bool
+    """Whether it is run by `wakeq worker`."""
+    state: Literal["up", "down"]
+    """Whether anybody takes its tasks just now."""
+    consumers: tuple[str, ...]
+    """Who does, by name."""
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+    """The server's JSON, with what this version of the client doesn't know."""
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> "ServiceInfo":
+        """From a service of the control plane."""
+        values = {one.name: wire[one.name] for one in fields(cls) if one.name != "raw"}
+        return cls(**values | {"consumers": tuple(wire["consumers"]), "raw": wire})
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """Tasks that share a state."""
+
+    id: str
+    task_ids: tuple[str, ...]
+    """The oldest first."""
+    state: Mapping[str, Any]
+    """As clients of llama_deploy see it: with the streams and results of its tasks."""
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+    """The server's JSON, with what this version of the client doesn't know."""
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> "SessionInfo":
+        """From a session of the control plane."""
+        return cls(wire["session_id"], tuple(wire["task_ids"]), wire["state"], wire)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """What a running task shows."""
+
+    index: int
+    """From 0 on."""
+    data: Any
+    """JSON, an object in all that services show."""
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,188 @@
+"""What the API server asks of a deployment's control plane.
+
+A control plane that dies is started again by who supervises the deployment, and goes on from what it had stored. So
+what got no answer is asked again for a while, and any request may come twice: tasks have ids of ours, and the second
+is the first.
+"""
+
+import math
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import anyio
+import httpx
+
+import wakeq
+from wakeq._backoff import Backoff
+from wakeq._connection import Connection, parts_of, unavailable
+from wakeq._errors import raise_for_answer, read_answer
+from wakeq_control.apiserver.errors import ControlPlaneUnavailable, Relayed
+from wakeq_control.codec import dump
+
+PATIENCE_S = 30.0
+"""How long a control plane may be away."""
+SILENCE_S = 20.0
+"""How long it may be silent, at most the 10 s that a task waits for its service; it sends a space every 3 s then."""
+_PARKED_S = 55.0
+"""How long one request for a result is parked."""
+_RETRY_MAX_S = 2.0
+
+
+class ControlPlane:
+    """One control plane."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = Connection(url, token=None, timeout=SILENCE_S, transport=None)
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        await self._connection.aclose()
+
+    async def create_session(self) -> str:
+        """A new session's id."""
+        return str(await self.ask("POST", "/sessions/create"))
+
+    async def schema(self, service: str) -> dict[str, Any]:
+        """What a service takes; empty where it doesn't say."""
+        services = (await self.ask("GET", "/v1/services"))["services"]
+        return next((one["schema"] or {} for one in services if one["name"] == service), {})
+
+    async def result(self, session_id: str, task_id: str, wait_s: float = math.inf) -> dict[str, Any] | None:
+        """A task's result, as soon as there is one; None after ``wait_s``.
+
+        Raises Relayed, also where there is no such task.
+        """
+        path = task_path(session_id, task_id)
+        deadline, patience = anyio.current_time() + wait_s, _Patience()
+        while True:
+            began = anyio.current_time()
+            parked_s = max(0.0, min(_PARKED_S, deadline - began))
+            found: dict[str, Any] | None = await self.ask("GET", f"{path}/result?wait={parked_s:.3f}")
+            if found is not None or anyio.current_time() >= deadline:
+                return found
+            # An unknown task has no result either, and that is said at once.
+            await self.ask("GET", path)
+            if anyio.current_time() < began + parked_s / 2:
+                # A control plane that is about to stop parks nothing.
+                await patience.wait("it parks no request")
+            else:
+                patience.over()
+
+    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """What it answers. Raises Relayed, ControlPlaneUnavailable."""
+        content = b"" if body is None else dump(body)
+        patience = _Patience()
+        while True:
+            try:
+                answer = await self._connection.ask(
+                    method, self._connection.url(path), content=content, wait_s=SILENCE_S
+                )
+                raise_for_answer(answer)
+                return read_answer(answer, lambda said: said)
+            except wakeq.WakeqError as error:
+                await patience.after(error)
+
+    async def events(self, session_id: str, task_id: str) -> AsyncGenerator[bytes, None]:
+        """The lines of a task's events, some at a time, as they come; an empty part is a sign of life.
+
+        Each comes once, however often the connection breaks. Raises Relayed, ControlPlaneUnavailable.
+        """
+        url = self._connection.url(f"{task_path(session_id, task_id)}/result_stream")
+        shown, patience = 0, _Patience()
+        while True:
+            seen = 0
+            try:
+                async with self._connection.stream(url, [], SILENCE_S) as response:
+                    async for lines, is_blank in _lines(parts_of(response)):
+                        patience.over()
+                        new = lines[max(0, shown - seen) :]
+                        seen += len(lines)
+                        shown = max(shown, seen)
+                        if new or is_blank:
+                            yield b"".join(new)
+                return
+            except httpx.TransportError as error:
+                if shown:
+                    yield b""
+                await patience.after(unavailable(url, error))
+            except wakeq.WakeqError as error:
+                await patience.after(error)
+
+
+class _Patience:
+    """Waits between tries of one request, and ends them when they take too long."""
+
+    def __init__(self) -> None:
+        self._backoff = Backoff(random.random, max_s=_RETRY_MAX_S)
+        self._until: float | None = None
+
+    def over(self) -> None:
+        """It was there."""
+        self._backoff.succeeded()
+        self._until = None
+
+    async def after(self, error: wakeq.WakeqError) -> None:
+        """Wait, where it may be there again later. Raises Relayed, ControlPlaneUnavailable."""
+        if not isinstance(error, wakeq.ServerUnavailable) and error.code != "STOPPING":
+            if not error.code:
+                raise ControlPlaneUnavailable(error.detail) from error
+            raise Relayed(error.status or 500, error.code, error.detail) from None
+        await self.wait(error.detail)
+
+    async def wait(self, reason: str) -> None:
+        """Wait. Raises ControlPlaneUnavailable."""
+        now = anyio.current_time()
+        if self._until is None:
+            self._until = now + PATIENCE_S
+        if now >= self._until:
+            raise ControlPlaneUnavailable(f"the deployment's control plane is away: {reason}")
+        await anyio.sleep(self._backoff.next_delay_s())
+
+
+async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[tuple[list[bytes], bool]]:
+    """Whole lines, without the spaces that came in front of them, and whether nothing but spaces is behind them."""
+    rest = b""
+    async for part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        rest = rest.lstrip(b" ")
+        yield [line.lstrip(b" ") + b"\n" for line in lines], part.endswith(b" ") and not rest
+
+
+def session_path(session_id: str) -> str:
+    """Where a session is."""
+    return f"/sessions/{_segment(session_id)}"
+
+
+def service_path(name: str) -> str:
+    """Where a service is."""
+    return f"/services/{_segment(name)}"
+
+
+def task_path(session_id: str, task_id: str) -> str:
+    """Where a task is."""
+    return f"{session_path(session_id)}/tasks/{_segment(task_id)}"
+
+
+def _segment(name: str) -> str:
+    return quote(name, safe="").replace(".", "%2E")
+
+
+class ControlPlanes:
+    """Those of all deployments, by URL."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, ControlPlane] = {}
+
+    def at(self, url: str) -> ControlPlane:
+        """The one there. Raises ValueError where that is no URL."""
+        if url not in self._open:
+            self._open[url] = ControlPlane(url)
+        return self._open[url]
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        planes, self._open = self._open, {}
+        for plane in planes.values():
+            await plane.aclose()
