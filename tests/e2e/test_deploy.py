@@ -1,8 +1,12 @@
 """`wakeq deploy` over sockets: it starts all of a file, keeps it running, and leaves nothing behind."""
 
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.deployments import Deployed, deployed, none_left, quick_start
@@ -17,6 +21,8 @@ def running(tmp_path: Path) -> Iterator[Deployed]:
 
 def test_the_quick_start_of_llama_deploy_runs_unchanged(running: Deployed) -> None:
     assert running.run("echo_workflow", message="Hello!") == "Message received: Hello!"
+    api = httpx.URL(str(running.wait_for_api()["url"]))
+    assert httpx.get(api.join("/deployments/QuickStart")).json()["services"][0]["state"] == "running"
     parts = running.parts()
     assert set(parts) == {"queue", "control-plane", "echo_workflow"}
     for part in parts.values():
@@ -56,3 +62,39 @@ def test_changed_code_replaces_what_runs(running: Deployed, tmp_path: Path) -> N
     running.wait_for("reloaded")
     assert none_left({"echo_workflow": before})
     wait_until(lambda: running.run("echo_workflow", message="x") == "Message changed: x")
+
+
+def test_a_broken_file_is_one_sentence_and_starts_nothing(tmp_path: Path) -> None:
+    file = quick_start(tmp_path)
+    (tmp_path / "src" / "workflow.py").write_text("import no_such_module\n")
+    options = ["--data", str(tmp_path / "data"), "--port", "0", "--api-port", "0"]
+    command = [sys.executable, "-m", "wakeq", "deploy", str(file), *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert (
+        f"wakeq: {file}: services.echo_workflow.path: src/workflow.py can't be imported: "
+        "ModuleNotFoundError: No module named 'no_such_module'\n"
+        "hint: add the package that has 'no_such_module' to python-dependencies, or install it\n"
+    ) in ended.stderr
+    assert "listening" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wakeq", "deploy", str(tmp_path / "nope.yml")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "nope.yml can't be read: No such file or directory" in ended.stderr
+
+
+def test_a_port_that_is_taken_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    file = quick_start(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        options = ["--data", str(tmp_path / "data"), "--port", str(taken.getsockname()[1])]
+        command = [sys.executable, "-m", "wakeq", "deploy", str(file), *options]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "wakeq: the control-plane can't be started: can't listen on 127.0.0.1:" in ended.stderr
+    assert "Traceback" not in ended.stderr

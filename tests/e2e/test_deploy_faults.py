@@ -4,7 +4,11 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.support.deployments import deployed
+
+pytestmark = pytest.mark.slow
 
 TASKS = int(os.environ.get("DEPLOY_TASKS", "30"))
 EVENTS = 5

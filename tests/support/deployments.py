@@ -74,6 +74,12 @@ class Deployed(LoggedProcess):
         self.host, self.port = str(parts.hostname), int(parts.port or 0)
         return self
 
+    def wait_for_api(self) -> dict[str, object]:
+        """What its API server says when it listens: the other servers are somebody's parts."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._ended or self._count("listening", None) > 0, START_S)
+        return next(line for line in self.events("listening") if "service" not in line)
+
     def post(self, path: str, body: Any = None) -> Answer:
         with Client(self) as client:
             return client.call("POST", path, json.dumps(body).encode())
@@ -103,7 +109,7 @@ class Deployed(LoggedProcess):
         with self._changed:
             assert self._changed.wait_for(lambda: self._ended or self._count(event, name) > before, START_S)
 
-    def _count(self, event: str, service: str) -> int:
+    def _count(self, event: str, service: str | None) -> int:
         with self._changed:
             return sum((line["event"], line.get("service")) == (event, service) for line in self.log)
 
@@ -120,7 +126,7 @@ def none_left(processes: dict[str, psutil.Process]) -> bool:
 @contextmanager
 def deployed(file: Path, data: Path, *arguments: str) -> Iterator[Deployed]:
     """A deployment at a free port, ended on the way out whatever happens."""
-    process = Deployed([str(file), "--data", str(data), "--port", "0", "--grace", "1", *arguments])
+    process = Deployed([str(file), "--data", str(data), "--port", "0", "--api-port", "0", "--grace", "1", *arguments])
     try:
         yield process.started()
     finally:
