@@ -64,6 +64,14 @@ def test_changed_code_replaces_what_runs(running: Deployed, tmp_path: Path) -> N
     wait_until(lambda: running.run("echo_workflow", message="x") == "Message changed: x")
 
 
+def test_a_service_that_leaves_the_file_is_forgotten(running: Deployed, tmp_path: Path) -> None:
+    file = tmp_path / "quick_start.yml"
+    file.write_text(file.read_text().replace("echo_workflow:\n", "renamed:\n").replace(": echo_w", ": renamed # "))
+    assert running.wait_for("reloaded")["services"] == ["renamed"]
+    wait_until(lambda: set(running.get("/services").json()) == {"renamed"})
+    assert running.run("renamed", message="x") == "Message received: x"
+
+
 def test_a_broken_file_is_one_sentence_and_starts_nothing(tmp_path: Path) -> None:
     file = quick_start(tmp_path)
     (tmp_path / "src" / "workflow.py").write_text("import no_such_module\n")
