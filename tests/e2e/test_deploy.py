@@ -23,7 +23,17 @@ def test_the_quick_start_of_llama_deploy_runs_unchanged(running: Deployed) -> No
     assert running.run("echo_workflow", message="Hello!") == "Message received: Hello!"
     api = httpx.URL(str(running.wait_for_api()["url"]))
     assert httpx.get(api.join("/deployments/QuickStart")).json()["services"][0]["state"] == "running"
+    shown = subprocess.run(
+        [sys.executable, "-m", "wakeq", "status", "--api-server", str(api)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    first, second = shown.stdout.splitlines()
+    assert first.startswith(f"QuickStart  control plane {running.url}  queue http://127.0.0.1:")
     parts = running.parts()
+    assert second == f"  echo_workflow  running  process {parts['echo_workflow'].pid}  restarts 0  default"
     assert set(parts) == {"queue", "control-plane", "echo_workflow"}
     for part in parts.values():
         assert {each.laddr.ip for each in part.net_connections() if each.status == "LISTEN"} <= {"127.0.0.1"}
@@ -86,6 +96,16 @@ def test_a_broken_file_is_one_sentence_and_starts_nothing(tmp_path: Path) -> Non
     ) in ended.stderr
     assert "listening" not in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_status_of_what_does_not_run_is_told() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        command = [sys.executable, "-m", "wakeq", "status", "--api-server", url]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(f"wakeq: the API server at {url} doesn't answer as one: ")
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:

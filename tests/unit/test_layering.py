@@ -146,7 +146,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq_control.messages",
             "wakeq_control.service",
         },
-        {"anyio", "dotenv", "platformdirs", "pydantic", "structlog", "typer", "uvloop", "watchdog", "yaml"},
+        {"anyio", "dotenv", "httpx", "platformdirs", "pydantic", "structlog", "typer", "uvloop", "watchdog", "yaml"},
     ),
     "wakeq_control": (
         {"wakeq", "wakeq_control"},

@@ -27,6 +27,7 @@ _LAZY = {
     "control-plane": ("wakeq_control.cli", "control_plane", "Run the control plane for clients of llama_deploy."),
     "worker": ("wakeq_control.service.cli", "worker", "Run an async function or a workflow as a service."),
     "deploy": ("wakeq_control.deploy.cli", "deploy", "Run what a deployment file of llama_deploy describes."),
+    "status": ("wakeq_control.deploy.status", "status", "Show which deployments run, and how their services are."),
     "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
     "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
 }
