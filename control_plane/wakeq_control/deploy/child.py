@@ -11,6 +11,7 @@ started.
 import importlib
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -40,24 +41,23 @@ class _Supervisor:
         os.dup2(nothing, 0)
         os.close(nothing)
         os.dup2(2, 1)
+        self._words: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        # A thread, since the service's code may keep its own busy, from its import on.
+        threading.Thread(target=self._listen, name="supervisor", daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in self._said:
+            self._words.put(json.loads(line))
+        _end_all()
 
     def hear(self) -> dict[str, Any]:
-        """The next word; ends with the supervisor."""
-        line = self._said.readline()
-        if not line:
-            _end_all()
-        word: dict[str, Any] = json.loads(line)
-        return word
+        """The next word."""
+        return self._words.get()
 
     def tell(self, word: dict[str, Any]) -> None:
         """Tell it."""
         self._told.write(json.dumps(word).encode() + b"\n")
         self._told.flush()
-
-    def end_with(self) -> None:
-        """End this process when the supervisor has ended."""
-        # A thread, since the service's code may keep the loop busy.
-        threading.Thread(target=self.hear, name="supervisor", daemon=True).start()
 
 
 def _end_all() -> NoReturn:
@@ -84,7 +84,6 @@ def _command(supervisor: _Supervisor, kind: str) -> None:
     importlib.import_module(_COMMANDS[kind])
     supervisor.tell({"loaded": True})
     sys.argv = ["wakeq", *supervisor.hear()["arguments"]]
-    supervisor.end_with()
     cli.main()
 
 
@@ -101,7 +100,6 @@ def _serve(supervisor: _Supervisor) -> None:
         return
     supervisor.tell({"loaded": True})
     go = supervisor.hear()
-    supervisor.end_with()
     options = Options(
         service=job["service"],
         description=job["description"],
