@@ -1,4 +1,4 @@
-"""`wakeq bench task`, as short as it goes."""
+"""`wakeq bench run task`, as short as it goes."""
 
 import pytest
 from rich.console import Console
