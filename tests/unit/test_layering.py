@@ -64,6 +64,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson"}),
     "wakeq._serving": ({"wakeq._serving"}, {"structlog", "uvicorn"}),
     "wakeq._serving.commands": (set(), {"pydantic", "typer"}),
+    "wakeq._serving.stopping": (set(), {"anyio"}),
     "wakeq.otel": ({"wakeq"}, {"opentelemetry"}),
     "wakeq.testing": ({"wakeq"}, {"anyio", "httpx", "pytest"}),
     "wakeq._fast": (set(), {"httpx", "httpx_aiohttp"}),
@@ -95,6 +96,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_control.http": (
         CONTROL_RULES
         | {
+            "wakeq._serving.hosts",
             "wakeq._serving.origins",
             "wakeq_control.arguments",
             "wakeq_control.engine.engine",
@@ -152,6 +154,8 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"wakeq", "wakeq_control"},
         {"anyio", "pydantic", "structlog", "typer", "uvicorn", "uvloop"},
     ),
+    # Both servers as one process: the only module that knows them both.
+    "wakeq_control.up": ({"wakeq", "wakeq_control", "wakeq_server"}, {"anyio", "structlog", "typer", "uvloop"}),
     "wakeq._handlers": ({"wakeq"}, {"anyio", "pydantic"}),
     "wakeq.integrations": ({"wakeq"}, {"anyio", "httpx"}),
     # Whoever imports it has llama_deploy, and with it fastapi and pydantic.
