@@ -26,6 +26,7 @@ _LAZY = {
     "doctor": ("wakeq_server.cli", "doctor", "Look for damage in a server's database; save what can be read."),
     "control-plane": ("wakeq_control.cli", "control_plane", "Run the control plane for clients of llama_deploy."),
     "worker": ("wakeq_control.service.cli", "worker", "Run an async function or a workflow as a service."),
+    "run": ("wakeq.cli.run", "app", "Run a task of a deployment, and print its result."),
     "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
     "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
 }

@@ -45,7 +45,8 @@ _HINTS = {
 }
 
 
-def _server_url(text: str) -> str:
+def server_url(text: str) -> str:
+    """What a person writes for a server."""
     if not is_server_url(text):
         raise typer.BadParameter(f"{text!r} is no address of a server; write http://HOST:PORT")
     return text
@@ -56,7 +57,7 @@ Url = Annotated[
     typer.Option(
         "--url",
         envvar="WAKEQ_URL",
-        parser=_server_url,
+        parser=server_url,
         metavar="URL",
         help="The queue server.",
         show_default=DEFAULT_URL,
