@@ -119,7 +119,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq_control.messages",
             "wakeq_control.model",
         },
-        {"anyio", "httpx", "pydantic", "pydantic_settings", "structlog", "uvicorn"},
+        {"anyio", "platformdirs", "pydantic", "pydantic_settings", "structlog", "typer", "uvicorn", "uvloop"},
     ),
     "wakeq_control.service": (
         {

@@ -32,6 +32,7 @@ _LAZY = {
     "worker": ("wakeq_control.service.cli", "worker", "Run an async function or a workflow as a service."),
     "deploy": ("wakeq_control.deploy.cli", "deploy", "Run what a deployment file of llama_deploy describes."),
     "status": ("wakeq_control.deploy.status", "status", "Show which deployments run, and how their services are."),
+    "run": ("wakeq.cli.run", "app", "Run a task of a deployment, and print its result."),
     "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
     "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
 }
