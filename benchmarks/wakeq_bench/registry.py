@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import Field
 from rich.console import Console
 
 from wakeq_bench.parameters import Parameters
@@ -35,13 +34,6 @@ class Scenario:
     planned_s: Callable[[Any], float]
     quick: Mapping[str, Any] = field(default_factory=dict)
     """Parameters by which it is over in seconds."""
-
-
-class Tasks(Parameters):
-    """What `task` can be told."""
-
-    tasks: int = Field(10, ge=1, description="how many of each kind in a round")
-    rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
 
 
 SCENARIOS = {
@@ -81,11 +73,11 @@ SCENARIOS = {
         ),
         Scenario(
             "task",
-            "whole tasks through llama_deploy, on its own queue and on wakeq",
-            Tasks,
-            lambda given, console: task.run(given.tasks, given.rounds, console),
-            lambda given: 15.0 + given.rounds * (12.0 + 6.2 * given.tasks),
-            {"tasks": 1, "rounds": 1},
+            "whole tasks through llama_deploy, through wakeq, and through both",
+            task.Tasks,
+            task.run,
+            task.planned_s,
+            {"tasks": 1, "rounds": 1, "lossy": 1, "idle": 2.0, "rate": 1.0},
         ),
         Scenario(
             "parked",

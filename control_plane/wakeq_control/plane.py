@@ -34,10 +34,19 @@ class End(NamedTuple):
     """llama_deploy's TaskResult."""
     error: str | None = None
     """Why the task failed; None: it didn't."""
-    attempt: int | None = None
-    """None: the service knows of none."""
     context: dict[str, Any] | None = None
     """A workflow's context, for the next task of the session; None: as it was."""
+
+
+class Said(NamedTuple):
+    """What an attempt of a worker's says, in one message."""
+
+    session_id: str
+    task_id: str
+    attempt: int
+    events: list[Event]
+    end: End | None
+    """None: it goes on."""
 
 
 def context_key(service: str) -> str:
@@ -144,30 +153,40 @@ class Plane:
         self.tasks.begin_attempt(task, worker, now, effects)
         return task.attempt, effects
 
-    def record_event(
-        self, session_id: str, task_id: str, event: Event, now: float, attempt: int | None = None
-    ) -> Effects:
-        """An event of a running task; that of an attempt which is not the newest is nobody's.
-
-        Raises SessionNotFound, TaskNotFound.
-        """
+    def record_event(self, session_id: str, task_id: str, event: Event, now: float) -> Effects:
+        """An event of a running task. Raises SessionNotFound, TaskNotFound."""
         effects = Effects()
         self.sessions.get(session_id)
-        task = self.tasks.get(task_id, session_id)
-        if attempt in (None, task.attempt):
-            self.tasks.record(task, event, now, effects)
+        self.tasks.record(self.tasks.get(task_id, session_id), event, now, effects)
         return effects
 
     def complete(self, end: End, now: float) -> Effects:
         """A task's end, as its service tells it. Raises TaskNotFound."""
         effects = Effects()
-        task = self.tasks.get(end.result["task_id"])
-        if end.attempt not in (None, task.attempt) or task.finished_at is not None:
-            return effects
+        self._complete(self.tasks.get(end.result["task_id"]), end, now, effects)
+        return effects
+
+    def _complete(self, task: Task, end: End, now: float, effects: Effects) -> None:
+        if task.finished_at is not None:
+            return
         status = TaskStatus.SUCCEEDED if end.error is None else TaskStatus.FAILED
         self.tasks.finish(task, status, now, effects, result=end.result, error=end.error)
         if end.context is not None:
             self.sessions.update(task.session_id, {context_key(task.service): end.context}, effects)
+
+    def hear(self, said: Said, now: float) -> Effects:
+        """Events, and perhaps the end, of a worker's attempt; those of one that is not the newest are nobody's.
+
+        Raises SessionNotFound, TaskNotFound.
+        """
+        effects = Effects()
+        self.sessions.get(said.session_id)
+        task = self.tasks.get(said.task_id, said.session_id)
+        if said.attempt == task.attempt:
+            for event in said.events:
+                self.tasks.record(task, event, now, effects)
+            if said.end is not None:
+                self._complete(task, said.end, now, effects)
         return effects
 
     def context(self, task: Task) -> Any:
@@ -188,7 +207,8 @@ class Plane:
         task = self.tasks.get(task_id, session_id)
         if service != task.service:
             self.registry.require(service)
-        if self.registry.is_worker(task.service):
+        # A worker that has it follows it, whatever has become of the registration meanwhile.
+        if task.worker is not None or self.registry.is_worker(task.service):
             self.tasks.give(task, event, effects)
         else:
             self.tasks.answer(task, service, event, f"event:{self._new_id()}", now, effects)

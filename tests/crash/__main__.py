@@ -1,4 +1,4 @@
-"""`python -m tests.crash`: kills servers under load, and checks what their clients saw."""
+"""`python -m tests.crash`: kills servers under load, and checks what clients saw; with `--plane`, a deployment."""
 
 import argparse
 import sys
@@ -6,7 +6,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.compat.under_test import python_of
 from tests.crash.rounds import run
+from tests.crash.tasks import run_tasks
 
 
 def main() -> int:
@@ -14,12 +16,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=None, help="what everything is drawn from; default: the time")
+    parser.add_argument("--plane", action="store_true", help="a deployment instead: --rounds kills while tasks run")
+    parser.add_argument("--tasks", type=int, default=200, help="how many, with --plane")
     given = parser.parse_args()
     seed = time.time_ns() % 1_000_000 if given.seed is None else given.seed
     sys.stdout.write(f"seed {seed}\n")
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as data:
-        outcome = run(Path(data), given.rounds, seed)
+        if given.plane:
+            outcome = run_tasks(Path(data), python_of("0.8.1"), given.tasks, given.rounds, seed)
+        else:
+            outcome = run(Path(data), given.rounds, seed)
     counts = ", ".join(f"{count} {what}" for what, count in outcome.counts.items())
     sys.stdout.write(f"{given.rounds} rounds, {counts}, {time.perf_counter() - started:.1f} s\n")
     sys.stdout.write("\n".join([*outcome.violations, ""]))

@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 
+from tests.simulation.plane.run import simulate as simulate_plane
 from tests.simulation.run import STORES, simulate
 
 
@@ -13,11 +14,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="what everything is drawn from; default: the time")
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--store", choices=STORES, default="memory")
+    parser.add_argument("--plane", action="store_true", help="the control plane instead of the queue")
     parser.add_argument("--history", action="store_true", help="print the whole history")
     given = parser.parse_args()
     seed = time.time_ns() % 1_000_000 if given.seed is None else given.seed
     started = time.perf_counter()
-    outcome = simulate(seed, given.steps, given.store)
+    outcome = (simulate_plane if given.plane else simulate)(seed, given.steps, given.store)
     if given.history:
         sys.stdout.write("\n".join(outcome.lines) + "\n")
     elif outcome.violation:

@@ -39,23 +39,23 @@ class Fault(NamedTuple):
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(owner: Any, name: str) -> Callable[[Replace], Replace]:
+def fault(owner: Any, name: str, faults: dict[str, Fault] = FAULTS) -> Callable[[Replace], Replace]:
     """Register a replacement of an attribute under its function's name."""
 
     def register(replace: Replace) -> Replace:
-        FAULTS[replace.__name__] = Fault(owner, name, replace)
+        faults[replace.__name__] = Fault(owner, name, replace)
         return replace
 
     return register
 
 
 @contextmanager
-def injected(name: str) -> Iterator[None]:
+def injected(name: str, faults: dict[str, Fault] = FAULTS) -> Iterator[None]:
     """Run with a fault; `none` is none."""
     if name == "none":
         yield
         return
-    owner, attribute, replace = FAULTS[name]
+    owner, attribute, replace = faults[name]
     with patch.object(owner, attribute, replace(getattr(owner, attribute))):
         yield
 

@@ -160,6 +160,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq.integrations": ({"wakeq"}, {"anyio", "httpx"}),
     # Whoever imports it has llama_deploy, and with it fastapi and pydantic.
     "wakeq.integrations.llama_deploy": ({"wakeq"}, {"anyio", "fastapi", "httpx", "llama_deploy", "pydantic"}),
+    "wakeq_bench.flows": (set(), {"workflows"}),
     "wakeq_bench": (
         {"wakeq", "wakeq_bench"},
         {"anyio", "httpx", "orjson", "platformdirs", "psutil", "pydantic", "rich", "typer", "uvicorn"},

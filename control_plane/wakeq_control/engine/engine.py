@@ -15,7 +15,7 @@ from wakeq_control.engine.signals import Signals
 from wakeq_control.errors import SessionNotFound, TaskNotFound
 from wakeq_control.messages import CompletedTask, Heard, NewTaskMessage, TaskEvent
 from wakeq_control.model import Effects, Input, Outgoing, Service, Session, Task
-from wakeq_control.plane import NewTask, Plane
+from wakeq_control.plane import NewTask, Plane, Said
 from wakeq_control.registry import Registry
 from wakeq_control.state.base import StateStore
 from wakeq_control.streams import Event
@@ -218,10 +218,12 @@ class Engine:
         self.note(heard)
         await self._commits.settled()
 
-    def note(self, heard: TaskEvent | CompletedTask) -> None:
+    def note(self, heard: TaskEvent | CompletedTask | Said) -> None:
         """The same without waiting, for what is heard in numbers; `settled` waits for all of them."""
         if isinstance(heard, TaskEvent):
-            effects = self._plane.record_event(heard.session_id, heard.task_id, heard.event, self.now(), heard.attempt)
+            effects = self._plane.record_event(heard.session_id, heard.task_id, heard.event, self.now())
+        elif isinstance(heard, Said):
+            effects = self._plane.hear(heard, self.now())
         else:
             effects = self._plane.complete(heard.end, self.now())
         self._submit(effects)

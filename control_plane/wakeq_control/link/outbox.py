@@ -1,10 +1,12 @@
 """Messages to services, published in their order, each until the queue has it.
 
 They are stored before they come here, and forgotten when they are published; what was published just before a crash is
-published again, and is the same message by its key. A service whose topic is full holds up nobody else's.
+published again, and is the same message by its key. A service whose topic is full holds up nobody else's. What waits
+for a service is published together; but of a task, one message at a time, since its order matters.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -18,6 +20,7 @@ from wakeq_control.link.trying import PERMANENT, until_done
 from wakeq_control.model import Outgoing
 
 _log: Any = structlog.get_logger("wakeq.control")
+_BATCH_MAX = 256
 
 
 class Outbox:
@@ -50,8 +53,12 @@ class Outbox:
     async def _send(self, service: str) -> None:
         waiting = self._waiting[service]
         while waiting:
-            await self._publish(waiting[0])
-            waiting.popleft()
+            batch = _one_of_each_task(waiting)
+            async with anyio.create_task_group() as tasks:
+                for message in batch:
+                    tasks.start_soon(self._publish, message)
+            for _ in batch:
+                waiting.popleft()
         del self._waiting[service]
 
     async def _publish(self, message: Outgoing) -> None:
@@ -69,3 +76,13 @@ class Outbox:
     def _refused(self, message: Outgoing, reason: str) -> None:
         _log.error("refused by the queue", task=message.task_id, service=message.service, reason=reason)
         self._engine.refused(message, reason)
+
+
+def _one_of_each_task(waiting: Iterable[Outgoing]) -> list[Outgoing]:
+    """The first that wait, up to one whose task has another before it."""
+    found: dict[str, Outgoing] = {}
+    for message in waiting:
+        if message.task_id in found or len(found) == _BATCH_MAX:
+            break
+        found[message.task_id] = message
+    return list(found.values())

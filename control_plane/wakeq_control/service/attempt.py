@@ -1,8 +1,6 @@
 """One attempt at one task: begun at the control plane, run, told of inputs and of its end, and ended by one message."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import anyio
@@ -14,15 +12,15 @@ from wakeq_control import arguments
 from wakeq_control.codec import load
 from wakeq_control.errors import InvalidArguments
 from wakeq_control.link.trying import PERMANENT, until_done
-from wakeq_control.messages import CONTROL_PLANE
 from wakeq_control.service.context import TaskContext
 from wakeq_control.service.control import ControlPlane
 from wakeq_control.service.runnable import Outcome, Runnable, failed, refused
+from wakeq_control.service.saying import Publish, Saying
 
 _log: Any = structlog.get_logger("wakeq.worker")
 _NOT_FOUND = 404
-Publish = Callable[[dict[str, Any], str], Awaitable[None]]
-"""Publishes a message to the control plane, under an idempotency key. Raises WakeqError, TypeError, ValueError."""
+_LINGER_S = 2.0
+"""How long the end of a request is waited for when the attempt is over."""
 
 
 class Attempt:
@@ -40,34 +38,60 @@ class Attempt:
         self._publish = publish
         self._context: dict[str, Any] | None = None
         self._task: TaskContext | None = None
+        self._saying: Saying | None = None
         self._told = 0
         self._known = anyio.Event()
         self._ended: str | None = None
         self._running = anyio.CancelScope()
-        self._sending = 0
-        self._sent = anyio.Event()
-        self._error: Exception | None = None
-        """Why an event could not be sent."""
+        self._following = anyio.CancelScope()
+        self._over = False
         self._lost: wakeq.WakeqError | None = None
         """Why the task can't be followed."""
 
-    async def run(self, service: Runnable) -> None:
+    async def run(self, service: Runnable, background: anyio.abc.TaskGroup) -> None:
         """Work on the task; returns when it has ended, here or elsewhere. Raises WakeqError: it has to come again."""
-        outcome: Outcome | None = None
-        async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            tasks.start_soon(self._follow)
+        self._background = background
+        background.start_soon(self._follow)
+        try:
             await self._known.wait()
-            if self._task is not None and self._ended is None:
-                with self._running:
-                    outcome = await self._work(service, self._task)
-                    await self._all_sent()
-            tasks.cancel_scope.cancel()
-        if outcome is not None and self._task is not None and not self._running.cancelled_caught:
-            await self._end(outcome, self._task.attempt)
-        elif self._lost is not None:
+            outcome = await self._outcome(service)
+            if outcome is not None and self._saying is not None:
+                await self._saying.end(outcome)
+        except BaseException:
+            self._following.cancel()
+            raise
+        finally:
+            if self._saying is not None:
+                self._saying.stop()
+        if outcome is None and self._lost is not None:
             raise self._lost
+        if outcome is None and self._ended == "superseded":
+            # By one that may have lost its lease. Whose is still good has to begin anew: if this one's isn't, giving
+            # it back changes nothing.
+            raise wakeq.LeaseLost("another attempt at the task has begun")
+        # The control plane ends the request when it has heard: then its connection can be used again.
+        self._over = True
+        self._following.deadline = anyio.current_time() + _LINGER_S
         _log.info("task ended", task=self._task_id, how=self._how(outcome))
+
+    async def _outcome(self, service: Runnable) -> Outcome | None:
+        """None where the task has ended elsewhere."""
+        if self._task is None or self._is_elsewhere():
+            return None
+        outcome: Outcome | None = None
+        with self._running:
+            outcome = await self._work(service, self._task)
+        if self._is_elsewhere():
+            return None
+        if outcome is None:
+            # An event can't be sent, which its end will say.
+            return Outcome("")
+        if outcome.last is not None:
+            self._task.emit(outcome.last)
+        return outcome
+
+    def _is_elsewhere(self) -> bool:
+        return self._ended is not None or self._lost is not None
 
     def _how(self, outcome: Outcome | None) -> str:
         if outcome is None or self._ended is not None:
@@ -96,37 +120,44 @@ class Attempt:
     # What the control plane tells
 
     async def _follow(self) -> None:
-        try:
-            await until_done(f"following task {self._task_id}", self._hear)
-        except PERMANENT as error:
-            self._lost = error
-        self._known.set()
-        self._running.cancel()
+        with self._following:
+            try:
+                await until_done(f"following task {self._task_id}", self._hear)
+            except PERMANENT as error:
+                self._lost = error
+            self._known.set()
+            self._running.cancel()
 
     async def _hear(self) -> None:
+        if self._over:
+            return
         number = None if self._task is None else self._task.attempt
         try:
             async with self._control.attempt(self._session_id, self._task_id, self._worker, number) as lines:
                 inputs = 0
                 async for line in lines:
                     if "ended" in line:
-                        self._ended = line["ended"]
-                        return
-                    if "event" in line:
+                        self._end(line["ended"])
+                    elif "event" in line:
                         inputs += 1
                         self._give(inputs, line)
                     elif self._task is None:
                         self._begin(line)
         except wakeq.WakeqError as error:
-            if error.status != _NOT_FOUND:
+            if error.status == _NOT_FOUND:
+                # It was deleted, with its session or by age.
+                self._end("gone")
+            elif self._ended is None:
                 raise
-            # It was deleted, with its session or by age.
-            self._ended = "gone"
-            return
-        raise wakeq.ServerUnavailable("the control plane has ended the stream")
+        if self._ended is None:
+            raise wakeq.ServerUnavailable("the control plane has ended the stream")
 
     def _begin(self, line: dict[str, Any]) -> None:
-        self._task = TaskContext(self._task_id, self._session_id, line["attempt"], self._emit)
+        about = {"task_id": self._task_id, "session_id": self._session_id, "attempt": line["attempt"]}
+        saying = self._saying = Saying(
+            self._publish, about, worker=self._worker, tasks=self._background, failed=self._running.cancel
+        )
+        self._task = TaskContext(self._task_id, self._session_id, line["attempt"], lambda _, data: saying.event(data))
         self._context = line["context"]
         # What is known of the past comes with it, and an end too.
         self._known.set()
@@ -137,48 +168,8 @@ class Attempt:
             self._told = number
             self._task.give(line["event"], line["after"])
 
-    # What the control plane is told
-
-    def _emit(self, index: int, data: dict[str, Any]) -> None:
-        assert self._task is not None
-        body = self._message("task_stream", session_id=self._session_id, data=data, index=index)
-        self._sending += 1
-        self._tasks.start_soon(self._send, body, f"event:{self._task_id}:{self._task.attempt}:{index}")
-
-    async def _send(self, body: dict[str, Any], key: str) -> None:
-        try:
-            await self._publish(body, key)
-        except (wakeq.WakeqError, TypeError, ValueError) as error:
-            self._error = self._error or error
-        finally:
-            self._sending -= 1
-            self._sent.set()
-
-    async def _all_sent(self) -> None:
-        """A result ends the stream, so that events come first."""
-        while self._sending:
-            self._sent = anyio.Event()
-            await self._sent.wait()
-
-    async def _end(self, outcome: Outcome, attempt: int) -> None:
-        if self._error is not None:
-            if isinstance(self._error, wakeq.WakeqError) and not isinstance(self._error, PERMANENT):
-                raise self._error
-            outcome = refused("QUEUE_REFUSED", f"an event can't be sent: {self._error}")
-        send = partial(self._send_end, attempt=attempt)
-        try:
-            await send(outcome)
-        except (*PERMANENT, TypeError, ValueError) as error:
-            await send(refused("QUEUE_REFUSED", f"the result or the workflow's context can't be sent: {error}"))
-
-    async def _send_end(self, outcome: Outcome, attempt: int) -> None:
-        kept = {} if outcome.context is None else {"context": outcome.context}
-        body = self._message("completed_task", history=[], result=outcome.result, data={}, error=outcome.error, **kept)
-        # What it says instead, after a refusal, is another message.
-        kind = "result" if outcome.error is None else "error"
-        await self._publish(body, f"{kind}:{self._task_id}:{attempt}")
-
-    def _message(self, action: str, **data: Any) -> dict[str, Any]:
-        assert self._task is not None
-        said = {"task_id": self._task_id, **data, "attempt": self._task.attempt}
-        return {"publisher_id": self._worker, "type": CONTROL_PLANE, "action": action, "data": said}
+    def _end(self, how: str) -> None:
+        """The task is no longer this attempt's; the request's own end may be on its way."""
+        self._ended = how
+        self._known.set()
+        self._running.cancel()

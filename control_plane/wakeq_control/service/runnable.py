@@ -16,6 +16,8 @@ class Outcome(NamedTuple):
     """What kind of error, and its text; None: the task has succeeded."""
     context: dict[str, Any] | None = None
     """A workflow's context, for the session's next task."""
+    last: Any = None
+    """The stream's last event, which is shown together with the end; None: there is none."""
 
 
 class Runnable(Protocol):

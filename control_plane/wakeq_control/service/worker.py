@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import anyio
+import anyio.abc
 import structlog
 from pydantic import ValidationError
 
@@ -20,6 +21,7 @@ from wakeq_control.messages import CONTROL_PLANE, TaskDefinition
 from wakeq_control.service.attempt import Attempt
 from wakeq_control.service.control import ControlPlane, open_control_plane
 from wakeq_control.service.runnable import Runnable
+from wakeq_control.service.saying import Publish
 
 _log: Any = structlog.get_logger("wakeq.worker")
 _SERVER_ERROR = 500
@@ -99,7 +101,7 @@ class Worker:
             async with anyio.create_task_group() as running:
                 try:
                     async for delivery in deliveries:
-                        running.start_soon(self._handle, delivery, control, publish)
+                        running.start_soon(self._handle, delivery, control, publish, running)
                 except wakeq.WakeqError as raised:
                     # Those that run may end.
                     error = raised
@@ -110,7 +112,8 @@ class Worker:
         self,
         delivery: wakeq.Delivery,
         control: ControlPlane,
-        publish: Callable[[dict[str, Any], str], Awaitable[None]],
+        publish: Publish,
+        running: anyio.abc.TaskGroup,
     ) -> None:
         try:
             async with delivery:
@@ -121,7 +124,7 @@ class Worker:
                     await delivery.dead(reason=str(error))
                     return
                 attempt = Attempt(task_id, session_id, text, worker=self.name, control=control, publish=publish)
-                await attempt.run(self._runnable)
+                await attempt.run(self._runnable, running)
         except wakeq.WakeqError as error:
             _log.warning("gave a task back", reason=error.detail)
 

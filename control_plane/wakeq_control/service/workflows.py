@@ -74,9 +74,7 @@ class Workflow:
             # The session's context stays as it was: what is half done would be taken up by the next task.
             return failed(error)
         # Of a workflow that failed it says nothing that clients should see.
-        if last is not None:
-            task.emit(last)
-        return Outcome(str(result), None, self._saved(handler))
+        return Outcome(str(result), None, self._saved(handler), last)
 
     def _saved(self, handler: Any) -> dict[str, Any] | None:
         try:

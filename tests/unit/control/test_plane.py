@@ -15,7 +15,7 @@ from wakeq_control.errors import (
     WrongSession,
 )
 from wakeq_control.model import Effects, Service, Session, Task, TaskStatus
-from wakeq_control.plane import End, NewTask, Plane
+from wakeq_control.plane import End, NewTask, Plane, Said
 from wakeq_control.streams import Event
 from wakeq_control.tasks import MAX_ATTEMPTS
 
@@ -356,16 +356,16 @@ def test_a_newer_attempt_takes_the_task_from_the_older() -> None:
     plane, session = worker_plane()
     plane.add_task(session, new(), 1.0)
     assert plane.begin_attempt(session, "T", "one", 2.0)[0] == 1
-    plane.record_event(session, "T", event(0), 3.0, 1)
+    plane.hear(Said(session, "T", 1, [event(0)], None), 3.0)
     assert plane.begin_attempt(session, "T", "two", 4.0)[0] == 2
     task = plane.tasks.get("T")
     assert (task.worker, task.started_at, task.status) == ("two", 2.0, TaskStatus.RUNNING)
-    assert nothing(plane.record_event(session, "T", event(1), 5.0, 1))
-    assert nothing(plane.complete(End(result(), attempt=1), 5.0))
-    assert nothing(plane.record_event(session, "T", event(0), 5.0, 2))
-    plane.record_event(session, "T", event(1), 6.0, 2)
+    assert nothing(plane.hear(Said(session, "T", 1, [event(1)], None), 5.0))
+    assert nothing(plane.hear(Said(session, "T", 1, [], End(result())), 5.0))
+    assert nothing(plane.hear(Said(session, "T", 2, [event(0)], None), 5.0))
+    plane.hear(Said(session, "T", 2, [event(1)], None), 6.0)
     assert [one.index for one in task.stream.ready] == [0, 1]
-    plane.complete(End(result(), "ValueError: no", 2, {"state": 1}), 7.0)
+    plane.hear(Said(session, "T", 2, [], End(result(), "ValueError: no", {"state": 1})), 7.0)
     assert (task.status, task.error) == (TaskStatus.FAILED, "ValueError: no")
     assert plane.context(task) == {"state": 1}
 
@@ -411,3 +411,13 @@ def test_arguments_are_checked_before_anything_happens() -> None:
         plane.add_task(session, new(), 1.0)
     assert plane.tasks.find("T") is None
     assert plane.add_task(session, new(input='{"n": 1}'), 1.0)[0] == "T"
+
+
+def test_an_input_reaches_the_worker_of_a_service_that_was_deregistered() -> None:
+    plane, session = worker_plane()
+    plane.add_task(session, new(), 1.0)
+    plane.begin_attempt(session, "T", "one", 2.0)
+    plane.deregister("echo")
+    effects = plane.answer(session, "T", "echo", "x", 3.0)
+    assert effects.messages == []
+    assert [one.event for one in plane.tasks.get("T").inputs] == ["x"]

@@ -1,0 +1,125 @@
+"""What an attempt tells the control plane: one message at a time, each with all that was said meanwhile.
+
+An event that nothing is on its way before is sent at once. What comes while a message is on its way shares the next,
+and so does the attempt's end: nothing overtakes anything, and a short task is one message.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import anyio.abc
+
+import wakeq
+from wakeq_control.link.trying import PERMANENT
+from wakeq_control.messages import CONTROL_PLANE
+from wakeq_control.service.runnable import Outcome, refused
+
+EVENTS_MAX = 1_000
+"""Events of one message."""
+Publish = Callable[[dict[str, Any], str], Awaitable[None]]
+"""Publishes a message to the control plane, under an idempotency key. Raises WakeqError, TypeError, ValueError."""
+_UNSENDABLE = (*PERMANENT, TypeError, ValueError)
+
+
+class Saying:
+    """One attempt's."""
+
+    def __init__(
+        self,
+        publish: Publish,
+        about: dict[str, Any],
+        *,
+        worker: str,
+        tasks: anyio.abc.TaskGroup,
+        failed: Callable[[], None],
+    ) -> None:
+        """``about``: the ids of task and session, and the attempt's number. ``tasks`` runs what is sent.
+
+        ``failed`` is called when an event can't be sent: what comes behind it, such as a question, is never shown.
+        """
+        self._publish = publish
+        self._about = about
+        self._worker = worker
+        self._tasks = tasks
+        self._failed = failed
+        self._waiting: list[dict[str, Any]] = []
+        self._sent = 0
+        self._scope = anyio.CancelScope()
+        self._started = False
+        self._idle = anyio.Event()
+        self._idle.set()
+        self._error: Exception | None = None
+        self._unsendable = ""
+
+    def event(self, data: dict[str, Any]) -> None:
+        """Say an event, soon."""
+        self._waiting.append(data)
+        if not self._started:
+            self._started = True
+            self._tasks.start_soon(self._send)
+
+    async def end(self, outcome: Outcome) -> None:
+        """Say how the attempt has ended, behind all events. Raises WakeqError where another attempt may be able to."""
+        await self._idle.wait()
+        try:
+            if self._error is not None:
+                raise self._error
+            while len(self._waiting) > EVENTS_MAX:
+                await self._send_some()
+            await self._send_some(outcome)
+        except _UNSENDABLE as error:
+            await self._put(0, [], refused("QUEUE_REFUSED", f"{self._unsendable} can't be sent: {error}"))
+
+    def stop(self) -> None:
+        """Say nothing more."""
+        self._scope.cancel()
+
+    async def _send(self) -> None:
+        with self._scope:
+            # An end that has come meanwhile takes along what there is.
+            while self._waiting and self._idle.is_set():
+                try:
+                    await self._send_some()
+                except (wakeq.WakeqError, TypeError, ValueError) as error:
+                    self._give_up(error)
+                    return
+        self._started = False
+
+    def _give_up(self, error: Exception) -> None:
+        self._error = error
+        self._failed()
+
+    async def _send_some(self, outcome: Outcome | None = None) -> None:
+        self._idle = anyio.Event()
+        events = self._waiting[:EVENTS_MAX]
+        try:
+            await self._put(self._sent, events, outcome)
+        finally:
+            self._idle.set()
+        del self._waiting[: len(events)]
+        self._sent += len(events)
+
+    async def _put(self, first: int, events: list[dict[str, Any]], outcome: Outcome | None) -> None:
+        try:
+            await self._publish(self._message(first, events, outcome), self._key(first, events, outcome))
+        except _UNSENDABLE:
+            if len(events) + (outcome is not None) == 1:
+                self._unsendable = "an event" if events else "the result or the workflow's context"
+                raise
+            # Of several, which one it is.
+            for number, event in enumerate(events, first):
+                await self._put(number, [event], None)
+            if outcome is not None:
+                await self._put(first + len(events), [], outcome)
+
+    def _message(self, first: int, events: list[dict[str, Any]], outcome: Outcome | None) -> dict[str, Any]:
+        data = {**self._about, "index": first, "events": events}
+        if outcome is not None:
+            data["end"] = {"result": outcome.result, "error": outcome.error, "context": outcome.context}
+        return {"publisher_id": self._worker, "type": CONTROL_PLANE, "action": "task_stream", "data": data}
+
+    def _key(self, first: int, events: list[dict[str, Any]], outcome: Outcome | None) -> str:
+        # What it says instead of a result that was refused is another message.
+        end = "" if outcome is None else "result" if outcome.error is None else "error"
+        return f"said:{self._about['task_id']}:{self._about['attempt']}:{first}:{len(events)}:{end}"

@@ -1,0 +1,54 @@
+"""A whole deployment whose processes are killed: every task ends once, and no stream has lost anything."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.compat.under_test import python_of
+from tests.crash.deployment import PARTS
+from tests.crash.tasks import EVENTS, Seen, _wrong_with, run_tasks
+
+SEED = 20_264
+"""Printed with what is violated; `python -m tests.crash --plane` draws others."""
+TASKS = 60
+KILLS = 6
+
+
+@pytest.mark.slow
+@pytest.mark.compat
+def test_every_task_ends_once_whatever_is_killed(tmp_path: Path) -> None:
+    outcome = run_tasks(tmp_path, python_of("0.8.1"), TASKS, KILLS, SEED)
+    assert outcome.violations == [], f"seed {SEED}, {outcome.counts}"
+    assert sum(outcome.counts.get(f"killed {part}", 0) for part in PARTS) >= len(PARTS), outcome.counts
+    assert outcome.counts["wf: succeeded"] == TASKS * 3 // 4
+
+
+# The checker, on histories that can't be.
+
+
+def seen(*numbers: int, service: str = "wf", ends: int = 2) -> Seen:
+    result = ("succeeded", f"done: {EVENTS}" if service == "wf" else "echo: T")
+    return Seen("T", "S", service, [{"number": number} for number in numbers], [result] * ends)
+
+
+def test_a_history_that_can_be() -> None:
+    assert list(_wrong_with(seen(*range(EVENTS)))) == []
+    failed = seen(0, 1, 2, service="unmodified")
+    failed.ends = [("timed_out", "TASK_TIMED_OUT")] * 2
+    assert list(_wrong_with(failed)) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        seen(*range(EVENTS - 1)),
+        seen(*range(EVENTS - 1), service="unmodified"),
+        seen(1, 0, *range(2, EVENTS)),
+        seen(0, *range(EVENTS)),
+        Seen("T", "S", "wf", [], [("failed", "x")]),
+        Seen("T", "S", "unmodified", [], [("succeeded", "x"), ("timed_out", "y")]),
+        Seen("T", "S", "unmodified", []),
+    ],
+)
+def test_a_history_that_can_not_be(wrong: Seen) -> None:
+    assert list(_wrong_with(wrong))

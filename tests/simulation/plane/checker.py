@@ -1,0 +1,300 @@
+"""What must hold, known from what clients, workers and the queue were told, and from what is stored.
+
+Nothing of it looks into the control plane, but for the comparison of its memory with its disk when it rests.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.simulation.model import check
+from tests.simulation.plane.server import KEEP, KEEP_S, SERVICE_WAIT_S, Server
+from wakeq_control.engine.engine import Engine
+from wakeq_control.messages import CompletedTask, NewTaskMessage, TaskEvent, read_message
+from wakeq_control.model import Snapshot, Task, TaskStatus
+
+OPEN = ("queued", "running", "waiting_input")
+
+
+@dataclass
+class Known:
+    """What is known of a task."""
+
+    id: str
+    session: str
+    service: str
+    input: str
+    called: float
+    timeout_s: float | None
+    accepted: bool = False
+    end: tuple[str, str] | None = None
+    """Its status and its result, once either was seen."""
+    ended_at: float | None = None
+    events: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """By index, as somebody was shown them or they are stored."""
+    begun: dict[int, int] = field(default_factory=dict)
+    """When an attempt's beginning was known to its worker, by number."""
+    heard: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    """When what an attempt said first reached the control plane: of what kind, which attempt, which index."""
+    inputs: list[tuple[str, bool]] = field(default_factory=list)
+    """What was sent to it, in order, and whether that was answered."""
+    cancelled: bool = False
+    """Whether somebody may have cancelled it."""
+    must_have_ended: bool = False
+    """Whether a cancellation was answered."""
+
+    @property
+    def steps(self) -> list[str]:
+        steps: list[str] = json.loads(self.input)["steps"]
+        return steps
+
+
+class Checker:
+    """One simulation's."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self.tasks: dict[str, Known] = {}
+        self.sessions: dict[str, bool] = {}
+        """Those that were created, and whether they may be deleted."""
+        self.deleted: set[str] = set()
+        """Those whose deletion was answered."""
+        self.values: dict[tuple[str, str], list[Any]] = {}
+        """What a key of a session's state may be."""
+        self.registered: dict[str, bool] = {}
+        """Services, and whether their registration was answered."""
+        self.contexts: dict[tuple[str, int], Any] = {}
+        self.counts: Counter[str] = Counter()
+        self._moment = 0
+
+    def moment(self) -> int:
+        self._moment += 1
+        return self._moment
+
+    def open_tasks(self) -> int:
+        """How many were accepted, and haven't ended as far as is known."""
+        there = (known for known in self.tasks.values() if known.accepted and not self.sessions[known.session])
+        return sum(known.end is None for known in there)
+
+    # What clients are told
+
+    def task_added(self, known: Known, answer: str) -> None:
+        check(answer == known.id, f"task {known.id} was answered as {answer}")
+        known.accepted = True
+        self.counts["accepted"] += 1
+
+    def saw_events(self, known: Known, last: int, events: Iterable[tuple[int, dict[str, Any]]], *, ended: bool) -> int:
+        """A watcher was shown these behind the one that has the index ``last``; returns the last one's.
+
+        A task that was cut off may leave gaps: what was still on its way then is nobody's any more.
+        """
+        for index, data in events:
+            in_order = index > last if ended else index == last + 1
+            check(in_order, f"a watcher of {known.id} was shown event {index} behind {last}")
+            self._event(known, index, data)
+            last = index
+        return last
+
+    def saw_all(self, known: Known, shown: int, status: str) -> None:
+        """A watcher was told that there is no more."""
+        check(status != "succeeded" or shown == len(known.steps), f"{known.id} has shown {shown} of {known.steps}")
+
+    def gone(self, known: Known) -> None:
+        """Somebody was told that a task isn't there."""
+        may_be = not known.accepted or self.sessions[known.session] or self.may_be_forgotten(known)
+        check(may_be, f"task {known.id} is gone")
+
+    def saw_end(self, known: Known, status: str, result: dict[str, Any]) -> None:
+        check(result["task_id"] == known.id, f"the result of {known.id} is that of {result['task_id']}")
+        self._end(known, status, result["result"])
+
+    def _event(self, known: Known, index: int, data: dict[str, Any]) -> None:
+        before = known.events.setdefault(index, data)
+        check(before == data, f"event {index} of {known.id} was {before}, and is {data}")
+        attempt = data["by"]
+        first = known.heard.get(("event", attempt, index))
+        check(first is not None, f"event {index} of {known.id} was shown, and nobody has said it: {data}")
+        self._in_time(known, f"event {index}", attempt, first or 0)
+
+    def _end(self, known: Known, status: str, text: str) -> None:
+        before = known.end
+        if before is None:
+            known.end, known.ended_at = (status, text), self.now()
+            self.counts[status] += 1
+        else:
+            check(before == (status, text), f"{known.id} has ended as {before}, and then as {(status, text)}")
+        if status in ("succeeded", "failed") and text.startswith("{"):
+            said = json.loads(text)
+            first = known.heard.get(("result", said["by"], 0))
+            check(first is not None, f"{known.id} has a result that nobody has said")
+            self._in_time(known, "the result", said["by"], first or 0)
+            self._check_answers(known, said["answers"])
+
+    def _in_time(self, known: Known, what: str, attempt: int, first: int) -> None:
+        """What an attempt says that has lost its task goes nowhere."""
+        later = [number for number, at in known.begun.items() if number > attempt > 0 and at < first]
+        check(not later, f"{what} of {known.id} is that of attempt {attempt}, heard when {later} had begun")
+
+    def _check_answers(self, known: Known, answers: Sequence[str]) -> None:
+        left = list(known.inputs)
+        for answer in answers:
+            while left and left[0][0] != answer:
+                check(not left[0][1], f"{known.id} was never given the input {left[0][0]}, which was accepted")
+                left.pop(0)
+            check(left, f"{known.id} was given {answers}, of what was sent: {known.inputs}")
+            left.pop(0)
+
+    # What workers are told, and the control plane hears
+
+    def attempt_began(self, task_id: str, attempt: int, context: Any) -> None:
+        known = self.tasks[task_id]
+        check(attempt not in known.begun, f"attempt {attempt} of {task_id} has begun twice")
+        known.begun[attempt] = self.moment()
+        self.counts["attempts"] += 1
+        if context is not None:
+            kept = self.contexts.get((context["task"], context["attempt"]))
+            check(kept == known.session, f"{task_id} was given the context of another session, {context}")
+
+    def input_received(self, task_id: str, text: str, asked: int) -> None:
+        question = int(text.split()[1])
+        check(question <= asked, f"{task_id} was given {text!r} when it had asked {asked} questions")
+
+    def reached(self, body: dict[str, Any]) -> None:
+        """The queue has handed the control plane a message."""
+        heard = read_message(body)
+        if isinstance(heard, NewTaskMessage):
+            return
+        if isinstance(heard, TaskEvent):
+            self._heard(heard.task_id, ("event", 0, heard.event.index))
+        elif isinstance(heard, CompletedTask):
+            self._heard(heard.end.result["task_id"], ("result", 0, 0))
+        else:
+            for event in heard.events:
+                self._heard(heard.task_id, ("event", heard.attempt, event.index))
+            if heard.end is not None:
+                self._heard(heard.task_id, ("result", heard.attempt, 0))
+                if heard.end.context is not None:
+                    self.contexts[(heard.task_id, heard.attempt)] = heard.session_id
+
+    def _heard(self, task_id: str, what: tuple[str, int, int]) -> None:
+        self.tasks[task_id].heard.setdefault(what, self.moment())
+
+    # What is true when everybody who could run has run, and nothing waits for the disk
+
+    def at_rest(self, server: Server, snapshot: Snapshot) -> None:
+        self.check_stored(snapshot)
+        self._check_memory(server.engine, snapshot)
+        tasks = {task.id: task for task in snapshot.tasks}
+        services = {service.name for service in snapshot.services}
+        for task in snapshot.tasks:
+            due = None if task.timeout_s is None else task.created_at + task.timeout_s
+            late = str(task.status) in OPEN and due is not None and due <= self.now()
+            check(not late, f"{task.id} should have timed out at {due}")
+        for wait in server.waits.all():
+            self._check_wait(wait, tasks, services)
+
+    def check_stored(self, snapshot: Snapshot) -> None:
+        tasks = {task.id: task for task in snapshot.tasks}
+        for task in snapshot.tasks:
+            self._check_task(task)
+        sessions = {session.id: session for session in snapshot.sessions}
+        for session_id, may_be_gone in self.sessions.items():
+            if session_id in self.deleted:
+                check(session_id not in sessions, f"session {session_id} was deleted, and is there")
+            else:
+                check(may_be_gone or session_id in sessions, f"session {session_id} is lost")
+        for known in self.tasks.values():
+            if known.session in self.deleted:
+                check(known.id not in tasks, f"task {known.id} is there without its session")
+            elif known.accepted and known.id not in tasks:
+                check(self.sessions[known.session] or self.may_be_forgotten(known), f"task {known.id} is lost")
+        for (session_id, key), may_be in self.values.items():
+            if session_id in sessions:
+                found = sessions[session_id].state.get(key)
+                check(found in may_be, f"{key} of {session_id} is {found}, and should be one of {may_be}")
+        for name, answered in self.registered.items():
+            check(not answered or name in {one.name for one in snapshot.services}, f"service {name} is lost")
+
+    def may_be_forgotten(self, known: Known) -> bool:
+        """Whether it need not be kept any longer."""
+        # It may have ended unseen, and be dropped at once.
+        ended = sum(one.end is not None or one.accepted for one in self.tasks.values())
+        return ended > KEEP or self.now() - known.called > KEEP_S
+
+    def _check_task(self, task: Task) -> None:
+        known = self.tasks[task.id]
+        check((task.session_id, task.service, task.input) == (known.session, known.service, known.input), task.id)
+        for event in task.stream.arrived:
+            self._event(known, event.index, event.data)
+        indices = [event.index for event in task.stream.arrived]
+        check(len(set(indices)) == len(indices), f"{task.id} has an event twice: {indices}")
+        check(not set(known.events) - set(indices), f"{task.id} has lost of {sorted(known.events)} all but {indices}")
+        if str(task.status) in OPEN:
+            check(known.end is None, f"{task.id} had ended as {known.end}, and is {task.status}")
+            check(not known.must_have_ended, f"{task.id} was cancelled, and is {task.status}")
+            return
+        check(task.result is not None, f"{task.id} has ended without a result")
+        self._end(known, str(task.status), (task.result or {})["result"])
+        if task.status in (TaskStatus.SUCCEEDED, TaskStatus.FAILED) and (task.result or {})["result"].startswith("{"):
+            ready = [event.index for event in task.stream.ready]
+            check(ready == list(range(len(known.steps))), f"{task.id} has ended with the events {ready}")
+        if task.status is TaskStatus.CANCELLED:
+            check(known.cancelled, f"{task.id} was cancelled by nobody")
+
+    def _check_memory(self, engine: Engine, snapshot: Snapshot) -> None:
+        plane = engine._plane
+        for task in snapshot.tasks:
+            found = plane.tasks.find(task.id)
+            check(found is not None and _shape(found) == _shape(task), f"{task.id} is stored as {_shape(task)}")
+        check(len(plane.tasks._tasks) == len(snapshot.tasks), "there are tasks that are not stored")
+        memory = {session.id: (session.state, session.task_ids) for session in plane.sessions.all()}
+        disk = {session.id: (session.state, session.task_ids) for session in snapshot.sessions}
+        check(memory == disk, f"sessions are stored as {disk}, and remembered as {memory}")
+        check(plane.tasks.unsent() == snapshot.outgoing, f"{snapshot.outgoing} is stored to be sent")
+        check({one.name for one in plane.registry.all()} == {one.name for one in snapshot.services}, "services differ")
+
+    def _check_wait(self, wait: tuple[Any, ...], tasks: dict[str, Task], services: set[str]) -> None:
+        match wait:
+            case ("result", task_id, _):
+                check(task_id in tasks, f"somebody waits for the result of {task_id}, which is gone")
+                check(tasks[task_id].result is None, f"somebody waits for the result of {task_id}, which is there")
+            case ("events", task_id, shown, _):
+                check(task_id in tasks, f"somebody watches {task_id}, which is gone")
+                task = tasks[task_id]
+                more = len(task.stream.ready) > shown or task.finished_at is not None
+                check(not more, f"a watcher of {task_id} waits behind {shown} events, and there is more")
+            case ("inputs", task_id, attempt, shown, _):
+                check(task_id in tasks, f"a worker follows {task_id}, which is gone")
+                task = tasks[task_id]
+                ended = task.finished_at is not None or task.attempt != attempt
+                check(not ended, f"attempt {attempt} of {task_id} was not told of its end")
+                check(len(task.inputs) <= shown, f"attempt {attempt} of {task_id} was not told of an input")
+            case ("add", task_id, service, since):
+                check(service not in services, f"{task_id} waits for {service}, which is registered")
+                check(self.now() <= since + SERVICE_WAIT_S, f"{task_id} waits for {service} for too long")
+            case _:
+                check(False, f"somebody waits for {wait}")
+
+    # At the end, when nothing has gone wrong for long
+
+    def at_the_end(self, snapshot: Snapshot, starts: Counter[str], unsent: int) -> None:
+        for task in snapshot.tasks:
+            check(str(task.status) not in OPEN, f"{task.id} never ends: {task.status}, attempt {task.attempt}")
+        for known in self.tasks.values():
+            if known.accepted and known.session not in self.deleted and not self.sessions[known.session]:
+                check(known.end is not None or self.may_be_forgotten(known), f"{known.id} has no end")
+        twice = [task_id for task_id, times in starts.items() if times > 1]
+        check(not twice, f"{twice} were started by more than one message")
+        check(not unsent, f"{unsent} messages are never sent")
+
+
+def _shape(task: Task) -> tuple[Any, ...]:
+    """What of a task must survive."""
+    stream = task.stream
+    return (
+        task.session_id, task.service, task.input, task.status, task.attempt, task.worker, list(task.inputs),
+        task.created_at, task.started_at, task.finished_at, task.error, task.result,
+        [(event.index, event.data) for event in stream.arrived], [event.index for event in stream.ready],
+    )  # fmt: skip

@@ -1,0 +1,349 @@
+"""Deliberate faults of the control plane and its workers: each breaks one thing that the checker must then find."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import anyio
+
+from tests.simulation import faults
+from tests.simulation.faults import Fault, Replace
+from wakeq_control.engine.commits import Commits
+from wakeq_control.engine.engine import Engine
+from wakeq_control.engine.signals import Signals
+from wakeq_control.errors import ServiceNotFound
+from wakeq_control.http.attempts import Attempts
+from wakeq_control.link.inbox import Inbox
+from wakeq_control.link.outbox import Outbox
+from wakeq_control.model import Effects, Input, Outgoing, Session, Task
+from wakeq_control.plane import NewTask, Plane, Said
+from wakeq_control.registry import Registry
+from wakeq_control.service.attempt import Attempt
+from wakeq_control.service.context import TaskContext
+from wakeq_control.service.runnable import Outcome
+from wakeq_control.service.saying import Saying
+from wakeq_control.sessions import Sessions
+from wakeq_control.streams import Event, Stream
+from wakeq_control.tasks import Tasks
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(owner: Any, name: str) -> Callable[[Replace], Replace]:
+    """Register a replacement of an attribute under its function's name."""
+    return faults.fault(owner, name, FAULTS)
+
+
+def injected(name: str) -> AbstractContextManager[None]:
+    """Run with a fault."""
+    return faults.injected(name, FAULTS)
+
+
+def every(times: int) -> Callable[[], bool]:
+    """True every so many times."""
+
+    def count() -> Iterator[bool]:
+        while True:
+            yield from [False] * (times - 1) + [True]
+
+    turns = count()
+    return lambda: next(turns)
+
+
+# Storing
+
+
+@fault(Engine, "_decided")
+def answered_before_it_is_stored(_: Any) -> Callable[..., Any]:
+    async def decided(self: Engine, effects: Effects) -> None:
+        self._submit(effects)
+
+    return decided
+
+
+@fault(Commits, "settled")
+def reading_does_not_wait_for_the_disk(_: Any) -> Callable[..., Any]:
+    async def settled(self: Commits) -> None:
+        return
+
+    return settled
+
+
+@fault(Tasks, "give")
+def an_input_is_not_stored(original: Any) -> Callable[..., Any]:
+    def give(self: Tasks, task: Task, event: str, effects: Effects) -> None:
+        original(self, task, event, effects)
+        effects.changes.clear()
+
+    return give
+
+
+@fault(Effects, "put")
+def events_share_a_row(original: Any) -> Callable[..., Any]:
+    return lambda self, table, key, value, number=0: original(self, table, key, value, number // 2)
+
+
+@fault(Effects, "drop")
+def what_is_dropped_stays_stored(_: Any) -> Callable[..., Any]:
+    return lambda self, table, key: None
+
+
+@fault(Sessions, "update")
+def a_state_is_not_stored(original: Any) -> Callable[..., Any]:
+    return lambda self, session_id, values, effects: original(self, session_id, values, Effects())
+
+
+# Waking
+
+
+@fault(Signals, "wake")
+def a_wake_is_forgotten(original: Any) -> Callable[..., Any]:
+    forgets = every(4)
+    return lambda self, name: None if forgets() else original(self, name)
+
+
+@fault(Engine, "_stored")
+def a_registration_wakes_nobody(original: Any) -> Callable[..., Any]:
+    def stored(self: Engine, effects: Effects) -> None:
+        effects.registered.clear()
+        original(self, effects)
+
+    return stored
+
+
+@fault(Tasks, "next_deadline")
+def a_deadline_is_forgotten(_: Any) -> Callable[..., Any]:
+    return lambda self: None
+
+
+@fault(Tasks, "finish")
+def who_watches_is_not_told_of_the_end(original: Any) -> Callable[..., Any]:
+    def finish(self: Tasks, task: Task, status: Any, now: float, effects: Effects, **more: Any) -> None:
+        original(self, task, status, now, effects, **more)
+        effects.wakes.clear()
+
+    return finish
+
+
+# Tasks
+
+
+@fault(Plane, "check_task")
+def a_task_is_added_again(original: Any) -> Callable[..., Any]:
+    def check_task(self: Plane, session_id: str, new: NewTask) -> str | None:
+        original(self, session_id, new)
+        return None
+
+    return check_task
+
+
+@fault(Plane, "check_task")
+def any_task_of_that_id_is_the_same(original: Any) -> Callable[..., Any]:
+    def check_task(self: Plane, session_id: str, new: NewTask) -> str | None:
+        known = None if new.task_id is None else self.tasks.find(new.task_id)
+        return original(self, session_id, new) if known is None else known.id
+
+    return check_task
+
+
+@fault(Stream, "add")
+def an_event_that_comes_again_is_another(original: Any) -> Callable[..., Any]:
+    def add(self: Stream, event: Event) -> bool:
+        self._indices.discard(event.index)
+        return bool(original(self, event))
+
+    return add
+
+
+@fault(Stream, "add")
+def events_are_shown_as_they_come(_: Any) -> Callable[..., Any]:
+    def add(self: Stream, event: Event) -> bool:
+        if event.index in self._indices:
+            return False
+        self._indices.add(event.index)
+        self.arrived.append(event)
+        self.ready.append(event)
+        return True
+
+    return add
+
+
+@fault(Stream, "close")
+def the_end_forgets_what_is_late(_: Any) -> Callable[..., Any]:
+    def close(self: Stream) -> None:
+        self._held = {}
+        self.ready = self.ready[:2]
+        self._closed = True
+
+    return close
+
+
+@fault(Plane, "complete")
+def the_last_end_wins(original: Any) -> Callable[..., Any]:
+    def complete(self: Plane, end: Any, now: float) -> Effects:
+        task = self.tasks.find(end.result["task_id"])
+        if task is None or task.finished_at is None:
+            found: Effects = original(self, end, now)
+            return found
+        effects = Effects()
+        task.result = end.result
+        effects.wakes.append(task.id)
+        return effects
+
+    return complete
+
+
+@fault(Tasks, "begin_attempt")
+def an_attempt_begins_twice(original: Any) -> Callable[..., Any]:
+    def begin_attempt(self: Tasks, task: Task, worker: str, now: float, effects: Effects) -> None:
+        before = task.attempt
+        original(self, task, worker, now, effects)
+        task.attempt = before
+
+    return begin_attempt
+
+
+@fault(Plane, "hear")
+def an_old_attempt_is_heard(original: Any) -> Callable[..., Any]:
+    def hear(self: Plane, said: Said, now: float) -> Effects:
+        task = self.tasks.find(said.task_id)
+        found: Effects = original(self, said if task is None else said._replace(attempt=task.attempt), now)
+        return found
+
+    return hear
+
+
+@fault(Tasks, "give")
+def inputs_are_not_paced(_: Any) -> Callable[..., Any]:
+    def give(self: Tasks, task: Task, event: str, effects: Effects) -> None:
+        task.inputs.append(Input(event, 0))
+        effects.put("task", task.id, {})
+        effects.changes.clear()
+        effects.wakes.append(task.id)
+
+    return give
+
+
+@fault(TaskContext, "give")
+def inputs_come_before_they_are_asked_for(original: Any) -> Callable[..., Any]:
+    return lambda self, event, after: original(self, event, 0)
+
+
+@fault(Attempt, "_give")
+def inputs_come_again_with_a_new_connection(_: Any) -> Callable[..., Any]:
+    def give(self: Attempt, number: int, line: dict[str, Any]) -> None:
+        if self._task is not None:
+            self._task.give(line["event"], line["after"])
+
+    return give
+
+
+@fault(Saying, "end")
+def a_result_overtakes_events(_: Any) -> Callable[..., Any]:
+    async def end(self: Saying, outcome: Outcome) -> None:
+        await self._put(0, [], outcome)
+
+    return end
+
+
+@fault(Saying, "_give_up")
+def an_attempt_goes_on_without_an_event(_: Any) -> Callable[..., Any]:
+    def give_up(self: Saying, error: Exception) -> None:
+        self._error = error
+
+    return give_up
+
+
+@fault(Plane, "delete_session")
+def tasks_outlive_their_session(_: Any) -> Callable[..., Any]:
+    def delete_session(self: Plane, session_id: str) -> Effects:
+        effects = Effects()
+        self.sessions.delete(session_id, effects)
+        return effects
+
+    return delete_session
+
+
+@fault(Plane, "cancel")
+def a_cancellation_is_ignored(_: Any) -> Callable[..., Any]:
+    return lambda self, task_id, now: Effects()
+
+
+@fault(Tasks, "tick")
+def tasks_are_forgotten_too_soon(original: Any) -> Callable[..., Any]:
+    def tick(self: Tasks, now: float, effects: Effects) -> list[Task]:
+        original(self, now, effects)
+        return [self._tasks[task_id] for task_id in self._ended]
+
+    return tick
+
+
+@fault(Plane, "context")
+def the_context_of_another_session(_: Any) -> Callable[..., Any]:
+    def context(self: Plane, task: Task) -> Any:
+        def kept(session: Session) -> Any:
+            return session.state.get(f"context:{task.service}")
+
+        return next((kept(session) for session in self.sessions.all() if kept(session) is not None), None)
+
+    return context
+
+
+# The way to the queue and back
+
+
+@fault(Engine, "unsent")
+def what_was_not_sent_is_forgotten(_: Any) -> Callable[..., Any]:
+    return lambda self: []
+
+
+@fault(Outbox, "_publish")
+def every_publish_is_another_message(original: Any) -> Callable[..., Any]:
+    numbers = iter(range(1 << 62))
+
+    async def publish(self: Outbox, message: Outgoing) -> None:
+        put = self._broker.publish
+        self._broker.publish = lambda service, body, key: put(service, body, f"{next(numbers)}")  # type: ignore[method-assign]
+        await original(self, message)
+
+    return publish
+
+
+@fault(Inbox, "_ack")
+def messages_are_acked_before_they_are_stored(_: Any) -> Callable[..., Any]:
+    async def ack(self: Inbox) -> None:
+        while True:
+            await self._something.wait()
+            self._something = anyio.Event()
+            heard, self._heard = self._heard, []
+            for delivery in heard:
+                async with delivery:
+                    pass
+
+    return ack
+
+
+@fault(Attempts, "_follow")
+def an_attempt_is_not_followed(_: Any) -> Callable[..., Any]:
+    """It is told of its beginning, and of nothing else."""
+
+    async def follow(self: Attempts, held: Any, session_id: str, task_id: str, said: Any) -> None:
+        attempt = said.attempt
+        if attempt is None:
+            attempt, _ = await self._engine.begin_attempt(session_id, task_id, said.worker)
+        await held.write(b'{"attempt": %d, "context": null}\n' % attempt)
+        await held.wait(anyio.sleep_forever)
+
+    return follow
+
+
+@fault(Registry, "require")
+def any_service_is_refused_at_times(original: Any) -> Callable[..., Any]:
+    refuses = every(5)
+
+    def require(self: Registry, name: str) -> Any:
+        if refuses():
+            raise ServiceNotFound
+        return original(self, name)
+
+    return require

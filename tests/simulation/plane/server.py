@@ -1,0 +1,236 @@
+"""One life of the control plane, from its start on what the disk has to its end, clean or not."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import anyio
+
+import wakeq
+from tests.simulation.disk import SlowCalls
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.model import Violated
+from tests.simulation.plane.network import Lost, Network
+from tests.simulation.plane.queue import Broker, Queue
+from wakeq_control.engine.engine import Engine
+from wakeq_control.errors import ControlError, StorageFailed
+from wakeq_control.http.attempts import Attempts, _Attempt
+from wakeq_control.http.held import Lot
+from wakeq_control.link.inbox import Inbox
+from wakeq_control.link.outbox import Outbox
+from wakeq_control.model import Change
+from wakeq_control.plane import Plane
+from wakeq_control.state.base import StateStore
+
+T = TypeVar("T")
+RESTS_WITHIN = 5_000
+KEEP = 30
+KEEP_S = 200.0
+SERVICE_WAIT_S = 10.0
+_NOT_FOUND = 404
+
+
+class WatchedStore:
+    """A store that dies with its server, before or behind any commit."""
+
+    def __init__(self, inner: StateStore) -> None:
+        self._inner = inner
+        self.commits = 0
+        self.commits_left: int | None = None
+        """How many more succeed before the server dies."""
+        self.dead = False
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        if self.dead or self.commits_left == 0:
+            self.dead = True
+            raise StorageFailed("the server is dead")
+        if self.commits_left is not None:
+            self.commits_left -= 1
+        self._inner.commit(changes)
+        self.commits += 1
+
+    def load(self) -> Any:
+        return self._inner.load()
+
+    def close(self) -> None:
+        pass
+
+
+class Waits:
+    """Who is parked in the control plane, for what."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._waiting: dict[int, tuple[Any, ...]] = {}
+        self._number = 0
+
+    async def during(self, what: tuple[Any, ...], call: Awaitable[T]) -> T:
+        self._number += 1
+        number = self._number
+        self._waiting[number] = (*what, self._now())
+        try:
+            return await call
+        finally:
+            del self._waiting[number]
+
+    def all(self) -> list[tuple[Any, ...]]:
+        return list(self._waiting.values())
+
+
+class Server:
+    """A control plane in a task of its own."""
+
+    def __init__(
+        self, loop: VirtualLoop, store: StateStore, queue: Queue, network: Network, new_id: Callable[[], str]
+    ) -> None:
+        self.store = WatchedStore(store)
+        self.calls = SlowCalls()
+        self.waits = Waits(loop.time)
+        self._loop = loop
+        self._network = network
+        self.plane = Plane(new_id, keep=KEEP, keep_s=KEEP_S)
+        self.plane.restore(store.load())
+        self.engine = Engine(self.plane, self.store, loop.time, wait_for_service_s=SERVICE_WAIT_S, offload=self.calls)
+        self._attempts = Attempts(self.engine, Lot())
+        self._broker = Broker(queue)
+        self.dead = False
+        self._scope = anyio.CancelScope()
+        self._requests: dict[anyio.CancelScope, None] = {}
+        self._lines: list[tuple[anyio.CancelScope, asyncio.Task[None]]] = []
+        self._task = loop.create_task(self._serve())
+
+    async def _serve(self) -> None:
+        with self._scope:
+            outbox, inbox = Outbox(self.engine, self._broker), Inbox(self.engine, self._broker)  # type: ignore[arg-type]
+            for message in self.engine.unsent():
+                outbox.put(message)
+            self.engine.to_send = outbox.put
+            async with anyio.create_task_group() as tasks:
+                for part in (self.engine.run, outbox.run, inbox.run):
+                    tasks.start_soon(part)
+
+    async def ask(self, what: tuple[Any, ...], call: Callable[[Engine], Awaitable[T]]) -> T:
+        """A request and its answer. Raises Lost, and what the engine does."""
+        await self._network.carry()
+        answer: list[T] = []
+        refused: list[ControlError] = []
+        with anyio.CancelScope() as scope:
+            if self.dead:
+                raise Lost("nobody is there")
+            self._requests[scope] = None
+            try:
+                answer.append(await self.waits.during(what, call(self.engine)))
+            except ControlError as error:
+                refused.append(error)
+            finally:
+                self._requests.pop(scope, None)
+        if self.dead:
+            raise Lost("it died meanwhile")
+        await self._network.carry()
+        if refused:
+            raise refused[0]
+        return answer[0]
+
+    @asynccontextmanager
+    async def attempt(
+        self, session_id: str, task_id: str, said: dict[str, Any]
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """A worker's request that lasts as long as its attempt."""
+        await self._network.carry()
+        line, scope = Line(self.waits, task_id), anyio.CancelScope()
+        self._requests[scope] = None
+        following = self._loop.create_task(self._follow(scope, line, session_id, task_id, said))
+        self._lines.append((scope, following))
+        try:
+            yield line.lines()
+        finally:
+            scope.cancel()
+
+    async def _follow(
+        self, scope: anyio.CancelScope, line: "Line", session_id: str, task_id: str, said: dict[str, Any]
+    ) -> None:
+        with scope:
+            try:
+                if not self.dead:
+                    await self._attempts._follow(line, session_id, task_id, _Attempt(**said))  # type: ignore[arg-type]
+            except ControlError as error:
+                line.error = wakeq.WakeqError(error.detail, status=_NOT_FOUND)
+        self._requests.pop(scope, None)
+        line.over = True
+        line.something.set()
+
+    def cut_lines(self, chosen: Callable[[list[anyio.CancelScope]], anyio.CancelScope]) -> None:
+        """A worker's connection breaks."""
+        self._lines = [(scope, task) for scope, task in self._lines if not task.done()]
+        if self._lines:
+            chosen([scope for scope, _ in self._lines]).cancel()
+
+    def check_alive(self) -> None:
+        """Raises what has ended it."""
+        if self._task.done() and not self._task.cancelled() and self._task.exception() is not None:
+            raise Violated(f"the control plane ended by {self._task.exception()!r}") from self._task.exception()
+
+    async def rest(self) -> None:
+        """Run until nobody can, before time moves."""
+        for _ in range(RESTS_WITHIN):
+            await asyncio.sleep(0)
+            if self._loop.idle():
+                if not self.dead:
+                    self.check_alive()
+                return
+        raise Violated("it never comes to rest")
+
+    async def crash(self, commits_left: int) -> None:
+        """End without another word; ``commits_left``: how many commits still reach the disk."""
+        self.store.commits_left = commits_left
+        self.calls.finish()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self.store.dead = self.dead = True
+        self._scope.cancel()
+        for scope in list(self._requests):
+            scope.cancel()
+        self.calls.finish_all()
+        await asyncio.wait([self._task])
+
+
+class Line:
+    """What `wakeq_control.http.held.Held` is to the server, and a stream of lines to the worker."""
+
+    def __init__(self, waits: Waits, task_id: str) -> None:
+        self._waits = waits
+        self._task_id = task_id
+        self._parts: list[bytes] = []
+        self.something = anyio.Event()
+        self.over = False
+        self.error: wakeq.WakeqError | None = None
+        self._attempt = 0
+        self._shown = 0
+
+    async def wait(self, work: Callable[[], Awaitable[T]]) -> T:
+        found: T = await self._waits.during(("inputs", self._task_id, self._attempt, self._shown), work())
+        return found
+
+    async def write(self, part: bytes) -> None:
+        for said in map(json.loads, part.splitlines()):
+            self._attempt = said.get("attempt", self._attempt)
+            self._shown += "event" in said
+        self._parts.append(part)
+        self.something.set()
+
+    async def end(self, part: bytes) -> None:
+        await self.write(part)
+
+    async def lines(self) -> AsyncIterator[dict[str, Any]]:
+        while True:
+            while self._parts:
+                for line in self._parts.pop(0).splitlines():
+                    yield json.loads(line)
+            if self.error is not None:
+                raise self.error
+            if self.over:
+                return
+            self.something = anyio.Event()
+            await self.something.wait()

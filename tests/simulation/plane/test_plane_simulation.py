@@ -1,0 +1,47 @@
+"""What the control plane promises must hold whatever is interleaved, lost or crashes; faults must not go unnoticed."""
+
+from collections import Counter
+
+import pytest
+
+from tests.simulation.plane.faults import FAULTS, injected
+from tests.simulation.plane.run import simulate
+
+STEPS = 500
+SEEDS = range(1, 31)
+ON_DISK = range(101, 105)
+FAULT_SEEDS = range(1, 31)
+FAULT_STEPS = 300
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_promised_is_broken(seed: int) -> None:
+    outcome = simulate(seed, STEPS)
+    assert not outcome.violation, "\n".join([*outcome.lines[-50:], outcome.violation])
+    assert outcome.step == STEPS
+
+
+@pytest.mark.parametrize("seed", ON_DISK)
+def test_nothing_promised_is_broken_on_the_real_store(seed: int) -> None:
+    outcome = simulate(seed, STEPS, "sqlite")
+    assert not outcome.violation, "\n".join([*outcome.lines[-50:], outcome.violation])
+    assert outcome.step == STEPS
+
+
+def test_enough_happens_for_that_to_mean_something() -> None:
+    counts: Counter[str] = sum((Counter(simulate(seed, STEPS).counts) for seed in range(1, 5)), Counter())
+    assert min(counts[what] for what in ("accepted", "attempts", "succeeded", "redelivered")) > 30
+    assert min(counts[what] for what in ("restarts", "cancelled", "timed_out")) > 5
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_a_seed_has_one_history(seed: int) -> None:
+    first, second = simulate(seed, STEPS), simulate(seed, STEPS)
+    assert first.lines == second.lines
+    assert first.counts == second.counts
+
+
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_a_fault_is_found(name: str) -> None:
+    with injected(name):
+        assert any(simulate(seed, FAULT_STEPS).violation for seed in FAULT_SEEDS)
