@@ -9,8 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.deployments import Deployed, deployed, none_left, quick_start
+from tests.support.deployments import Deployed, deployed, deploying, none_left, quick_start
 from tests.support.raw import wait_until
+from tests.support.server import START_S
 
 
 @pytest.fixture
@@ -39,6 +40,37 @@ def test_the_quick_start_of_llama_deploy_runs_unchanged(running: Deployed) -> No
         assert {each.laddr.ip for each in part.net_connections() if each.status == "LISTEN"} <= {"127.0.0.1"}
     assert running.terminate() == 0
     assert none_left(parts)
+
+
+def test_without_a_file_deployments_come_by_the_api(tmp_path: Path) -> None:
+    file = quick_start(tmp_path)
+    file.write_text(file.read_text().replace("8000", "0"))
+    with deploying("--data", str(tmp_path / "data"), "--api-port", "0", "--grace", "1") as server:
+        api = str(server.wait_for_api()["url"])
+        uploaded = httpx.post(
+            f"{api}/deployments/create",
+            files={"config_file": file.read_bytes()},
+            params={"base_path": str(tmp_path)},
+            timeout=START_S,
+        )
+        assert uploaded.json() == {"name": "QuickStart"}
+        command = ["run", "--deployment", "QuickStart", "--arg", "message", "Hello!", "--api-server", api]
+        ran = subprocess.run(
+            [sys.executable, "-m", "wakeq", *command], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert (ran.stdout, ran.stderr) == ("Message received: Hello!\n", "")
+        parts = server.parts()
+        assert server.terminate() == 0
+    assert none_left(parts)
+
+
+def test_a_port_without_a_file_is_told() -> None:
+    command = [sys.executable, "-m", "wakeq", "deploy", "--port", "8000"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "wakeq: --port is the control plane's of a deployment file\nhint: name the file too, or leave --port out\n"
+    )
 
 
 def test_a_service_that_dies_is_started_again(running: Deployed) -> None:

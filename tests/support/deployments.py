@@ -126,9 +126,18 @@ def none_left(processes: dict[str, psutil.Process]) -> bool:
 @contextmanager
 def deployed(file: Path, data: Path, *arguments: str) -> Iterator[Deployed]:
     """A deployment at a free port, ended on the way out whatever happens."""
-    process = Deployed([str(file), "--data", str(data), "--port", "0", "--api-port", "0", "--grace", "1", *arguments])
-    try:
+    with deploying(
+        str(file), "--data", str(data), "--port", "0", "--api-port", "0", "--grace", "1", *arguments
+    ) as process:
         yield process.started()
+
+
+@contextmanager
+def deploying(*arguments: str) -> Iterator[Deployed]:
+    """`wakeq deploy`, ended on the way out whatever happens."""
+    process = Deployed(list(arguments))
+    try:
+        yield process
     finally:
         if process.process.poll() is None:
             process.kill()

@@ -21,9 +21,7 @@ from wakeq.cli._style import STYLE
 from wakeq.cli._talk import fail, note, server_url
 
 DEFAULT_APISERVER = "http://127.0.0.1:4501"
-_UNREACHABLE = (
-    "is `wakeq deploy` or `wakeq apiserver` running there? --api-server, or WAKEQ_APISERVER, says where to look"
-)
+_UNREACHABLE = "is `wakeq deploy` running there? --api-server, or WAKEQ_APISERVER, says where to look"
 _HINTS = {
     "INVALID_ARGUMENTS": "--arg KEY VALUE and --args-json FILE say what the task is given",
     "NO_DEFAULT_SERVICE": "--service says which of its services is meant",

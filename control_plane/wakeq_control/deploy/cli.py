@@ -30,7 +30,14 @@ _DATA = Path(platformdirs.user_data_dir("wakeq", appauthor=False)) / "deployment
 
 
 def deploy(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The deployment file.", show_default=False)],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="The deployment file; without one, deployments come by `llamactl deploy`.",
+            show_default=False,
+        ),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help="The control plane's port, whatever the file says; 0 takes a free one."),
@@ -64,17 +71,17 @@ def deploy(
 ) -> None:
     """Run a deployment: a queue, a control plane, an API server and the services of the file, until it is told to stop.
 
-    The file is one of llama_deploy. What dies is started again; SIGTERM and Ctrl-C stop all of it, and a second one at
+    The file is one of llama_deploy; without a file there is the API server alone. What dies is started again; SIGTERM and Ctrl-C stop all of it, and a second one at
     once.
     """
-    deployment, options = _File(file, port), Options(data, durability, grace)
+    if file is None and port is not None:
+        fail("--port is the control plane's of a deployment file", "name the file too, or leave --port out", code=2)
+    options = Options(data, durability, grace)
     try:
-        config = deployment.read()
+        run = _run_nothing if file is None else _of_file(_File(file, port), reload=reload)
         logs.configure(log_format)
         api = _api_settings(api_port)
-        anyio.run(
-            _serve, deployment, config, options, api, reload, backend_options={"loop_factory": uvloop.new_event_loop}
-        )
+        anyio.run(_serve, run, options, api, backend_options={"loop_factory": uvloop.new_event_loop})
     except* (DeploymentError, StartupError) as group:
         error: Any = first_of(group)
         fail(str(error), error.hint, code=2 if isinstance(error, InvalidDeployment) else 1)
@@ -106,19 +113,34 @@ class _File(NamedTuple):
         return config if self.port is None else config.at_port(self.port)
 
 
-async def _serve(file: _File, config: DeploymentConfig, options: Options, api: ApiSettings, reload: bool) -> None:
+Run = Callable[[LocalDeployments, ApiSettings], Awaitable[None]]
+"""Runs until it is cancelled."""
+
+
+async def _serve(run: Run, options: Options, api: ApiSettings) -> None:
     async with anyio.create_task_group() as tasks:
         running = anyio.CancelScope()
         tasks.start_soon(_watch_signals, running, tasks.cancel_scope)
         async with open_deployments(options) as deployments:
             with running:
-                await _run(file, config, deployments, api, reload)
+                await run(deployments, api)
         tasks.cancel_scope.cancel()
     _log.info("stopped")
 
 
+async def _run_nothing(deployments: LocalDeployments, api: ApiSettings) -> None:
+    """The API server alone: what runs comes by its calls."""
+    async with open_apiserver(deployments, api):
+        await anyio.sleep_forever()
+
+
+def _of_file(file: _File, *, reload: bool) -> Run:
+    """Raises InvalidDeployment."""
+    return partial(_run, file, file.read(), reload)
+
+
 async def _run(
-    file: _File, config: DeploymentConfig, deployments: LocalDeployments, api: ApiSettings, reload: bool
+    file: _File, config: DeploymentConfig, reload: bool, deployments: LocalDeployments, api: ApiSettings
 ) -> None:
     async with AsyncExitStack() as stack:
         changes = await stack.enter_async_context(_watching()) if reload else None

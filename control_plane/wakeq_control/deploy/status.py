@@ -15,7 +15,7 @@ _TIMEOUT_S = 10.0
 
 def status(
     api_server: Annotated[
-        str, typer.Option(envvar="WAKEQ_APISERVER_URL", metavar="URL", help="The API server.")
+        str, typer.Option(envvar="WAKEQ_APISERVER", metavar="URL", help="The API server.")
     ] = "http://127.0.0.1:4501",
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each deployment.")] = False,
 ) -> None:

@@ -100,7 +100,7 @@ def test_unknown_names_are_told(run: Run) -> None:
 def test_without_a_server_it_says_where_to_look(run: Run, served: Served) -> None:
     nowhere = run("--api-server", "http://127.0.0.1:1", "-a", "user_msg", "x")
     assert refused(nowhere).startswith("no answer from http://127.0.0.1:1/: ")
-    assert "`wakeq deploy` or `wakeq apiserver`" in nowhere.stderr
+    assert "is `wakeq deploy` running there?" in nowhere.stderr
     elsewhere = run("--api-server", served.control_plane.url, "-a", "user_msg", "x")
     assert "is --api-server, or WAKEQ_APISERVER, the address of an API server?" in elsewhere.stderr
 
