@@ -65,6 +65,7 @@ from wakeq._model import (
     TopicInfo,
 )
 from wakeq._sync_consumer import SyncConsumer
+from wakeq._task_events import SyncTaskEvents, TaskEvents
 from wakeq._version import __version__
 from wakeq._worker import HandlerTimeout, Middleware, Worker
 
@@ -109,9 +110,11 @@ __all__ = [
     "StorageFull",
     "SyncConsumer",
     "SyncDelivery",
+    "SyncTaskEvents",
     "TaskCancelled",
     "TaskConflict",
     "TaskEvent",
+    "TaskEvents",
     "TaskFailed",
     "TaskInfo",
     "TaskNotFound",

@@ -6,27 +6,32 @@ is the same task. Waiting for a task is a request that the server holds until th
 
 import math
 import os
-import random
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 import anyio
+import httpx
+from anyio.abc import TaskGroup
 
-from wakeq._backoff import Backoff
-from wakeq._bodies import encoded
+from wakeq._bodies import as_event, encoded
 from wakeq._connection import SILENCE_S, Answer, Connection, Transport, path_segment, query
 from wakeq._control_model import ServiceInfo, SessionInfo, TaskInfo
 from wakeq._errors import ServerUnavailable, Stopping, TaskFailed, WakeqError, raise_for_answer, read_answer
 from wakeq._json import without_none
+from wakeq._patience import Patience
+from wakeq._task_events import TaskEvents
+from wakeq._task_feed import TaskFeed
 
 DEFAULT_CONTROL_URL = "http://127.0.0.1:8000"
 _WAIT_S = 55.0
 """How long one request for a task's end is held."""
-_SERVICE_WAIT_S = 600.0
-"""Longest that a server may have a new task wait for its service."""
+SERVICE_WAIT_S = 30.0
+"""How long a new task may wait for its service, if the server lets it."""
 _GIVE_UP_S = 5.0
 """How long telling the server that nobody waits any more may take."""
 
@@ -61,15 +66,29 @@ class AsyncControlPlane:
             transport=transport,
         )
         self._retry_s = retry_s
+        self._feeds: WeakSet[TaskFeed] = WeakSet()
+        self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
-        await self._connection.aopen()
+        async with AsyncExitStack() as stack:
+            await self._connection.aopen()
+            stack.push_async_callback(self._connection.aclose)
+            self._tasks = await anyio.create_task_group().__aenter__()
+            stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.aclose()
+        tasks, self._tasks = self._tasks, None
+        try:
+            if tasks is not None:
+                # Whoever only reads owes nobody anything.
+                for feed in self._feeds:
+                    feed.stop()
+                await tasks.__aexit__(None, None, None)
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Close all connections, of a client that was not used as a context manager."""
@@ -123,14 +142,17 @@ class AsyncControlPlane:
         *,
         task_id: str | None = None,
         timeout_s: float | None = None,
+        service_wait_s: float = SERVICE_WAIT_S,
     ) -> str:
         """Begin a task, and return its id as soon as it is stored; the service need not be there yet.
 
         ``arguments`` are what JSON has, dataclasses and pydantic models. ``task_id``: 1 to 200 printable characters,
         none of them ``/``; None: a new one. Creating a task again with its id is no other task. ``timeout_s``: after
-        so many seconds it has timed out. Raises TypeError where the arguments aren't JSON, InvalidArguments where the
-        service doesn't take them, ServiceNotFound when it isn't registered in the time that the server waits for it,
-        TaskConflict, InvalidBody.
+        so many seconds it has timed out. A service that isn't registered is waited for, at most ``service_wait_s``
+        seconds (0 to 600) and at most as long as the server does for anybody (``--wait-for-service``).
+
+        Raises TypeError where the arguments aren't JSON, InvalidArguments where the service doesn't take them,
+        ServiceNotFound when nobody has registered it, TaskConflict, InvalidBody, BadRequest.
         """
         definition = {
             "input": encoded({} if arguments is None else arguments, "arguments").decode(),
@@ -139,9 +161,9 @@ class AsyncControlPlane:
             "task_id": secrets.token_hex(16) if task_id is None else task_id,
             "timeout_s": timeout_s,
         }
-        url = self._connection.url(f"{_session(session_id)}/tasks")
+        url = self._connection.url(f"{_session(session_id)}/tasks{query({'wait': service_wait_s})}")
         content = encoded(without_none(definition))
-        wait_s = _SERVICE_WAIT_S + self._connection.timeout
+        wait_s = service_wait_s + self._connection.timeout
         answer = await self._insist(partial(self._connection.ask, "POST", url, content=content, wait_s=wait_s))
         return read_answer(answer, str)
 
@@ -161,13 +183,50 @@ class AsyncControlPlane:
         """
         deadline = math.inf if wait_s is None else anyio.current_time() + wait_s
         while True:
-            held_s = max(0.0, min(_WAIT_S, deadline - anyio.current_time()))
+            left_s = max(0.0, deadline - anyio.current_time())
+            held_s = min(_WAIT_S, left_s)
             url = self._connection.url(f"{_task(session_id, task_id)}{query({'wait': held_s})}")
             ask = partial(self._connection.ask, "GET", url, pool="streams", wait_s=SILENCE_S)
-            answer = await self._insist(ask)
+            answer = await self._insist(ask, at_most_s=left_s)
             task = read_answer(answer, TaskInfo.from_wire)
             if task.ended or anyio.current_time() >= deadline:
                 return task
+
+    def events(self, session_id: str, task_id: str, *, after: int | None = None) -> TaskEvents:
+        """What a task shows, from its first event on and as it comes, over one stream that reconnects by itself.
+
+        ``after``: the index of an event; it begins behind that one. The iteration ends with the task, and then
+        `TaskEvents.end` says how that has ended. Raises RuntimeError where the client is not used as a context manager,
+        which is what ends its background.
+        """
+        if self._tasks is None:
+            raise RuntimeError(
+                "to watch a task, use the client as a context manager: `async with wakeq.AsyncControlPlane() as …`"
+            )
+        url = self._connection.url(f"{_task(session_id, task_id)}/result_stream")
+
+        def open_stream(last: int) -> AbstractAsyncContextManager[httpx.Response]:
+            seen = [(b"last-event-id", b"%d" % last)] if last >= 0 else []
+            return self._connection.stream(url, [(b"accept", b"text/event-stream"), *seen], SILENCE_S)
+
+        feed = TaskFeed(open_stream, after=-1 if after is None else after, retry_s=self._retry_s)
+        return TaskEvents(feed, self._start)
+
+    def _start(self, feed: TaskFeed) -> None:
+        if self._tasks is None:
+            raise RuntimeError("the client is closed")
+        self._feeds.add(feed)
+        self._tasks.start_soon(feed.run)
+
+    async def send_event(self, session_id: str, task_id: str, event: Any) -> TaskInfo:
+        """Hand an event to a running task, such as a human's answer, and say where the task stands then.
+
+        ``event`` is what JSON has, or an event of llama-index's workflows. One for a task that has ended goes nowhere.
+        It is asked once: ServerUnavailable leaves open whether the task has it. Raises TypeError.
+        """
+        content = encoded({"event": as_event(event)}, "event")
+        answer = await self._ask("POST", f"/v1{_task(session_id, task_id)}/events", content)
+        return read_answer(answer, TaskInfo.from_wire)
 
     async def result(self, session_id: str, task_id: str) -> str:
         """What a task has come to, as soon as it has ended, however long that takes.
@@ -184,6 +243,7 @@ class AsyncControlPlane:
         session_id: str | None = None,
         task_id: str | None = None,
         timeout_s: float | None = None,
+        service_wait_s: float = SERVICE_WAIT_S,
     ) -> str:
         """Create a task and wait for its result; ``session_id`` None: in a session of its own, which goes with it.
 
@@ -193,7 +253,9 @@ class AsyncControlPlane:
         session = own or str(session_id)
         task_id = secrets.token_hex(16) if task_id is None else task_id
         try:
-            await self.create_task(session, service, arguments, task_id=task_id, timeout_s=timeout_s)
+            await self.create_task(
+                session, service, arguments, task_id=task_id, timeout_s=timeout_s, service_wait_s=service_wait_s
+            )
             return await self.result(session, task_id)
         except anyio.get_cancelled_exc_class():
             if own is None:
@@ -215,23 +277,17 @@ class AsyncControlPlane:
             except WakeqError:
                 return
 
-    async def _insist(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _insist(self, ask: Callable[[], Awaitable[Answer]], *, at_most_s: float = math.inf) -> Answer:
         """The answer, asked for again while the server is away, for ``retry_s`` at most. Raises what it says."""
-        backoff = Backoff(random.random)
-        last_try_at: float | None = None
+        patience = Patience(min(self._retry_s, at_most_s))
         while True:
             try:
                 answer = await ask()
                 raise_for_answer(answer)
             except (ServerUnavailable, Stopping) as error:
-                now = anyio.current_time()
-                last_try_at = now + self._retry_s if last_try_at is None else last_try_at
-                at = now + backoff.next_delay_s(error.retry_after_s or 0.0)
-                if at > last_try_at:
-                    raise
+                await patience.wait(error)
             else:
                 return answer
-            await anyio.sleep_until(at)
 
     async def _ask(self, method: str, path: str, content: bytes = b"") -> Answer:
         answer = await self._connection.ask(method, self._connection.url(path), content=content)

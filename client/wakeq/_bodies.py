@@ -14,6 +14,14 @@ def encoded(body: Any, name: str = "body") -> bytes:
         raise TypeError(f"{name}: {error.__cause__ or error}") from None
 
 
+def as_event(event: Any) -> Any:
+    """An event for a task; a pydantic model as the workflows of llama-index write theirs, by the name of its class."""
+    kind = type(event)
+    if not hasattr(kind, "model_dump_json"):
+        return event
+    return {"__is_pydantic": True, "value": event, "qualified_name": f"{kind.__module__}.{kind.__name__}"}
+
+
 def _model(value: Any) -> Any:
     """A pydantic model as JSON; its own method does that, so that pydantic needn't be imported here."""
     dump = getattr(type(value), "model_dump_json", None)

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from wakeq._async_control import AsyncControlPlane
+from wakeq._async_control import SERVICE_WAIT_S, AsyncControlPlane
 from wakeq._connection import Transport
 from wakeq._control_model import ServiceInfo, SessionInfo, TaskInfo
 from wakeq._portal import OnPortal
+from wakeq._task_events import SyncTaskEvents, TaskEvents
 
 
 class ControlPlane(OnPortal):
@@ -69,10 +70,17 @@ class ControlPlane(OnPortal):
         *,
         task_id: str | None = None,
         timeout_s: float | None = None,
+        service_wait_s: float = SERVICE_WAIT_S,
     ) -> str:
         """See `AsyncControlPlane.create_task`."""
         return self._call(
-            self._control.create_task, session_id, service, arguments, task_id=task_id, timeout_s=timeout_s
+            self._control.create_task,
+            session_id,
+            service,
+            arguments,
+            task_id=task_id,
+            timeout_s=timeout_s,
+            service_wait_s=service_wait_s,
         )
 
     def tasks(self, session_id: str) -> list[TaskInfo]:
@@ -87,6 +95,18 @@ class ControlPlane(OnPortal):
         """See `AsyncControlPlane.wait`."""
         return self._call(self._control.wait, session_id, task_id, wait_s=wait_s)
 
+    def events(self, session_id: str, task_id: str, *, after: int | None = None) -> SyncTaskEvents:
+        """See `AsyncControlPlane.events`."""
+
+        async def made() -> TaskEvents:
+            return self._control.events(session_id, task_id, after=after)
+
+        return SyncTaskEvents(self, self._call(made))
+
+    def send_event(self, session_id: str, task_id: str, event: Any) -> TaskInfo:
+        """See `AsyncControlPlane.send_event`."""
+        return self._call(self._control.send_event, session_id, task_id, event)
+
     def result(self, session_id: str, task_id: str) -> str:
         """See `AsyncControlPlane.result`."""
         return self._call(self._control.result, session_id, task_id)
@@ -99,10 +119,17 @@ class ControlPlane(OnPortal):
         session_id: str | None = None,
         task_id: str | None = None,
         timeout_s: float | None = None,
+        service_wait_s: float = SERVICE_WAIT_S,
     ) -> str:
         """See `AsyncControlPlane.run`."""
         return self._call(
-            self._control.run, service, arguments, session_id=session_id, task_id=task_id, timeout_s=timeout_s
+            self._control.run,
+            service,
+            arguments,
+            session_id=session_id,
+            task_id=task_id,
+            timeout_s=timeout_s,
+            service_wait_s=service_wait_s,
         )
 
     def cancel(self, session_id: str, task_id: str) -> TaskInfo:

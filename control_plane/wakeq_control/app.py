@@ -55,8 +55,11 @@ def build_app(engine: Engine, settings: Settings, about: About) -> App:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings, port: int, version: str) -> AsyncIterator[App]:
-    """A running control plane. Raises StartupError; StorageFailed, in a group, when its state can't be kept."""
+async def open_app(settings: Settings, port: int, version: str, queue: str) -> AsyncIterator[App]:
+    """A running control plane; ``queue`` is where the queue is reached from here.
+
+    Raises StartupError; StorageFailed, in a group, when its state can't be kept.
+    """
     with closing(make_store(settings)) as store:
         plane = Plane(lambda: str(uuid.uuid4()), keep=settings.keep_tasks, keep_s=settings.keep_for)
         try:
@@ -67,18 +70,18 @@ async def open_app(settings: Settings, port: int, version: str) -> AsyncIterator
         about = About(settings.host, port, settings.queue, settings.namespace, version)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(engine.run)
-            tasks.start_soon(_link, engine, settings)
+            tasks.start_soon(_link, engine, settings, queue)
             yield build_app(engine, settings, about)
             await engine.settled()
             tasks.cancel_scope.cancel()
 
 
-async def _link(engine: Engine, settings: Settings) -> None:
+async def _link(engine: Engine, settings: Settings, queue: str) -> None:
     """Speak with the queue, for ever."""
     token = None if settings.token is None else settings.token.get_secret_value()
     name = f"control plane {settings.namespace}"
     async with (
-        open_broker(settings.queue, token, settings.namespace, consumer=name) as broker,
+        open_broker(queue, token, settings.namespace, consumer=name) as broker,
         anyio.create_task_group() as tasks,
     ):
         outbox, presence, inbox = Outbox(engine, broker), Presence(engine, broker), Inbox(engine, broker)

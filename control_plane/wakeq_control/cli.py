@@ -1,7 +1,7 @@
 """`wakeq control-plane`."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import anyio
 import uvloop
@@ -36,17 +36,25 @@ def control_plane(
 
     The queue's token, where it asks for one, comes from the environment: WAKEQ_TOKEN.
     """
-    given = {name: value for name, value in locals().items() if value is not None}
-    try:
-        settings = Settings(**given)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
-        fail(f"{name.replace('_', '-')}: {problem_of(Settings, name, first)}", "see wakeq control-plane --help", code=2)
+    settings = read_settings({name: value for name, value in locals().items() if value is not None})
     logs.configure(settings.log_format)
     try:
         anyio.run(serve, settings, __version__, backend_options={"loop_factory": uvloop.new_event_loop})
-    except StartupError as error:
-        fail(str(error), error.hint, code=1)
-    except StorageFailed as error:
-        fail(str(error), "what was answered is kept; make room, and start it again", code=1)
+    except (StartupError, StorageFailed) as error:
+        tell(error)
+
+
+def read_settings(given: dict[str, Any], command: str = "control-plane") -> Settings:
+    """Settings with what was given on the command line. A mistake is told, and is the end."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        fail(f"{name.replace('_', '-')}: {problem_of(Settings, name, first)}", f"see wakeq {command} --help", code=2)
+
+
+def tell(error: StartupError | StorageFailed) -> NoReturn:
+    """Why the control plane has ended; then the end."""
+    hint = error.hint if isinstance(error, StartupError) else "what was answered is kept; make room, and start it again"
+    fail(str(error), hint, code=1)

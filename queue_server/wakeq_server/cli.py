@@ -53,7 +53,7 @@ def serve(
     An option given here wins over the environment, that over the file of --config, that over the default.
     """
     given = {name: value for name, value in locals().items() if name != "config" and value is not None}
-    settings = _settings(config, given)
+    settings = read_settings(config, given)
     logs.configure(settings.log_format)
     try:
         anyio.run(run_server, settings, _version(), backend_options={"loop_factory": uvloop.new_event_loop})
@@ -120,13 +120,14 @@ def _told() -> Iterator[None]:
         fail(f"{error.filename or 'the disk'}: {error.strerror or error}", "", code=1)
 
 
-def _settings(config: Path | None, given: dict[str, Any]) -> Settings:
+def read_settings(config: Path | None, given: dict[str, Any], command: str = "serve") -> Settings:
+    """Settings with what was given on the command line. A mistake is told, and is the end."""
     try:
         return Settings.load(config, given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
-        fail(f"{name.replace('_', '-')}: {problem_of(Settings, name, first)}", "see wakeq serve --help", code=2)
+        fail(f"{name.replace('_', '-')}: {problem_of(Settings, name, first)}", f"see wakeq {command} --help", code=2)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         fail(f"{config} can't be read: {reason}", "--config names a TOML file", code=2)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import resource
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +17,7 @@ import uvicorn
 from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
 from wakeq._serving.quiet import BACKLOG, KEEP_ALIVE_S, QuietServer
+from wakeq._serving.stopping import Stops, signals
 from wakeq_server.app import open_app
 from wakeq_server.connection import Connection
 from wakeq_server.engine.base import Engine
@@ -34,28 +34,31 @@ _log = structlog.get_logger("wakeq.server")
 class _Server(QuietServer):
     """Runs until it is told to stop, then drains."""
 
-    def __init__(self, config: uvicorn.Config, engine: Engine, drain_s: float, announce: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, engine: Engine, drain_s: float, stops: Stops, announce: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._engine = engine
         self._drain_s = drain_s
+        self._stops = stops
         self._announce = announce
 
     async def main_loop(self) -> None:
-        """Wait for SIGTERM or SIGINT, then hand out no more and wait for what is out."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        """Wait to be told, then hand out no more and wait for what is out."""
+        with self._stops() as told:
             # Whoever reads it connects at once, and may send the signal at once.
             self._announce()
-            await anext(signals)
+            await anext(told)
             _log.info("draining", seconds=self._drain_s, parked=self._engine.parked())
             self._engine.drain()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._hurry_on_second_signal, signals, tasks.cancel_scope)
+                tasks.start_soon(self._hurry_when_told_again, told, tasks.cancel_scope)
                 with anyio.move_on_after(self._drain_s):
                     await self._engine.leases_ended()
                 tasks.cancel_scope.cancel()
 
-    async def _hurry_on_second_signal(self, signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
-        await anext(signals)
+    async def _hurry_when_told_again(self, told: AsyncIterator[object], scope: anyio.CancelScope) -> None:
+        await anext(told)
         self.force_exit = True
         scope.cancel()
 
@@ -88,7 +91,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise StartupError(
             f"can't listen on {host}:{port}: {error.strerror or error}",
-            "is another server running there? name another port with --port, or 0 for a free one",
+            "is another server running there? name another port, or 0 for a free one",
         ) from error
 
 
@@ -119,14 +122,25 @@ def configure(app: App, settings: Settings) -> uvicorn.Config:
     )  # fmt: skip
 
 
-async def serve(settings: Settings, version: str) -> None:
-    """Run the queue server until it is told to stop and has drained. Raises StartupError."""
+async def serve(
+    settings: Settings, version: str, *, stops: Stops = signals, listening: Callable[[str], None] = lambda url: None
+) -> None:
+    """Run the queue server until it is told to stop and has drained. Raises StartupError.
+
+    ``listening`` is told where it listens, as soon as it does.
+    """
     asyncio.get_running_loop().set_task_factory(_make_task)
     listener = listen(settings.host, settings.port)
     with contextlib.closing(listener):
         async with open_app(settings, version) as (engine, app):
-            announce = partial(_announce, settings, listener, tune_process(), has_token=app.has_token)
-            await _Server(configure(app, settings), engine, settings.drain, announce).serve(sockets=[listener])
+            files = tune_process()
+
+            def announce() -> None:
+                _announce(settings, listener, files, has_token=app.has_token)
+                listening(quiet.shown_url(listener))
+
+            server = _Server(configure(app, settings), engine, settings.drain, stops, announce)
+            await server.serve(sockets=[listener])
     _log.info("stopped")
 
 

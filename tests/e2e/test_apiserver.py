@@ -4,70 +4,24 @@ import base64
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.apiserver import ApiServer, start_apiserver
+from tests.support.apiserver import FILE, Served, start_apiserver, start_deployment, task, upload
 from tests.support.raw import FAIL_S, Client, wait_until
-from tests.support.server import ServerProcess, start_control_plane, start_server, start_worker
+from tests.support.server import start_server
 
-FILE = """\
-name: {name}
-control-plane: {{}}
-default-service: wf
-services:
-  wf: {{name: Flow, source: {{type: local, name: .}}, path: 'worker_flows:flow'}}
-"""
 ANSWER = {"__is_pydantic": True, "qualified_name": "workflows.events.HumanResponseEvent"}
 TOKEN = "s3cret"
 
 
-def upload(http: httpx.Client, name: str, headers: dict[str, str] | None = None, **params: Any) -> httpx.Response:
-    files = {"config_file": FILE.format(name=name)}
-    return http.post("/deployments/create", files=files, params=params, headers=headers)
-
-
-def task(service: str | None = None, field: str = "service_id", /, **arguments: Any) -> dict[str, Any]:
-    """As clients send it."""
-    return {"input": json.dumps(arguments), "task_id": "theirs", "session_id": None, field: service}
-
-
-@dataclass(frozen=True)
-class Served:
-    """A deployment `echoes` on an API server."""
-
-    server: ApiServer
-    control_plane: ServerProcess
-    http: httpx.Client
-
-    def run(self, *service: str, session: str | None = None, **arguments: Any) -> httpx.Response:
-        params = {} if session is None else {"session_id": session}
-        return self.http.post("/deployments/echoes/tasks/run", json=task(*service, **arguments), params=params)
-
-    def create(self, **arguments: Any) -> tuple[str, dict[str, str]]:
-        made = self.http.post("/deployments/echoes/tasks/create", json=task(**arguments)).json()
-        return f"/deployments/echoes/tasks/{made['task_id']}", {"session_id": made["session_id"]}
-
-    def sessions(self) -> list[str]:
-        return [one["session_id"] for one in self.http.get("/deployments/echoes/sessions").json()]
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    data = tmp_path_factory.mktemp("apiserver")
-    with (
-        start_server(data / "queue") as queue,
-        start_control_plane(queue, data / "control", durability="memory") as control_plane,
-        start_worker(control_plane, "tests.e2e.worker_flows:flow"),
-        start_apiserver(queue, control_plane) as server,
-        httpx.Client(base_url=server.url, timeout=FAIL_S) as http,
-    ):
-        assert upload(http, "echoes").json() == {"name": "echoes"}
-        yield Served(server, control_plane, http)
+    with start_deployment(tmp_path_factory.mktemp("apiserver")) as deployment:
+        yield deployment
 
 
 # Deployments

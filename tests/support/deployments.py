@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from tests.support.raw import Answer, Client
-from tests.support.server import STOP_S, LoggedProcess
+from tests.support.server import START_S, STOP_S, LoggedProcess
 
 QUICK_START = """\
 name: QuickStart
@@ -74,6 +74,12 @@ class Deployed(LoggedProcess):
         self.host, self.port = str(parts.hostname), int(parts.port or 0)
         return self
 
+    def wait_for_api(self) -> dict[str, object]:
+        """What its API server says when it listens: the other servers are somebody's parts."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._ended or self._count("listening", None) > 0, START_S)
+        return next(line for line in self.events("listening") if "service" not in line)
+
     def post(self, path: str, body: Any = None) -> Answer:
         with Client(self) as client:
             return client.call("POST", path, json.dumps(body).encode())
@@ -89,6 +95,24 @@ class Deployed(LoggedProcess):
         task_id = self.post(f"/sessions/{session}/tasks", task).json()
         return str(self.get(f"/sessions/{session}/tasks/{task_id}/result?wait=20").json()["result"])
 
+    def begin(self, session: str, task_id: str, service: str, **arguments: Any) -> None:
+        """Have a task taken."""
+        task = {"input": json.dumps(arguments), "service_id": service, "task_id": task_id}
+        answer = self.post(f"/sessions/{session}/tasks", task)
+        assert answer.status == 200, answer
+
+    def kill_part(self, name: str) -> None:
+        """SIGKILL; returns when its successor is at work."""
+        event = {"queue": "listening", "control-plane": "consuming"}.get(name, "working")
+        before = self._count(event, name)
+        self.parts()[name].kill()
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._ended or self._count(event, name) > before, START_S)
+
+    def _count(self, event: str, service: str | None) -> int:
+        with self._changed:
+            return sum((line["event"], line.get("service")) == (event, service) for line in self.log)
+
     def parts(self) -> dict[str, psutil.Process]:
         """Its processes by name: `queue`, `control-plane`, and services by theirs."""
         return {each.cmdline()[-1]: each for each in psutil.Process(self.process.pid).children()}
@@ -102,9 +126,18 @@ def none_left(processes: dict[str, psutil.Process]) -> bool:
 @contextmanager
 def deployed(file: Path, data: Path, *arguments: str) -> Iterator[Deployed]:
     """A deployment at a free port, ended on the way out whatever happens."""
-    process = Deployed([str(file), "--data", str(data), "--port", "0", "--grace", "1", *arguments])
-    try:
+    with deploying(
+        str(file), "--data", str(data), "--port", "0", "--api-port", "0", "--grace", "1", *arguments
+    ) as process:
         yield process.started()
+
+
+@contextmanager
+def deploying(*arguments: str) -> Iterator[Deployed]:
+    """`wakeq deploy`, ended on the way out whatever happens."""
+    process = Deployed(list(arguments))
+    try:
+        yield process
     finally:
         if process.process.poll() is None:
             process.kill()

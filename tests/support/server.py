@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 START_S = 20.0
 STOP_S = 20.0
+LISTENING = ("listening", "url")
 
 
 class LoggedProcess:
@@ -80,10 +81,14 @@ class LoggedProcess:
 class ServerProcess(LoggedProcess):
     """`wakeq serve`, or another server of ours."""
 
-    def __init__(self, arguments: list[str], *, command: str = "serve", before: str = "") -> None:
-        """``before``: statements that run in its process first."""
+    def __init__(
+        self, arguments: list[str], *, command: str = "serve", before: str = "", said: tuple[str, str] = LISTENING
+    ) -> None:
+        """``before``: statements that run in its process first. ``said``: which event of its log, and which field of
+        that, has its URL."""
         super().__init__(arguments, command=command, before=before)
-        self.url = str(self.wait_for("listening")["url"])
+        event, field = said
+        self.url = str(self.wait_for(event)[field])
         parts = urlsplit(self.url)
         self.host, self.port = str(parts.hostname), int(parts.port or 0)
 
@@ -111,6 +116,27 @@ def start_control_plane(
     server = ServerProcess([*options, *arguments], command="control-plane")
     try:
         # From then on the control plane's topic is there, and who publishes to it is heard.
+        server.wait_for("consuming")
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.kill()
+
+
+class UpProcess(ServerProcess):
+    """`wakeq up`, by the address of its control plane."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        super().__init__(arguments, command="up", said=("up", "control_plane"))
+        self.queue_url = str(self.wait_for("up")["queue"])
+
+
+@contextmanager
+def start_up(data: Path, *arguments: str, durability: str = "memory") -> Iterator[UpProcess]:
+    """Both servers in one process on free ports, ended on the way out whatever happens."""
+    options = ["--control-port", "0", "--queue-port", "0", "--data", str(data), "--durability", durability]
+    server = UpProcess([*options, *arguments])
+    try:
         server.wait_for("consuming")
         yield server
     finally:

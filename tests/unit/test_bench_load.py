@@ -21,18 +21,21 @@ class FaultyQueue:
         self._messages: asyncio.Queue[str] = asyncio.Queue()
         self.largest_take = 0
 
-    async def publish(self, body: str) -> None:
+    async def create(self, _topic: str) -> None:
+        pass
+
+    async def publish(self, _topic: str, body: str) -> None:
         number = int(body[:12])
         times = 0 if number in self._lost else 2 if number in self._doubled else 1
         for _ in range(times):
             self._messages.put_nowait(body)
         await asyncio.sleep(0)
 
-    async def publish_many(self, bodies: Sequence[str]) -> None:
+    async def publish_many(self, topic: str, bodies: Sequence[str]) -> None:
         for body in bodies:
-            await self.publish(body)
+            await self.publish(topic, body)
 
-    async def consumer(self) -> "FaultyQueue":
+    async def consumer(self, _topic: str) -> "FaultyQueue":
         return self
 
     async def take(self, most: int) -> list[tuple[Any, str]]:
@@ -45,7 +48,7 @@ class FaultyQueue:
     async def ack(self, tokens: Sequence[Any]) -> None:
         await asyncio.sleep(0)
 
-    async def deliveries(self, prefetch: int) -> AsyncIterator[tuple[Any, str]]:
+    async def deliveries(self, _topic: str, prefetch: int) -> AsyncIterator[tuple[Any, str]]:
         while True:
             for one in await self.take(prefetch):
                 yield one

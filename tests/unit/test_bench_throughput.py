@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
-from wakeq_bench.peers import PeerUnavailable, redis
+from wakeq_bench.peers import PeerUnavailable
+from wakeq_bench.peers.contestant import Contestant
+from wakeq_bench.peers.everyone import BY_KEY
 from wakeq_bench.scenarios import throughput
-from wakeq_bench.scenarios.brokers import BROKERS, Broker
 from wakeq_bench.scenarios.throughput import Found, Load, Throughput, figures, loads_of
 
 SIZES = Throughput(batch=[1, 100], seconds=1.0, rounds=1)
@@ -21,14 +24,14 @@ def test_loads() -> None:
         "batches of 1",
         "batches of 100",
     ]
-    assert CONCURRENT.options == ("--singly", "--in-flight", "100")
+    assert CONCURRENT.options == ("--singly", "--in-flight", "100", "--size", "100")
 
 
 def test_only_what_was_agreed_on_has_targets() -> None:
     small, large, _ = loads_of(SIZES)
     assert small.bounds == ()
-    assert {key for key, _ in large.bounds} <= {broker.key for broker in BROKERS}
-    assert loads_of(Throughput(mode=["concurrent"], calls=50))[0].bounds == ()
+    assert {key for key, _ in large.bounds} <= set(BY_KEY)
+    assert loads_of(Throughput(mode=["concurrent"], calls=[50]))[0].bounds == ()
 
 
 def test_rates_are_compared_by_their_medians() -> None:
@@ -50,7 +53,7 @@ def test_without_wakeq_synced_nothing_is_compared(runs: list[Found]) -> None:
 
 
 def test_a_missing_contestant_is_named_and_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(load: Load, broker: Broker, *_: object) -> Found:
+    def measure(load: Load, broker: Contestant, *_: object) -> Found:
         return Found(load.name, broker.key, 5.0, 1e-5, 1e-5, 0.95, 0.5, 0, 0)
 
     monkeypatch.setattr("shutil.which", lambda _: None)
@@ -63,19 +66,55 @@ def test_a_missing_contestant_is_named_and_stops_nobody(monkeypatch: pytest.Monk
     (missing,) = report.missing
     assert "appendfsync always" in missing.name
     assert "redis-server is not installed" in missing.reason
-    assert "at its limit with wakeq-fsync (batches of 1)" in report.notes[-1]
+    assert any("at its limit with wakeq-fsync (batches of 1)" in note for note in report.notes)
 
 
-def test_redis_is_looked_for_before_anything_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    with pytest.raises(PeerUnavailable, match="apt-get install redis-server"):
-        redis.prepare()
+@pytest.mark.parametrize(
+    ("key", "package"),
+    [
+        ("redis-always", "redis-server"),
+        ("rabbitmq", "rabbitmq-server"),
+        ("beanstalkd-always", "beanstalkd"),
+        ("nchan", "libnginx-mod-nchan"),
+    ],
+)
+def test_a_server_is_looked_for_before_anything_is_installed(
+    key: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_found(*_: object, **__: object) -> None:
+        return None
+
+    monkeypatch.setattr("shutil.which", not_found)
+    with pytest.raises(PeerUnavailable, match=f"apt-get install .*{package}"):
+        BY_KEY[key].prepare(lambda _: None)
+
+
+def test_whoever_has_no_batches_is_not_asked_for_them() -> None:
+    given = throughput.Throughput(only=["nchan", "wakeq-fsync"])
+    pythons = {BY_KEY[key]: Path("python") for key in given.only}
+    batches, single_calls = loads_of(given)[0], loads_of(given)[-1]
+    assert [one.key for one in throughput._able(batches, pythons)] == ["wakeq-fsync"]
+    assert len(throughput._able(single_calls, pythons)) == 2
+
+
+def test_sizes_and_calls_are_one_measurement_each_and_no_batch_is_too_large() -> None:
+    loads = loads_of(Throughput(batch=[1, 100], calls=[10, 100], size=[100, 1_000_000]))
+    assert [load.name for load in loads] == [
+        "batches of 1",
+        "batches of 100",
+        "10 single calls",
+        "100 single calls",
+        "batches of 1, 1,000,000 bytes",
+        "10 single calls, 1,000,000 bytes",
+        "100 single calls, 1,000,000 bytes",
+    ]
+    assert not any(load.bounds for load in loads[4:])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("durability", ["memory", "fsync"])
 def test_wakeq_under_load(durability: str) -> None:
-    given = Throughput(batch=[10], in_flight=2, calls=4, seconds=1.0, rounds=1, only=[f"wakeq-{durability}"])
+    given = Throughput(batch=[10], in_flight=2, calls=[4], seconds=1.0, rounds=1, only=[f"wakeq-{durability}"])
     report = throughput.run(given, Console(quiet=True))
     assert [(sample["lost"], sample["doubled"]) for sample in report.samples] == [(0, 0), (0, 0)]
     assert all(sample["per_second"] > 0 for sample in report.samples)

@@ -12,6 +12,7 @@ TWINS = [
     (wakeq.AsyncClient, wakeq.Client),
     (wakeq.AsyncControlPlane, wakeq.ControlPlane),
     (wakeq.Consumer, wakeq.SyncConsumer),
+    (wakeq.TaskEvents, wakeq.SyncTaskEvents),
     (wakeq.Delivery, wakeq.SyncDelivery),
 ]
 # What differs is how one waits, and so these alone.

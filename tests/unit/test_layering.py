@@ -64,6 +64,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson"}),
     "wakeq._serving": ({"wakeq._serving"}, {"structlog", "uvicorn"}),
     "wakeq._serving.commands": (set(), {"pydantic", "typer"}),
+    "wakeq._serving.stopping": (set(), {"anyio"}),
     "wakeq.otel": ({"wakeq"}, {"opentelemetry"}),
     "wakeq.testing": ({"wakeq"}, {"anyio", "httpx", "pytest"}),
     "wakeq._fast": (set(), {"httpx", "httpx_aiohttp"}),
@@ -95,6 +96,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_control.http": (
         CONTROL_RULES
         | {
+            "wakeq._serving.hosts",
             "wakeq._serving.origins",
             "wakeq_control.arguments",
             "wakeq_control.engine.engine",
@@ -117,7 +119,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq_control.messages",
             "wakeq_control.model",
         },
-        {"anyio", "httpx", "pydantic", "pydantic_settings", "structlog", "uvicorn"},
+        {"anyio", "platformdirs", "pydantic", "pydantic_settings", "structlog", "typer", "uvicorn", "uvloop"},
     ),
     "wakeq_control.service": (
         {
@@ -132,6 +134,11 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"anyio", "httpx", "orjson", "pydantic", "pydantic_core", "structlog", "typer", "uvloop"},
     ),
+    # It puts the API server in front of its deployments.
+    "wakeq_control.deploy.cli": (
+        {"wakeq", "wakeq_control"},
+        {"anyio", "platformdirs", "pydantic", "structlog", "typer", "uvloop"},
+    ),
     "wakeq_control.deploy": (
         {
             "wakeq",
@@ -141,12 +148,14 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq_control.messages",
             "wakeq_control.service",
         },
-        {"anyio", "dotenv", "platformdirs", "pydantic", "structlog", "typer", "uvloop", "watchdog", "yaml"},
+        {"anyio", "dotenv", "httpx", "platformdirs", "pydantic", "structlog", "typer", "uvloop", "watchdog", "yaml"},
     ),
     "wakeq_control": (
         {"wakeq", "wakeq_control"},
         {"anyio", "pydantic", "structlog", "typer", "uvicorn", "uvloop"},
     ),
+    # Both servers as one process: the only module that knows them both.
+    "wakeq_control.up": ({"wakeq", "wakeq_control", "wakeq_server"}, {"anyio", "structlog", "typer", "uvloop"}),
     "wakeq._handlers": ({"wakeq"}, {"anyio", "pydantic"}),
     "wakeq.integrations": ({"wakeq"}, {"anyio", "httpx"}),
     # Whoever imports it has llama_deploy, and with it fastapi and pydantic.

@@ -3,12 +3,12 @@
 import logging
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from wakeq_bench.peers import PeerUnavailable, environments
+from wakeq_bench.peers.contestant import Contestant, Keeps
 from wakeq_bench.peers.environments import CONSTRAINTS, Progress, Recipe
 from wakeq_bench.processes import HOST, Child, Server, free_ports
 
@@ -50,12 +50,28 @@ def settings(appendfsync: str) -> dict[str, str]:
 
 
 @contextmanager
-def server(appendfsync: str) -> Iterator[Server]:
-    """A server with an append-only file in a directory of its own. Raises PeerUnavailable, ProcessFailed."""
+def server(appendfsync: str, data: Path) -> Iterator[Server]:
+    """A server with an append-only file in that directory. Raises PeerUnavailable, ProcessFailed."""
     (port,) = free_ports(1)
-    with tempfile.TemporaryDirectory(prefix="wakeq-bench-") as directory:
-        given = {"bind": HOST, "port": str(port), "dir": directory, **settings(appendfsync)}
-        options = [part for name, value in given.items() for part in (f"--{name}", value)]
-        with Child("redis-server", [_program(), *options]) as child:
-            child.wait_for(lambda line: True if "Ready to accept connections" in line else None)
-            yield Server(f"redis://{HOST}:{port}", child)
+    given = {"bind": HOST, "port": str(port), "dir": str(data), **settings(appendfsync)}
+    options = [part for name, value in given.items() for part in (f"--{name}", value)]
+    with Child("redis-server", [_program(), *options]) as child:
+        child.wait_for(lambda line: True if "Ready to accept connections" in line else None)
+        yield Server(f"redis://{HOST}:{port}", child)
+
+
+def _contestant(appendfsync: str, keeps: Keeps) -> Contestant:
+    return Contestant(
+        key=f"redis-{appendfsync}",
+        title=f"Redis Streams, appendfsync {appendfsync}",
+        keeps=keeps,
+        prepare=prepare,
+        server=lambda data: server(appendfsync, data),
+        client="redis",
+        versions=versions,
+        settings=settings(appendfsync),
+        remarks=("Redis keeps what is acked: nothing trims the stream.",),
+    )
+
+
+CONTESTANTS = (_contestant("always", "fsync"), _contestant("everysec", "os"))

@@ -1,4 +1,4 @@
-"""The ways to wait for a message that `wakeq bench idle` compares: a server, and consumers on it."""
+"""The ways to wait for a message that `wakeq bench run idle` compares: a server, and consumers on it."""
 
 import json
 import sys

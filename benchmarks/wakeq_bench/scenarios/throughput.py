@@ -16,20 +16,34 @@ from rich.console import Console
 from wakeq_bench.intervals import ratio_interval
 from wakeq_bench.measure import CpuWindow
 from wakeq_bench.parameters import Counts, Names, Parameters, among
-from wakeq_bench.peers import PeerUnavailable
-from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, Target, readable
-from wakeq_bench.scenarios.brokers import BROKERS, Broker
+from wakeq_bench.peers.contestant import Contestant
+from wakeq_bench.peers.everyone import BY_KEY, keys_of, prepared, remarks
+from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.progress import Work
 
 MODES = ("batches", "concurrent")
 BATCH_MAX = 1_000
 """What one claim may ask for."""
+CALLS_MAX, SIZE_MIN, SIZE_MAX = 1_000, 12, 1_000_000
+_BATCH_MAX_BYTES = 8_000_000
 
 
 def _at_once(batches: list[int]) -> list[int]:
     if max(batches) > BATCH_MAX:
         raise ValueError(f"a batch has at most {BATCH_MAX:,} messages")
     return batches
+
+
+def _calls(calls: list[int]) -> list[int]:
+    if max(calls) > CALLS_MAX:
+        raise ValueError(f"at most {CALLS_MAX:,} calls are made at a time")
+    return calls
+
+
+def _bytes(sizes: list[int]) -> list[int]:
+    if not all(SIZE_MIN <= size <= SIZE_MAX for size in sizes):
+        raise ValueError(f"bytes of a message are {SIZE_MIN} to {SIZE_MAX:,}")
+    return sizes
 
 
 _WARM_UP_S = 1.0
@@ -46,6 +60,8 @@ class Load:
 
     name: str
     options: tuple[str, ...]
+    batches: bool = False
+    """Whether it takes a client that has batches."""
     bounds: tuple[tuple[str, Target], ...] = ()
 
 
@@ -65,18 +81,20 @@ class Found:
     doubled: int
 
 
-KEYS = [broker.key for broker in BROKERS]
+KEYS = keys_of()
+# One consumer at a time, or none of the durable ones: not among those that are measured without being asked for.
+_AS_A_RULE = [key for key in KEYS if not key.startswith(("original", "nchan"))]
 
 
 class Throughput(Parameters):
     """What `throughput` can be told."""
 
     mode: Annotated[Names, among(*MODES)] = Field(list(MODES), description="in batches, or singly but concurrently")
-    only: Annotated[Names, among(*KEYS)] = Field(KEYS, description="the contestants that take part")
+    only: Annotated[Names, among(*KEYS)] = Field(_AS_A_RULE, description="the contestants that take part")
     batch: Annotated[Counts, AfterValidator(_at_once)] = Field([1, 10, 100], description="messages a batch")
     in_flight: int = Field(4, ge=1, le=64, description="batches published at a time")
-    calls: int = Field(100, ge=1, le=1_000, description="single publishes at a time, when concurrent")
-    size: int = Field(100, ge=12, le=1_000_000, description="bytes of a message")
+    calls: Annotated[Counts, AfterValidator(_calls)] = Field([100], description="single publishes at a time")
+    size: Annotated[Counts, AfterValidator(_bytes)] = Field([100], description="bytes of a message, 12 to 1000000")
     seconds: float = Field(5.0, ge=0.1, description="length of each window")
     rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
 
@@ -90,28 +108,29 @@ def run(given: Throughput, console: Console) -> Report:
     """Measure the contestants; one that can't be had is named. Raises ProcessFailed, ProcessGone, OSError."""
     sizes = given
     report = Report("throughput", "From publish to ack, messages a second", given.model_dump())
-    pythons = _prepared([broker for broker in BROKERS if broker.key in given.only], report, console)
-    report.settings = {**report.settings, "contestants": {broker.key: _described(broker) for broker in pythons}}
+    pythons = prepared(given.only, report, console)
     loads = loads_of(given)
     found: list[Found] = []
     with Work(console, len(loads) * sizes.rounds * len(pythons) * _turn_s(given)) as work:
         for load in loads:
             for number in range(sizes.rounds):
-                for broker, python in pythons.items():
+                for broker, python in _able(load, pythons).items():
                     work.step(f"{load.name}, round {number + 1} of {sizes.rounds}: {broker.title}")
                     found.append(_measure(load, broker, python, sizes))
                     work.done(_turn_s(given))
     report.samples = [asdict(one) for one in found]
     report.overview = Overview(
         ["medians", "by", "a second", "client CPU", "server CPU", "lost", "doubled"],
-        [_row(load, broker, found) for load in loads for broker in pythons],
+        [_row(load, broker, found) for load in loads for broker in _able(load, pythons)],
     )
     report.measures = [Measure("rate", "From publish to ack", "messages a second", "higher")]
     report.series = [
-        Series("rate", broker.title, _rates(load, broker.key, found), load.name) for load in loads for broker in pythons
+        Series("rate", broker.title, _rates(load, broker.key, found), load.name)
+        for load in loads
+        for broker in _able(load, pythons)
     ]
     report.figures = [figure for load in loads for figure in figures(load, found)]
-    report.notes += _notes(found, sizes)
+    report.notes += [*_notes(found, sizes), *remarks(pythons)]
     return report
 
 
@@ -122,13 +141,30 @@ def _turn_s(given: Throughput) -> float:
 def loads_of(sizes: Throughput) -> list[Load]:
     """What the modes consist of."""
     loads = []
-    if "batches" in sizes.mode:
-        loads += [_batches(batch, sizes.in_flight) for batch in sizes.batch]
-    if "concurrent" in sizes.mode:
-        bounds = (("nats-default", Target(">=", 1.5)), ("redis-everysec", Target(">=", 1.2)))
-        options = ("--singly", "--in-flight", str(sizes.calls))
-        loads.append(Load(f"{sizes.calls} single calls", options, bounds if sizes.calls == 100 else ()))
+    for size in sizes.size:
+        if "batches" in sizes.mode:
+            loads += [
+                _batches(batch, sizes.in_flight, size) for batch in sizes.batch if batch * size <= _BATCH_MAX_BYTES
+            ]
+        if "concurrent" in sizes.mode:
+            loads += [_single_calls(calls, size) for calls in sizes.calls]
     return loads
+
+
+def _single_calls(calls: int, size: int) -> Load:
+    bounds = (("nats-default", Target(">=", 1.5)), ("redis-everysec", Target(">=", 1.2)))
+    options = ("--singly", "--in-flight", str(calls), "--size", str(size))
+    return Load(f"{calls} single calls{_of(size)}", options, False, bounds if (calls, size) == (100, 100) else ())
+
+
+def _batches(batch: int, in_flight: int, size: int) -> Load:
+    bounds = (("redis-always", Target(">=", 1.5)), ("nats-always", Target(">=", 10)))
+    options = ("--batch", str(batch), "--in-flight", str(in_flight), "--size", str(size))
+    return Load(f"batches of {batch}{_of(size)}", options, True, bounds if (batch, size) == (100, 100) else ())
+
+
+def _of(size: int) -> str:
+    return "" if size == 100 else f", {size:,} bytes"
 
 
 def figures(load: Load, found: Sequence[Found]) -> list[Figure]:
@@ -150,29 +186,13 @@ def _times(name: str, ours: list[float], theirs: list[float], target: Target) ->
     return Figure(name, ratio, "times", target, ratio_interval(ours, theirs))
 
 
-def _batches(batch: int, in_flight: int) -> Load:
-    bounds = (("redis-always", Target(">=", 1.5)), ("nats-always", Target(">=", 10)))
-    options = ("--batch", str(batch), "--in-flight", str(in_flight))
-    return Load(f"batches of {batch}", options, bounds if batch == 100 else ())
+def _able(load: Load, pythons: dict[Contestant, Path]) -> dict[Contestant, Path]:
+    return {one: python for one, python in pythons.items() if one.batches or not load.batches}
 
 
-def _prepared(brokers: Sequence[Broker], report: Report, console: Console) -> dict[Broker, Path]:
-    pythons = {}
-    for broker in brokers:
-        try:
-            pythons[broker] = broker.prepare(lambda line: console.print(line, soft_wrap=True))
-        except PeerUnavailable as error:
-            report.missing.append(Missing(broker.title, str(error)))
-    return pythons
-
-
-def _described(broker: Broker) -> dict[str, object]:
-    return {"title": broker.title, "server": dict(broker.settings), "versions": list(broker.versions())}
-
-
-def _measure(load: Load, broker: Broker, python: Path, sizes: Throughput) -> Found:
-    options = ("--size", str(sizes.size), "--seconds", str(sizes.seconds), "--warm-up", str(_WARM_UP_S), *load.options)
-    with broker.loaded(python, options) as (server, client):
+def _measure(load: Load, broker: Contestant, python: Path, sizes: Throughput) -> Found:
+    options = ("--seconds", str(sizes.seconds), "--warm-up", str(_WARM_UP_S), *load.options)
+    with broker.loaded(python, "load", options) as (server, client):
         client.wait_for_record("opened")
         window = CpuWindow({"server": server.child.pid})
         closed = client.wait_for_record("in_window", sizes.seconds + _DRAIN_MAX_S)
@@ -200,7 +220,7 @@ def _rates(load: Load, key: str, found: Sequence[Found]) -> list[float]:
     return [one.per_second for one in found if one.load == load.name and one.contestant == key]
 
 
-def _row(load: Load, broker: Broker, found: Sequence[Found]) -> list[str]:
+def _row(load: Load, broker: Contestant, found: Sequence[Found]) -> list[str]:
     runs = [one for one in found if one.load == load.name and one.contestant == broker.key]
     return [
         load.name,
@@ -214,12 +234,11 @@ def _row(load: Load, broker: Broker, found: Sequence[Found]) -> list[str]:
 
 
 def _notes(found: Sequence[Found], sizes: Throughput) -> list[str]:
+    synced = [key for key in _keys(found) if BY_KEY[key].keeps == "fsync"]
     notes = [
-        f"{sizes.in_flight} batches, or {sizes.calls} single calls, are in flight at a time. CPU is that of one "
+        f"{sizes.in_flight} batches, or as many single calls as is said, are in flight at a time. CPU is that of one "
         "message. Servers have their default settings, but for what the contestants' names say.",
-        "Only wakeq-fsync, redis-always and nats-always have a message on disk when its publish is confirmed. Of acks, "
-        "JetStream syncs none; Redis and wakeq-fsync do.",
-        "Redis keeps what is acked, since nothing trims it here; wakeq and JetStream (work-queue retention) delete it.",
+        f"Of these, {', '.join(synced) or 'none'} have a message on disk when its publish is confirmed.",
         "Publishers and consumers share one process, on asyncio's own loop, and the server shares the machine's cores.",
     ]
     busy = sorted({f"{one.contestant} ({one.load})" for one in found if one.client_cores > _BUSY})

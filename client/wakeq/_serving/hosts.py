@@ -3,6 +3,8 @@
 import ipaddress
 from functools import lru_cache
 
+ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  addresses to listen on, which nobody can be reached at
+
 
 def host_name(header: str) -> str:
     """The name in a Host header, without its port."""

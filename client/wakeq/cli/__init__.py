@@ -14,6 +14,7 @@ from wakeq.cli._style import STYLE
 
 # In the order in which somebody new to it needs them.
 _LAZY = {
+    "up": ("wakeq_control.up", "up", "Run the queue server and the control plane in one process."),
     "serve": ("wakeq_server.cli", "serve", "Run the queue server."),
     "topics": ("wakeq.cli.topics", "app", "Make, configure, look at and look after topics."),
     "publish": ("wakeq.cli.publish", "publish", "Publish messages."),
@@ -25,8 +26,13 @@ _LAZY = {
     "backup": ("wakeq_server.cli", "backup", "Copy a server's database, while it runs."),
     "doctor": ("wakeq_server.cli", "doctor", "Look for damage in a server's database; save what can be read."),
     "control-plane": ("wakeq_control.cli", "control_plane", "Run the control plane for clients of llama_deploy."),
+    "services": ("wakeq.cli.services", "app", "Show the services of a control plane."),
+    "sessions": ("wakeq.cli.sessions", "app", "Make, show and delete the sessions of a control plane."),
+    "tasks": ("wakeq.cli.tasks", "app", "Give tasks to services, and look at and look after them."),
     "worker": ("wakeq_control.service.cli", "worker", "Run an async function or a workflow as a service."),
     "deploy": ("wakeq_control.deploy.cli", "deploy", "Run what a deployment file of llama_deploy describes."),
+    "status": ("wakeq_control.deploy.status", "status", "Show which deployments run, and how their services are."),
+    "run": ("wakeq.cli.run", "app", "Run a task of a deployment, and print its result."),
     "bench": ("wakeq_bench.cli", "app", "Measure what polling costs, and what waiting costs."),
     "demo": ("wakeq_bench.demo", "demo", "Run llama_deploy on its own queue and on wakeq, and compare."),
 }
@@ -71,7 +77,8 @@ def _wakeq(
 ) -> None:
     """A message queue over HTTP whose consumers are woken, not polling.
 
-    WAKEQ_URL says where the server is, and WAKEQ_TOKEN has the token that it asks for, if it does. To begin:
+    WAKEQ_URL says where the server is, and WAKEQ_TOKEN has the token that it asks for, if it does;
+    WAKEQ_CONTROL_PLANE says where the control plane is. To begin:
 
     \b
     wakeq serve

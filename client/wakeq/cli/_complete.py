@@ -4,12 +4,15 @@ Whatever goes wrong here is silent, and nothing takes long: the shell waits, and
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 import anyio
 import typer
 
 import wakeq
 
+_Client = TypeVar("_Client")
 _PATIENCE_S = 1.0
 _MOST = 200
 
@@ -20,7 +23,7 @@ def topics(ctx: typer.Context, incomplete: str) -> list[str]:
     async def found(client: wakeq.AsyncClient) -> list[str]:
         return [name async for name in _names(client, incomplete)]
 
-    return _asked(ctx, found)
+    return _asked(ctx, found, wakeq.AsyncClient)
 
 
 def groups(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -31,7 +34,16 @@ def groups(ctx: typer.Context, incomplete: str) -> list[str]:
         info = await client.topic(ctx.params.get("topic") or ctx.args[0])
         return [name for name in info.groups if name.startswith(incomplete)]
 
-    return _asked(ctx, found)
+    return _asked(ctx, found, wakeq.AsyncClient)
+
+
+def services(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Services whose names begin so."""
+
+    async def found(control: wakeq.AsyncControlPlane) -> list[str]:
+        return [one.name for one in await control.services() if one.name.startswith(incomplete)]
+
+    return _asked(ctx, found, wakeq.AsyncControlPlane)
 
 
 async def _names(client: wakeq.AsyncClient, beginning: str) -> AsyncIterator[str]:
@@ -44,9 +56,13 @@ async def _names(client: wakeq.AsyncClient, beginning: str) -> AsyncIterator[str
             return
 
 
-def _asked(ctx: typer.Context, ask: Callable[[wakeq.AsyncClient], Awaitable[list[str]]]) -> list[str]:
+def _asked(
+    ctx: typer.Context,
+    ask: Callable[[_Client], Awaitable[list[str]]],
+    kind: Callable[[str], AbstractAsyncContextManager[_Client]],
+) -> list[str]:
     async def with_client() -> list[str]:
-        async with wakeq.AsyncClient(ctx.params["url"]) as client:
+        async with kind(ctx.params["url"]) as client:
             with anyio.move_on_after(_PATIENCE_S):
                 return await ask(client)
         return []

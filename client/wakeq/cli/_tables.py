@@ -1,43 +1,38 @@
-"""Topics, groups and messages for people: tables that fit a terminal, and aren't cut where there is none."""
+"""Topics, groups and messages for people."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 import typer
-from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 import wakeq
-from wakeq.cli import _values
+from wakeq.cli import _grid, _values
 from wakeq.cli._standing import COUNTS, Standing
 
-# What is piped is as wide as it has to be.
-_ENDLESS = 100_000
-_NAME_LEAST = 12
 # The head of a table, two remarks, and the line of the cursor.
 _AROUND = 4
 
 
 def show_topics(topics: Iterable[wakeq.TopicInfo]) -> None:
     """A line a topic; the counts are those of all its groups together."""
-    table = _table("name", "schema", *COUNTS, "oldest", "groups", "delivery", numbers=(*COUNTS, "oldest", "groups"))
+    numbers = (*COUNTS, "oldest", "groups")
+    table = _grid.table("name", "schema", *numbers, "delivery", numbers=numbers)
     for info in topics:
         standing = Standing.of(info)
         table.add_row(
-            _name(info.name), _schema(info.config.schema), *_numbers(standing.counts),
+            _grid.text(info.name), _schema(info.config.schema), *_numbers(standing.counts),
             _values.age(standing.oldest_age_s), str(len(info.groups)), _delivery(standing.paused),
         )  # fmt: skip
-    _print(table)
+    _grid.show(table)
 
 
 def show_standings(standings: Sequence[Standing]) -> None:
     """A line a topic, with what comes and goes."""
-    _print(_standings_table(standings))
+    _grid.show(_standings_table(standings))
 
 
 def watched(standings: Sequence[Standing], console: Console, remark: str) -> RenderableType:
@@ -48,18 +43,18 @@ def watched(standings: Sequence[Standing], console: Console, remark: str) -> Ren
     left_out = len(standings) - len(busiest)
     remarks = [f"and {left_out:,} less busy"] if left_out else []
     remarks += [remark] if remark else [] if standings else ["there are no topics"]
-    shown = Text.from_ansi(_rendered(table), no_wrap=True, overflow="crop")
+    shown = Text.from_ansi(_grid.rendered(table), no_wrap=True, overflow="crop")
     return Group(shown, Text("\n".join(map(_values.visible, remarks)), overflow="ellipsis", no_wrap=True))
 
 
 def _standings_table(standings: Iterable[Standing]) -> Table:
     numbers = (*COUNTS, "in/s", "out/s", "oldest")
-    table = _table("topic", *numbers, numbers=numbers)
+    table = _grid.table("topic", *numbers, numbers=numbers)
     for standing in standings:
         rates = (standing.published_per_s, standing.delivered_per_s)
         paused = " (paused)" if standing.paused else ""
         table.add_row(
-            _name(standing.topic + paused), *_numbers(standing.counts), *(f"{rate:,.1f}" for rate in rates),
+            _grid.text(standing.topic + paused), *_numbers(standing.counts), *(f"{rate:,.1f}" for rate in rates),
             _values.age(standing.oldest_age_s),
         )  # fmt: skip
     return table
@@ -67,21 +62,21 @@ def _standings_table(standings: Iterable[Standing]) -> Table:
 
 def show_topic(info: wakeq.TopicInfo) -> None:
     """Everything about one topic."""
-    about = Table.grid(padding=(0, 2))
-    about.add_column(no_wrap=True)
-    about.add_column(overflow="fold")
-    about.add_row("name", _name(info.name))
-    about.add_row("created", f"{info.created_at:%Y-%m-%d %H:%M:%S} UTC")
-    about.add_row("delivery", _delivery(info.paused))
-    about.add_row("messages", f"{info.messages:,} ({_values.size(info.bytes)})")
-    for name, value in settings(info.raw["config"]).items():
-        about.add_row(name, Text(value))
-    _print(about, Text(""), _groups_table(info.groups.values()))
+    about = _grid.pairs(
+        [
+            ("name", info.name),
+            ("created", f"{info.created_at:%Y-%m-%d %H:%M:%S} UTC"),
+            ("delivery", _delivery(info.paused)),
+            ("messages", f"{info.messages:,} ({_values.size(info.bytes)})"),
+            *settings(info.raw["config"]).items(),
+        ]
+    )
+    _grid.show(about, Text(""), _groups_table(info.groups.values()))
 
 
 def show_groups(groups: Iterable[wakeq.GroupInfo]) -> None:
     """A line a group."""
-    _print(_groups_table(groups))
+    _grid.show(_groups_table(groups))
 
 
 def show_message(peeked: wakeq.Peeked) -> None:
@@ -137,28 +132,15 @@ def _body(peeked: wakeq.Peeked) -> str:
 
 
 def _groups_table(groups: Iterable[wakeq.GroupInfo]) -> Table:
-    table = _table("group", *COUNTS, "oldest", numbers=(*COUNTS, "oldest"))
+    table = _grid.table("group", *COUNTS, "oldest", numbers=(*COUNTS, "oldest"))
     for group in groups:
         counts = [getattr(group, name) for name in COUNTS]
-        table.add_row(_name(group.name), *_numbers(counts), _values.age(group.oldest_age_s))
-    return table
-
-
-def _table(*columns: str, numbers: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    first, *others = columns
-    table.add_column(first, overflow="fold")
-    for column in others:
-        table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
+        table.add_row(_grid.text(group.name), *_numbers(counts), _values.age(group.oldest_age_s))
     return table
 
 
 def _numbers(counts: Iterable[int]) -> list[str]:
     return [f"{count:,}" for count in counts]
-
-
-def _name(name: str) -> Text:
-    return Text(_values.visible(name))
 
 
 def _schema(schema: str | Mapping[str, Any]) -> str:
@@ -167,24 +149,3 @@ def _schema(schema: str | Mapping[str, Any]) -> str:
 
 def _delivery(paused: bool) -> str:
     return "paused" if paused else "on"
-
-
-def _print(*renderables: RenderableType) -> None:
-    typer.echo("\n".join(line.rstrip() for line in _rendered(*renderables).split("\n")))
-
-
-def _rendered(*renderables: RenderableType) -> str:
-    """As stdout has it. Where a terminal is too narrow, lines are longer: better than a figure that is cut."""
-    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else _ENDLESS)
-    tables = [one for one in renderables if isinstance(one, Table)]
-    console.width = max(console.width, *(_least_width(console, table) for table in tables))
-    with console.capture() as captured:
-        console.print(*renderables, sep="\n")
-    return captured.get().rstrip("\n")
-
-
-def _least_width(console: Console, table: Table) -> int:
-    """That with its names folded as far as they may be."""
-    longest = max((cell_len(str(cell)) for cell in table.columns[0].cells), default=0)
-    whole = Measurement.get(console, console.options.update(width=_ENDLESS), table).maximum
-    return whole - longest + min(longest, _NAME_LEAST)

@@ -45,7 +45,8 @@ _HINTS = {
 }
 
 
-def _server_url(text: str) -> str:
+def server_url(text: str) -> str:
+    """A server's URL as a person writes it."""
     if not is_server_url(text):
         raise typer.BadParameter(f"{text!r} is no address of a server; write http://HOST:PORT")
     return text
@@ -56,7 +57,7 @@ Url = Annotated[
     typer.Option(
         "--url",
         envvar="WAKEQ_URL",
-        parser=_server_url,
+        parser=server_url,
         metavar="URL",
         help="The queue server.",
         show_default=DEFAULT_URL,
@@ -83,7 +84,7 @@ Group = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the server's JSON, and nothing else.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before messages are destroyed.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before something is destroyed.")]
 IfNotExists = Annotated[bool, typer.Option("--if-not-exists", help="Leave it as it is where there is one.")]
 DEFAULT_GROUP = "default"
 
@@ -95,7 +96,7 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: 
     ``retry_s`` seconds a publish or a settle is tried again; without it, whoever typed it is told at once.
     """
 
-    _check_token()
+    check_token()
 
     async def with_client() -> _T:
         async with _client(url, retry_s) as client:
@@ -120,7 +121,8 @@ def _client(url: str, retry_s: float) -> wakeq.AsyncClient:
         fail(str(error), "--url, or WAKEQ_URL, is http://HOST:PORT", code=2)
 
 
-def _check_token() -> None:
+def check_token() -> None:
+    """Ends with exit code 2 unless the environment's token can be sent, if there is one."""
     if not is_token(os.environ.get("WAKEQ_TOKEN", "")):
         # Not shown, since it may be nearly right.
         fail("WAKEQ_TOKEN is no token", "a token is printable ASCII without spaces", code=2)
@@ -169,12 +171,12 @@ def print_json(value: Any) -> None:
     typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2))
 
 
-def must_ask(yes: bool) -> bool:
+def must_ask(yes: bool, what: str = "messages") -> bool:
     """Whether to ask before something is destroyed. Where there is nobody to ask: a sentence, and exit code 2."""
     if yes:
         return False
     if not sys.stdin.isatty():
-        fail("this destroys messages, and without a terminal there is nobody to ask", "--yes means yes", code=2)
+        fail(f"this destroys {what}, and without a terminal there is nobody to ask", "--yes means yes", code=2)
     return True
 
 

@@ -23,7 +23,7 @@ def refusal_of(error: ControlError | DeploymentError) -> Refusal:
     if isinstance(error, DeploymentError):
         error = DeploymentRefused(error)
     if isinstance(error, Relayed):
-        return _refusal(error.status, error.relayed_code, error.problems)
+        return _refusal(error.status, error.relayed_code, error.detail)
     if isinstance(error, DeploymentRefused):
         # The clients' own words where there is none of that name.
         missing = error.relayed_code == DeploymentNotFound.code

@@ -78,14 +78,12 @@ class DeploymentCalls:
         return answer({"name": config.name})
 
     async def _deploy(self, config: DeploymentConfig, base_path: Path, reload: bool) -> None:
-        for note in config.notes:
-            _log.warning("deployment file", note=note)
         try:
             await self._deployments.deploy(config, base_path, reload=reload)
         except DeploymentError as error:
+            # Its client may have given up.
             _log.warning("not deployed", deployment=config.name, reason=error.detail)
             raise DeploymentRefused(error) from error
-        _log.info("deployed", deployment=config.name, reload=reload)
 
 
 def _flag(request: Request, name: str) -> bool:

@@ -31,12 +31,10 @@ class ControlPlaneUnavailable(ControlError):
 class Relayed(ControlError):
     """A refusal of the control plane's, handed on."""
 
-    def __init__(self, status: int, code: str, detail: object) -> None:
-        super().__init__(detail if isinstance(detail, str) else "the control plane does not take this")
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
         self.status = status
         self.relayed_code = code
-        self.problems = detail
-        """What it said: a sentence, or a list of what is wrong with a body."""
 
 
 class DeploymentRefused(ControlError):

@@ -109,6 +109,8 @@ class App:
                 found = {"POST": tasks.run}
             case ["tasks", "create"]:
                 found = {"POST": tasks.create}
+            case ["tasks", task]:
+                return {"GET": _with(tasks.show, request, deployment, task)}
             case ["tasks", task, "events"]:
                 return {
                     "GET": _with(tasks.events, request, deployment, task),

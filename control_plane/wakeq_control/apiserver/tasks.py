@@ -62,6 +62,12 @@ class TaskCalls:
         self._running.start_soon(outcome.by, partial(_finish, begun))
         return await self._answer(request, lambda held: held.wait(outcome.wait))
 
+    async def show(self, request: Request, deployment: str, task_id: str) -> Response | None:
+        """Where a task stands; with `wait`, as soon as it has ended or after so many seconds."""
+        session_id, wait_s = session_of(request), request.seconds("wait", WAIT_MAX_S)
+        work = partial(_standing, self._plane(deployment), session_id, task_id, wait_s or 0.0)
+        return await self._answer(request, lambda held: _beside(held, work))
+
     async def create(self, request: Request, deployment: str) -> Response:
         """Begin a task and answer its definition, with the session that it is in."""
         return answer((await self._begin(request, deployment)).definition)
@@ -93,7 +99,7 @@ class TaskCalls:
             if held.begun:
                 await request.cut_off()
             elif isinstance(error, Relayed) and error.status == _NOT_FOUND:
-                raise Relayed(_GONE, error.relayed_code, error.problems) from None
+                raise Relayed(_GONE, error.relayed_code, error.detail) from None
             else:
                 raise
         return None
@@ -232,6 +238,12 @@ async def _result(plane: ControlPlane, session_id: str, task_id: str, wait_s: fl
         if error.relayed_code != "TASK_NOT_FOUND":
             raise
         return None
+
+
+async def _standing(plane: ControlPlane, session_id: str, task_id: str, wait_s: float) -> object:
+    if wait_s:
+        await plane.result(session_id, task_id, wait_s)
+    return await plane.ask("GET", task_path(session_id, task_id))
 
 
 async def _beside(held: Held, work: Callable[[], Awaitable[_T]]) -> _T:

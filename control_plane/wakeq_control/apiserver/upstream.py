@@ -6,20 +6,20 @@ is the first.
 """
 
 import math
-import random
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
 import anyio
-import httpx
 
 import wakeq
-from wakeq._backoff import Backoff
-from wakeq._connection import Connection, parts_of, unavailable
+from wakeq._connection import Connection
 from wakeq._errors import raise_for_answer, read_answer
+from wakeq._resumed import Patience, is_away, read_lines
 from wakeq_control.apiserver.errors import ControlPlaneUnavailable, Relayed
 from wakeq_control.codec import dump
+from wakeq_control.errors import ControlError
 
 PATIENCE_S = 30.0
 """How long a control plane may be away."""
@@ -27,7 +27,6 @@ SILENCE_S = 20.0
 """How long it may be silent, at most the 10 s that a task waits for its service; it sends a space every 3 s then."""
 _PARKED_S = 55.0
 """How long one request for a result is parked."""
-_RETRY_MAX_S = 2.0
 
 
 class ControlPlane:
@@ -55,7 +54,7 @@ class ControlPlane:
         Raises Relayed, also where there is no such task.
         """
         path = task_path(session_id, task_id)
-        deadline, patience = anyio.current_time() + wait_s, _Patience()
+        deadline, patience = anyio.current_time() + wait_s, Patience(PATIENCE_S)
         while True:
             began = anyio.current_time()
             parked_s = max(0.0, min(_PARKED_S, deadline - began))
@@ -66,88 +65,50 @@ class ControlPlane:
             await self.ask("GET", path)
             if anyio.current_time() < began + parked_s / 2:
                 # A control plane that is about to stop parks nothing.
-                await patience.wait("it parks no request")
+                await _wait(patience, wakeq.ServerUnavailable("it parks no request"))
             else:
-                patience.over()
+                patience.succeeded()
 
     async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """What it answers. Raises Relayed, ControlPlaneUnavailable."""
         content = b"" if body is None else dump(body)
-        patience = _Patience()
+        patience = Patience(PATIENCE_S)
         while True:
             try:
+                # Any of these may be parked, and the others' pool is for what is answered at once.
                 answer = await self._connection.ask(
-                    method, self._connection.url(path), content=content, wait_s=SILENCE_S
+                    method, self._connection.url(path), content=content, wait_s=SILENCE_S, pool="streams"
                 )
                 raise_for_answer(answer)
                 return read_answer(answer, lambda said: said)
             except wakeq.WakeqError as error:
-                await patience.after(error)
+                await _wait(patience, error)
 
     async def events(self, session_id: str, task_id: str) -> AsyncGenerator[bytes, None]:
         """The lines of a task's events, some at a time, as they come; an empty part is a sign of life.
 
         Each comes once, however often the connection breaks. Raises Relayed, ControlPlaneUnavailable.
         """
-        url = self._connection.url(f"{task_path(session_id, task_id)}/result_stream")
-        shown, patience = 0, _Patience()
-        while True:
-            seen = 0
-            try:
-                async with self._connection.stream(url, [], SILENCE_S) as response:
-                    async for lines, is_blank in _lines(parts_of(response)):
-                        patience.over()
-                        new = lines[max(0, shown - seen) :]
-                        seen += len(lines)
-                        shown = max(shown, seen)
-                        if new or is_blank:
-                            yield b"".join(new)
-                return
-            except httpx.TransportError as error:
-                if shown:
-                    yield b""
-                await patience.after(unavailable(url, error))
-            except wakeq.WakeqError as error:
-                await patience.after(error)
+        path = f"{task_path(session_id, task_id)}/result_stream"
+        try:
+            async with aclosing(read_lines(self._connection, path, silence_s=SILENCE_S, retry_s=PATIENCE_S)) as parts:
+                async for part in parts:
+                    yield part
+        except wakeq.WakeqError as error:
+            raise _told(error) from error
 
 
-class _Patience:
-    """Waits between tries of one request, and ends them when they take too long."""
-
-    def __init__(self) -> None:
-        self._backoff = Backoff(random.random, max_s=_RETRY_MAX_S)
-        self._until: float | None = None
-
-    def over(self) -> None:
-        """It was there."""
-        self._backoff.succeeded()
-        self._until = None
-
-    async def after(self, error: wakeq.WakeqError) -> None:
-        """Wait, where it may be there again later. Raises Relayed, ControlPlaneUnavailable."""
-        if not isinstance(error, wakeq.ServerUnavailable) and error.code != "STOPPING":
-            if not error.code:
-                raise ControlPlaneUnavailable(error.detail) from error
-            raise Relayed(error.status or 500, error.code, error.detail) from None
-        await self.wait(error.detail)
-
-    async def wait(self, reason: str) -> None:
-        """Wait. Raises ControlPlaneUnavailable."""
-        now = anyio.current_time()
-        if self._until is None:
-            self._until = now + PATIENCE_S
-        if now >= self._until:
-            raise ControlPlaneUnavailable(f"the deployment's control plane is away: {reason}")
-        await anyio.sleep(self._backoff.next_delay_s())
+async def _wait(patience: Patience, error: wakeq.WakeqError) -> None:
+    try:
+        await patience.wait(error)
+    except wakeq.WakeqError:
+        raise _told(error) from error
 
 
-async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[tuple[list[bytes], bool]]:
-    """Whole lines, without the spaces that came in front of them, and whether nothing but spaces is behind them."""
-    rest = b""
-    async for part in parts:
-        *lines, rest = (rest + part).split(b"\n")
-        rest = rest.lstrip(b" ")
-        yield [line.lstrip(b" ") + b"\n" for line in lines], part.endswith(b" ") and not rest
+def _told(error: wakeq.WakeqError) -> ControlError:
+    if is_away(error) or not error.code:
+        return ControlPlaneUnavailable(f"the deployment's control plane is away: {error.detail}")
+    return Relayed(error.status or 500, error.code, error.detail)
 
 
 def session_path(session_id: str) -> str:

@@ -11,6 +11,7 @@ started.
 import importlib
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO, NoReturn
 _COMMANDS = {"queue": "wakeq_server.cli", "control-plane": "wakeq_control.cli"}
 
 
-class _Broken(Exception):
+class Broken(Exception):
     """The service can't be loaded; one sentence and what to do."""
 
     def __init__(self, problem: str, hint: str) -> None:
@@ -40,24 +41,23 @@ class _Supervisor:
         os.dup2(nothing, 0)
         os.close(nothing)
         os.dup2(2, 1)
+        self._words: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        # A thread, since the service's code may keep its own busy, from its import on.
+        threading.Thread(target=self._listen, name="supervisor", daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in self._said:
+            self._words.put(json.loads(line))
+        _end_all()
 
     def hear(self) -> dict[str, Any]:
-        """The next word; ends with the supervisor."""
-        line = self._said.readline()
-        if not line:
-            _end_all()
-        word: dict[str, Any] = json.loads(line)
-        return word
+        """The next word."""
+        return self._words.get()
 
     def tell(self, word: dict[str, Any]) -> None:
         """Tell it."""
         self._told.write(json.dumps(word).encode() + b"\n")
         self._told.flush()
-
-    def end_with(self) -> None:
-        """End this process when the supervisor has ended."""
-        # A thread, since the service's code may keep the loop busy.
-        threading.Thread(target=self.hear, name="supervisor", daemon=True).start()
 
 
 def _end_all() -> NoReturn:
@@ -84,7 +84,6 @@ def _command(supervisor: _Supervisor, kind: str) -> None:
     importlib.import_module(_COMMANDS[kind])
     supervisor.tell({"loaded": True})
     sys.argv = ["wakeq", *supervisor.hear()["arguments"]]
-    supervisor.end_with()
     cli.main()
 
 
@@ -95,13 +94,12 @@ def _serve(supervisor: _Supervisor) -> None:
 
     job = supervisor.hear()
     try:
-        runnable = _load(job)
-    except _Broken as error:
+        runnable = load(job)
+    except Broken as error:
         supervisor.tell({"problem": str(error), "hint": error.hint})
         return
     supervisor.tell({"loaded": True})
     go = supervisor.hear()
-    supervisor.end_with()
     options = Options(
         service=job["service"],
         description=job["description"],
@@ -115,8 +113,8 @@ def _serve(supervisor: _Supervisor) -> None:
     run(runnable, options, log_format="json", working=lambda: supervisor.tell({"ready": True}))
 
 
-def _load(job: dict[str, Any]) -> Any:
-    """What tasks are run by. Raises _Broken."""
+def load(job: dict[str, Any]) -> Any:
+    """What tasks are run by. Raises Broken."""
     from wakeq_control.service.cli import runnable_of  # noqa: PLC0415
 
     file, attribute = Path(job["file"]), job["attribute"]
@@ -130,18 +128,18 @@ def _load(job: dict[str, Any]) -> Any:
     if not _is_file_of(module, file):
         where = getattr(module, "__file__", None) or "Python itself"
         problem = f"{shown} can't be imported: a module of that name is in {where}"
-        raise _Broken(problem, "give it another name")
+        raise Broken(problem, "give it another name")
     found: Any = module
     for name in attribute.split("."):
         if not hasattr(found, name):
             names = ", ".join(sorted(each for each in vars(module) if not each.startswith("_"))) or "nothing"
-            raise _Broken(f"{shown} has no {attribute!r}", f"name one of what it has: {names}")
+            raise Broken(f"{shown} has no {attribute!r}", f"name one of what it has: {names}")
         found = getattr(found, name)
     try:
         return runnable_of(found)
     except ValueError as error:
         hint = "name an async function, or an instance of a workflow"
-        raise _Broken(f"{attribute!r} in {shown} can't be run: {error}", hint) from None
+        raise Broken(f"{attribute!r} in {shown} can't be run: {error}", hint) from None
 
 
 def _is_file_of(module: Any, file: Path) -> bool:
@@ -149,7 +147,7 @@ def _is_file_of(module: Any, file: Path) -> bool:
     return found is not None and os.path.samefile(found, file)
 
 
-def _import_problem(error: BaseException, shown: str, source: Path) -> _Broken:
+def _import_problem(error: BaseException, shown: str, source: Path) -> Broken:
     """An error of the service's own code, with the last of its lines that were run."""
     place = shown
     for frame in traceback.extract_tb(error.__traceback__):
@@ -162,7 +160,7 @@ def _import_problem(error: BaseException, shown: str, source: Path) -> _Broken:
     hint = f"look at {place}"
     if isinstance(error, ModuleNotFoundError):
         hint = f"add the package that has {error.name!r} to python-dependencies, or install it"
-    return _Broken(f"{shown} can't be imported: {said}", hint)
+    return Broken(f"{shown} can't be imported: {said}", hint)
 
 
 if __name__ == "__main__":

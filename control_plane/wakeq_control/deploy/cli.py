@@ -1,7 +1,8 @@
 """`wakeq deploy`."""
 
 import signal
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -11,25 +12,44 @@ import platformdirs
 import structlog
 import typer
 import uvloop
+from pydantic import ValidationError
 
 from wakeq._serving import logs
-from wakeq._serving.commands import fail
-from wakeq_control.deploy.changes import open_changes
+from wakeq._serving.commands import fail, problem_of
+from wakeq_control.apiserver.server import open_apiserver
+from wakeq_control.apiserver.settings import Settings as ApiSettings
+from wakeq_control.deploy.changes import Changes, open_changes
 from wakeq_control.deploy.config import DeploymentConfig, read_config
 from wakeq_control.deploy.deployment import Options
 from wakeq_control.deploy.deployments import LocalDeployments, open_deployments
 from wakeq_control.deploy.errors import DeploymentError, DeploymentFailed, InvalidDeployment
-from wakeq_control.errors import first_of
+from wakeq_control.errors import StartupError, first_of
 
 _log: Any = structlog.get_logger("wakeq.deploy")
 _DATA = Path(platformdirs.user_data_dir("wakeq", appauthor=False)) / "deployments"
 
 
 def deploy(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The deployment file.", show_default=False)],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="The deployment file; without one, deployments come by `llamactl deploy`.",
+            show_default=False,
+        ),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help="The control plane's port, whatever the file says; 0 takes a free one."),
+    ] = None,
+    api_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port of the API server, which llamactl asks; 0 takes a free one.",
+            show_default="4501",
+        ),
     ] = None,
     data: Annotated[
         Path, typer.Option(envvar="WAKEQ_DEPLOYMENTS", help="Directory of what deployments keep, by their names.")
@@ -49,19 +69,32 @@ def deploy(
         Literal["text", "json"], typer.Option(help="One line an event, for people or for programs.")
     ] = "text",
 ) -> None:
-    """Run a deployment: a queue, a control plane and the services of the file, until it is told to stop.
+    """Run a deployment: a queue, a control plane, an API server and the services of the file, until it is told to stop.
 
-    The file is one of llama_deploy. What dies is started again; SIGTERM and Ctrl-C stop all of it, and a second one at
+    The file is one of llama_deploy; without a file there is the API server alone. What dies is started again; SIGTERM and Ctrl-C stop all of it, and a second one at
     once.
     """
-    deployment, options = _File(file, port), Options(data, durability, grace)
+    if file is None and port is not None:
+        fail("--port is the control plane's of a deployment file", "name the file too, or leave --port out", code=2)
+    options = Options(data, durability, grace)
     try:
-        config = deployment.read()
+        run = _run_nothing if file is None else _of_file(_File(file, port), reload=reload)
         logs.configure(log_format)
-        anyio.run(_serve, deployment, config, options, reload, backend_options={"loop_factory": uvloop.new_event_loop})
-    except* DeploymentError as group:
+        api = _api_settings(api_port)
+        anyio.run(_serve, run, options, api, backend_options={"loop_factory": uvloop.new_event_loop})
+    except* (DeploymentError, StartupError) as group:
         error: Any = first_of(group)
-        fail(error.detail, error.hint, code=2 if isinstance(error, InvalidDeployment) else 1)
+        fail(str(error), error.hint, code=2 if isinstance(error, InvalidDeployment) else 1)
+
+
+def _api_settings(port: int | None) -> ApiSettings:
+    try:
+        return ApiSettings() if port is None else ApiSettings(port=port)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        problem = problem_of(ApiSettings, name, first)
+        fail(f"WAKEQ_APISERVER_{name.upper()}: {problem}", "see wakeq deploy --help", code=2)
 
 
 class _File(NamedTuple):
@@ -80,19 +113,44 @@ class _File(NamedTuple):
         return config if self.port is None else config.at_port(self.port)
 
 
-async def _serve(file: _File, config: DeploymentConfig, options: Options, reload: bool) -> None:
+Run = Callable[[LocalDeployments, ApiSettings], Awaitable[None]]
+"""Runs until it is cancelled."""
+
+
+async def _serve(run: Run, options: Options, api: ApiSettings) -> None:
     async with anyio.create_task_group() as tasks:
         running = anyio.CancelScope()
         tasks.start_soon(_watch_signals, running, tasks.cancel_scope)
         async with open_deployments(options) as deployments:
             with running:
-                if reload:
-                    await _follow(file, config, deployments)
-                else:
-                    await deployments.deploy(config, file.path.parent)
-                    await anyio.sleep_forever()
+                await run(deployments, api)
         tasks.cancel_scope.cancel()
     _log.info("stopped")
+
+
+async def _run_nothing(deployments: LocalDeployments, api: ApiSettings) -> None:
+    """The API server alone: what runs comes by its calls."""
+    async with open_apiserver(deployments, api):
+        await anyio.sleep_forever()
+
+
+def _of_file(file: _File, *, reload: bool) -> Run:
+    """Raises InvalidDeployment."""
+    return partial(_run, file, file.read(), reload)
+
+
+async def _run(
+    file: _File, config: DeploymentConfig, reload: bool, deployments: LocalDeployments, api: ApiSettings
+) -> None:
+    async with AsyncExitStack() as stack:
+        changes = await stack.enter_async_context(_watching()) if reload else None
+        deploy = partial(deployments.deploy, found=partial(_watch, changes, file))
+        await deploy(config, file.path.parent)
+        await stack.enter_async_context(open_apiserver(deployments, api))
+        if changes is None:
+            await anyio.sleep_forever()
+        else:
+            await _follow(changes, file, config.name, deploy)
 
 
 async def _watch_signals(running: anyio.CancelScope, everything: anyio.CancelScope) -> None:
@@ -105,32 +163,37 @@ async def _watch_signals(running: anyio.CancelScope, everything: anyio.CancelSco
         everything.cancel()
 
 
-async def _follow(file: _File, config: DeploymentConfig, deployments: LocalDeployments) -> None:
-    """Deploy it, and reload it whenever the file or its code has changed."""
+async def _follow(changes: Changes, file: _File, name: str, deploy: Callable[..., Awaitable[object]]) -> None:
+    """Reload the deployment whenever the file or its code has changed."""
+    while True:
+        await changes.next()
+        _log.info("reloading", deployment=name)
+        try:
+            config = file.read()
+            if config.name != name:
+                raise config.broken("name", f"was {name!r}, and can't change while it runs", "start it anew")
+            await deploy(config, file.path.parent, reload=True)
+        except DeploymentError as error:
+            _log.error("what ran before runs on", reason=error.detail, hint=error.hint)
+
+
+@asynccontextmanager
+async def _watching() -> AsyncIterator[Changes]:
     async with AsyncExitStack() as stack:
         try:
             changes = await stack.enter_async_context(open_changes())
         except OSError as error:
             raise _unwatched(error) from error
+        yield changes
 
-        def watch(paths: list[Path]) -> None:
-            try:
-                changes.watch([file.path, *paths])
-            except OSError as error:
-                raise _unwatched(error) from error
 
-        deploy = partial(deployments.deploy, found=watch)
-        await deploy(config, file.path.parent)
-        while True:
-            await changes.next()
-            _log.info("reloading", deployment=config.name)
-            try:
-                new = file.read()
-                if new.name != config.name:
-                    raise new.broken("name", f"was {config.name!r}, and can't change while it runs", "start it anew")
-                await deploy(new, file.path.parent, reload=True)
-            except DeploymentError as error:
-                _log.error("what ran before runs on", reason=error.detail, hint=error.hint)
+def _watch(changes: Changes | None, file: _File, paths: list[Path]) -> None:
+    if changes is None:
+        return
+    try:
+        changes.watch([file.path, *paths])
+    except OSError as error:
+        raise _unwatched(error) from error
 
 
 def _unwatched(error: OSError) -> DeploymentFailed:

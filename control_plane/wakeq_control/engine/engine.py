@@ -116,14 +116,14 @@ class Engine:
 
     # Tasks
 
-    async def add_task(self, session_id: str, new: NewTask) -> str:
-        """Begin a task as soon as its service is registered; returns its id.
+    async def add_task(self, session_id: str, new: NewTask, wait_s: float = math.inf) -> str:
+        """Begin a task as soon as its service is registered; returns its id. It waits no longer than ``wait_s``.
 
         Raises SessionNotFound, WrongSession, TaskConflict, InvalidArguments, and ServiceNotFound when the service
         hasn't come in time.
         """
         if self._plane.check_task(session_id, new) is None:
-            await self._service(new.service)
+            await self._service(new.service, wait_s)
         task_id, effects = self._plane.add_task(session_id, new, self.now())
         await self._decided(effects)
         return task_id
@@ -265,8 +265,8 @@ class Engine:
         except (SessionNotFound, TaskNotFound):
             return None
 
-    async def _service(self, name: str) -> None:
-        with anyio.move_on_after(self._wait_for_service_s):
+    async def _service(self, name: str, wait_s: float = math.inf) -> None:
+        with anyio.move_on_after(min(wait_s, self._wait_for_service_s)):
             while name not in self._plane.registry:
                 await self._signals.wait(_of_service(name))
 

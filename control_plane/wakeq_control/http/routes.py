@@ -98,6 +98,8 @@ class App:
                 }
             case ["", "v1", "sessions", session, "tasks"] if session:
                 return {"GET": _with(self._tasks.list, request, session)}
+            case ["", "v1", "sessions", session, "tasks", task, "events"] if session and task:
+                return {"POST": _with(self._tasks.post_event, request, session, task)}
             case ["", "sessions", *rest] if all(rest):
                 return self._session_calls(request, rest)
         return {}

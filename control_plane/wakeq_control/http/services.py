@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from wakeq._serving.hosts import ANYWHERE, host_name
 from wakeq_control.arguments import check_schema
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import InvalidBody
@@ -82,12 +83,16 @@ class Services:
         ms a message.
         """
         parts = urlsplit(self._about.queue)
+        host = parts.hostname
+        if host in ANYWHERE:
+            # Whoever reaches us by a name reaches by it what listens beside us.
+            host = host_name(request.headers.get(b"host", b"").decode("latin-1")) or host
         tls = parts.scheme == "https"
         kwargs: dict[str, object] = {"timeout": QUEUE_READ_S}
         if not tls:
             kwargs["verify"] = False
         config = {
-            "host": parts.hostname,
+            "host": host,
             "port": parts.port or (443 if tls else 80),
             "client_kwargs": kwargs,
             "raise_exceptions": False,

@@ -1,9 +1,11 @@
 """Tasks: their beginning, their events, their results."""
 
+import math
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wakeq_control.codec import dump
 from wakeq_control.engine.engine import Engine
@@ -15,10 +17,18 @@ from wakeq_control.model import Task
 
 WAIT_MAX_S = 60.0
 """Longest that a request for a result may ask to be parked."""
+SERVICE_WAIT_MAX_S = 600.0
+"""Longest that a new task may ask to wait for its service."""
 WAIT_S = 55.0
 """How long one that doesn't ask is."""
 BEAT_S = 15.0
 """Seconds between the signs of life that wakeq's own clients get."""
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    event: Any
 
 
 class Tasks:
@@ -30,11 +40,13 @@ class Tasks:
 
     async def add(self, request: Request, session_id: str) -> Response:
         """Begin a task; waits for its service to be registered."""
+        wait_s = request.seconds("wait", SERVICE_WAIT_MAX_S)
         try:
             new = TaskDefinition.model_validate(await request.json()).new_task()
         except ValidationError as error:
             raise InvalidBody(in_body(error)) from None
-        return answer(await self._lot.attend(request, partial(self._engine.add_task, session_id, new)))
+        add = partial(self._engine.add_task, session_id, new, math.inf if wait_s is None else wait_s)
+        return answer(await self._lot.attend(request, add))
 
     async def send_event(self, request: Request, session_id: str, task_id: str) -> Response:
         """Hand an event to a task's workflow."""
@@ -45,6 +57,16 @@ class Tasks:
         service, _ = service_of(said)
         await self._engine.answer(session_id, task_id, service, said.event_obj_str)
         return answer(None)
+
+    async def post_event(self, request: Request, session_id: str, task_id: str) -> Response:
+        """The same by the task alone, the event being any JSON; and where the task stands then."""
+        try:
+            said = _Event.model_validate(await request.json())
+        except ValidationError as error:
+            raise InvalidBody(in_body(error)) from None
+        task = await self._engine.task(session_id, task_id)
+        await self._engine.answer(session_id, task_id, task.service, dump(said.event).decode())
+        return answer(shown(task))
 
     async def list(self, request: Request, session_id: str) -> Response:
         """Where each task of a session stands, the oldest first."""

@@ -12,13 +12,13 @@ import anyio
 import structlog
 
 import wakeq
+from wakeq._serving.hosts import ANYWHERE
 from wakeq_control.engine.engine import Engine
 from wakeq_control.link.broker import Broker, Seen
 from wakeq_control.link.trying import PERMANENT, new_backoff, until_done
 from wakeq_control.model import Service
 
 _log: Any = structlog.get_logger("wakeq.control")
-_ANYWHERE = ("0.0.0.0", "::")  # noqa: S104  addresses to listen on, which nobody can be reached at
 
 
 class Presence:
@@ -107,7 +107,7 @@ class Presence:
 
 def _address(service: Service) -> str | None:
     """Where a service can be reached, which is the name of its push too."""
-    if not service.host or not service.port or service.host in _ANYWHERE:
+    if not service.host or not service.port or service.host in ANYWHERE:
         return None
     host = f"[{service.host}]" if ":" in service.host else service.host
     return f"{host}:{service.port}"

@@ -12,60 +12,20 @@ Run by the python of a peer's environment: the standard library only.
 import argparse
 import asyncio
 import contextlib
-import sys
 import time
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from _client import Queue
 from _output import say_json
 
-TAKE_S = 1.0
-"""How long a `take` may wait for a first message."""
+TOPIC = "load"
 
 _DIGITS = 12
 _STALLED_S = 10.0
 # Unacked messages beyond which publishers wait: what a queue holds must not grow with the window.
 _AHEAD_BATCHES = 8
 _AHEAD_MIN = 1_000
-
-Taken = Sequence[tuple[Any, bytes | str]]
-
-
-class Consumer(ABC):
-    """One consumer of the queue."""
-
-    @abstractmethod
-    async def take(self, most: int) -> Taken:
-        """Up to `most` messages, each with what acks it; none if there were none for a while."""
-
-    @abstractmethod
-    async def ack(self, tokens: Sequence[Any]) -> None:
-        """Ack them all, in as few requests as the client has for it; return when the server has."""
-
-
-class Queue(ABC):
-    """A client, connected."""
-
-    @abstractmethod
-    async def publish(self, body: str) -> None:
-        """Publish one message; return when the server has confirmed it."""
-
-    @abstractmethod
-    async def publish_many(self, bodies: Sequence[str]) -> None:
-        """Publish a batch, pipelined or in one request; return when the server has confirmed all."""
-
-    @abstractmethod
-    async def consumer(self) -> Consumer:
-        """A consumer more."""
-
-    @abstractmethod
-    def deliveries(self, prefetch: int) -> AsyncIterator[tuple[Any, bytes | str]]:
-        """Messages as they come, one by one; where the queue can, at most `prefetch` of them unacked."""
-
-    @abstractmethod
-    async def ack_one(self, token: Any) -> None:
-        """Ack one message; return when the server has confirmed it, or the client has no way to know."""
 
 
 class Numbers:
@@ -130,20 +90,20 @@ class Numbers:
 async def publish_batches(queue: Queue, numbers: Numbers, batch: int) -> None:
     """Publish one batch after the other."""
     while bodies := await numbers.next_bodies(batch):
-        await queue.publish_many(bodies)
+        await queue.publish_many(TOPIC, bodies)
         numbers.add_published(len(bodies))
 
 
 async def publish_singly(queue: Queue, numbers: Numbers) -> None:
     """Publish one message after the other."""
     while bodies := await numbers.next_bodies(1):
-        await queue.publish(bodies[0])
+        await queue.publish(TOPIC, bodies[0])
         numbers.add_published(1)
 
 
 async def consume_batches(queue: Queue, numbers: Numbers, batch: int) -> None:
     """Take up to a batch, ack it, and so on."""
-    consumer = await queue.consumer()
+    consumer = await queue.consumer(TOPIC)
     while True:
         taken = await consumer.take(batch)
         if taken:
@@ -163,7 +123,7 @@ async def consume_singly(queue: Queue, numbers: Numbers, prefetch: int) -> None:
         numbers.add_acked(1)
 
     async with asyncio.TaskGroup() as acks:
-        async for token, body in queue.deliveries(prefetch):
+        async for token, body in queue.deliveries(TOPIC, prefetch):
             numbers.take_in([body])
             await unacked.acquire()
             acks.create_task(ack(token))
@@ -171,6 +131,7 @@ async def consume_singly(queue: Queue, numbers: Numbers, prefetch: int) -> None:
 
 async def load(queue: Queue, options: argparse.Namespace) -> None:
     """Warm up, measure, and wait until the last message is acked."""
+    await queue.create(TOPIC)
     batch = 1 if options.singly else options.batch
     numbers = Numbers(options.size, max(_AHEAD_MIN, _AHEAD_BATCHES * batch * options.in_flight))
     if options.singly:
@@ -198,35 +159,3 @@ async def _window(numbers: Numbers, seconds: float) -> None:
     await asyncio.sleep(seconds)
     found = {"in_window": numbers.acked - acked, "seconds": time.perf_counter() - started}
     say_json({**found, "cpu_s": time.process_time() - cpu})
-
-
-def main(connect: Callable[[str], contextlib.AbstractAsyncContextManager[Queue]]) -> None:
-    """Parse the command line, connect and load."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--batch", type=int, default=1, help="messages a request")
-    parser.add_argument(
-        "--in-flight", type=int, default=1, help="publishes at a time, and as many consumers of batches"
-    )
-    parser.add_argument("--singly", action="store_true", help="publish and ack each message by a call of its own")
-    parser.add_argument("--size", type=int, default=100, help="bytes of a message")
-    parser.add_argument("--warm-up", type=float, default=1.0, help="seconds before the window")
-    parser.add_argument("--seconds", type=float, default=5.0)
-    try:
-        asyncio.run(_run(connect, parser.parse_args()))
-    except BaseExceptionGroup as failed:
-        sys.exit(f"the load failed: {_first(failed)!r}")
-
-
-async def _run(
-    connect: Callable[[str], contextlib.AbstractAsyncContextManager[Queue]], options: argparse.Namespace
-) -> None:
-    async with connect(options.url) as queue:
-        await load(queue, options)
-
-
-def _first(failed: BaseException) -> BaseException:
-    # When a server goes, hundreds of calls fail for one reason.
-    while isinstance(failed, BaseExceptionGroup):
-        failed = failed.exceptions[0]
-    return failed

@@ -1,18 +1,20 @@
-"""The load of `_load` through nats-py: a stream in files, kept until acked, and one durable consumer."""
+"""nats-py: a stream in files a topic, kept until acked, and durable consumers."""
 
 # mypy: disable-error-code="import-not-found,import-untyped,misc"
 
+import argparse
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import nats
-from _load import Consumer, Queue, Taken, main
+from _client import Consumer, Queue, Taken
+from _jobs import main
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import ServiceUnavailableError
 
-STREAM, SUBJECT, GROUP = "load", "load", "consumers"
+GROUP = "consumers"
 # A fetch that finds fewer messages than it asked for waits so long for the rest.
 FETCH_S = 0.1
 REQUEST_MAX_S = 30.0
@@ -41,29 +43,40 @@ class Pull(Consumer):
 
 
 class JetStream(Queue):
-    """A stream of one server, over one connection."""
+    """Streams of one server, over one connection; a topic is a stream and its only subject."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
-    async def publish(self, body: str) -> None:
+    async def create(self, topic: str, groups: Sequence[str] = ()) -> None:
+        """Kept until the consumers have acked, or until each group has."""
+        config = StreamConfig(
+            name=topic,
+            subjects=[topic],
+            storage=StorageType.FILE,
+            retention=RetentionPolicy.INTEREST if groups else RetentionPolicy.WORK_QUEUE,
+        )
+        await self._stream.add_stream(config)
+
+    async def publish(self, topic: str, body: str) -> None:
         """One publish, confirmed."""
-        await self._stream.publish(SUBJECT, body.encode(), timeout=REQUEST_MAX_S)
+        await self._stream.publish(topic, body.encode(), timeout=REQUEST_MAX_S)
 
-    async def publish_many(self, bodies: Sequence[str]) -> None:
+    async def publish_many(self, topic: str, bodies: Sequence[str]) -> None:
         """Asynchronous publishes, whose confirmations are gathered."""
-        await asyncio.gather(*[await self._stream.publish_async(SUBJECT, body.encode()) for body in bodies])
+        await asyncio.gather(*[await self._stream.publish_async(topic, body.encode()) for body in bodies])
 
-    async def consumer(self) -> Consumer:
+    async def consumer(self, topic: str) -> Consumer:
         """A subscription of its own to the durable consumer, which is made by the first."""
         config = ConsumerConfig(durable_name=GROUP, ack_policy=AckPolicy.EXPLICIT)
-        await self._stream.add_consumer(STREAM, config)
-        return Pull(await self._stream.pull_subscribe_bind(consumer=GROUP, stream=STREAM))
+        await self._stream.add_consumer(topic, config)
+        return Pull(await self._stream.pull_subscribe_bind(consumer=GROUP, stream=topic))
 
-    async def deliveries(self, prefetch: int) -> AsyncIterator[tuple[Any, bytes]]:
+    async def deliveries(self, topic: str, prefetch: int, group: str | None = None) -> AsyncIterator[tuple[Any, bytes]]:
         """Pushed, which is what nats-py has for it: a fetch would wait until it is full."""
         config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, max_ack_pending=prefetch)
-        subscription = await self._stream.subscribe(SUBJECT, stream=STREAM, config=config, manual_ack=True)
+        options = {"stream": topic, "config": config, "manual_ack": True, "durable": group}
+        subscription = await self._stream.subscribe(topic, **options)
         async for message in subscription.messages:
             yield message, message.data
 
@@ -73,17 +86,11 @@ class JetStream(Queue):
 
 
 @contextlib.asynccontextmanager
-async def connect(url: str) -> AsyncIterator[Queue]:
-    """With an empty stream."""
-    connection = await nats.connect(url)
+async def connect(options: argparse.Namespace) -> AsyncIterator[Queue]:
+    """One connection."""
+    connection = await nats.connect(options.url)
     try:
-        stream = connection.jetstream(timeout=REQUEST_MAX_S)
-        await stream.add_stream(
-            StreamConfig(
-                name=STREAM, subjects=[SUBJECT], storage=StorageType.FILE, retention=RetentionPolicy.WORK_QUEUE
-            )
-        )
-        yield JetStream(stream)
+        yield JetStream(connection.jetstream(timeout=REQUEST_MAX_S))
     finally:
         await connection.close()
 

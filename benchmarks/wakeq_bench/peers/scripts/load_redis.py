@@ -1,68 +1,89 @@
-"""The load of `_load` through redis-py: XADD, XREADGROUP and XACK on one stream with one group."""
+"""redis-py: XADD, XREADGROUP and XACK on a stream a topic."""
 
 # mypy: disable-error-code="import-not-found,import-untyped,misc"
 
+import argparse
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from _load import TAKE_S, Consumer, Queue, Taken, main
+from _client import TAKE_S, Consumer, Queue, Taken
+from _jobs import main
 from redis import asyncio as redis
 
-STREAM, GROUP = "load", "consumers"
-CONNECTIONS_MAX = 10_000
+GROUP = "consumers"
+CONNECTIONS_MAX = 20_000
 
 
 class Group(Consumer):
     """A member of the group."""
 
-    def __init__(self, client: Any, name: str) -> None:
+    def __init__(self, client: Any, stream: str, group: str, name: str) -> None:
         self._client = client
+        self._stream = stream
+        self._group = group
         self._name = name
 
     async def take(self, most: int) -> Taken:
         """One XREADGROUP, which blocks."""
-        answer = await self._client.xreadgroup(GROUP, self._name, {STREAM: ">"}, count=most, block=int(1000 * TAKE_S))
-        return [(token, fields[b"body"]) for _, entries in _streams(answer) for token, fields in entries]
+        return await self.read(most, TAKE_S)
+
+    async def read(self, most: int, wait_s: float) -> Taken:
+        """One XREADGROUP that blocks for so long; 0 is for ever."""
+        options = {"count": most, "block": int(1000 * wait_s)}
+        answer = await self._client.xreadgroup(self._group, self._name, {self._stream: ">"}, **options)
+        return [
+            ((self._stream, self._group, entry), fields[b"body"])
+            for _, entries in _streams(answer)
+            for entry, fields in entries
+        ]
 
     async def ack(self, tokens: Sequence[Any]) -> None:
         """One XACK."""
-        await self._client.xack(STREAM, GROUP, *tokens)
+        await self._client.xack(self._stream, self._group, *(entry for _, _, entry in tokens))
 
 
 class Redis(Queue):
-    """A stream of one server; every call that is in flight has a connection of its own."""
+    """Streams of one server; every call that is in flight has a connection of its own."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self._members = 0
 
-    async def publish(self, body: str) -> None:
-        """One XADD."""
-        await self._client.xadd(STREAM, {"body": body})
+    async def create(self, topic: str, groups: Sequence[str] = ()) -> None:
+        """An empty stream with its groups."""
+        for group in groups or (GROUP,):
+            await self._client.xgroup_create(topic, group, id="0", mkstream=True)
 
-    async def publish_many(self, bodies: Sequence[str]) -> None:
+    async def publish(self, topic: str, body: str) -> None:
+        """One XADD."""
+        await self._client.xadd(topic, {"body": body})
+
+    async def publish_many(self, topic: str, bodies: Sequence[str]) -> None:
         """A pipeline of XADDs, without a transaction."""
         async with self._client.pipeline(transaction=False) as pipeline:
             for body in bodies:
-                pipeline.xadd(STREAM, {"body": body})
+                pipeline.xadd(topic, {"body": body})
             await pipeline.execute()
 
-    async def consumer(self) -> Consumer:
+    async def consumer(self, topic: str) -> Consumer:
         """One more member."""
-        self._members += 1
-        return Group(self._client, f"member-{self._members}")
+        return self._member(topic, None)
 
-    async def deliveries(self, prefetch: int) -> AsyncIterator[tuple[Any, bytes]]:
+    def _member(self, topic: str, group: str | None) -> Group:
+        self._members += 1
+        return Group(self._client, topic, group or GROUP, f"member-{self._members}")
+
+    async def deliveries(self, topic: str, prefetch: int, group: str | None = None) -> AsyncIterator[tuple[Any, Any]]:
         """Of one member: Redis bounds what one answer holds, not what is unacked."""
-        member = await self.consumer()
+        member = self._member(topic, group)
         while True:
-            for one in await member.take(prefetch):
+            for one in await member.read(prefetch, 0.0):
                 yield one
 
     async def ack_one(self, token: Any) -> None:
         """One XACK."""
-        await self._client.xack(STREAM, GROUP, token)
+        await self._client.xack(*token)
 
 
 def _streams(answer: Any) -> list[Any]:
@@ -75,10 +96,9 @@ def _streams(answer: Any) -> list[Any]:
 
 
 @contextlib.asynccontextmanager
-async def connect(url: str) -> AsyncIterator[Queue]:
-    """With an empty stream and a group on it."""
-    async with redis.from_url(url, max_connections=CONNECTIONS_MAX) as client:
-        await client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+async def connect(options: argparse.Namespace) -> AsyncIterator[Queue]:
+    """Without a limit of time on what blocks."""
+    async with redis.from_url(options.url, max_connections=CONNECTIONS_MAX, socket_timeout=None) as client:
         yield Redis(client)
 
 

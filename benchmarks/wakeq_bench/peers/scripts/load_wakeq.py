@@ -1,54 +1,71 @@
-"""The load of `_load` through wakeq's own client, under the python of wakeq itself."""
+"""wakeq's own client, under the python of wakeq itself."""
 
 # mypy: disable-error-code="import-not-found,misc"
 
+import argparse
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from _load import TAKE_S, Consumer, Queue, Taken, main
+from _client import TAKE_S, Consumer, Queue, Taken
+from _jobs import main
 
 import wakeq
 
-TOPIC = "load"
+# As long as the client itself waits at a time.
+_WAIT_S = 60.0
 
 
 class Claims(Consumer):
     """Claims with a wait, and a settle for the batch."""
 
-    def __init__(self, client: wakeq.AsyncClient) -> None:
+    def __init__(self, client: wakeq.AsyncClient, topic: str) -> None:
         self._client = client
+        self._topic = topic
 
     async def take(self, most: int) -> Taken:
         """One claim."""
-        return [(one.lease_id, one.body) for one in await self._client.claim(TOPIC, max=most, wait_s=TAKE_S)]
+        return [(one.lease_id, one.body) for one in await self._client.claim(self._topic, max=most, wait_s=TAKE_S)]
 
     async def ack(self, tokens: Sequence[Any]) -> None:
         """One settle."""
-        await self._client.settle(TOPIC, ack=tokens)
+        await self._client.settle(self._topic, ack=tokens)
 
 
 class Wakeq(Queue):
-    """A topic of one server."""
+    """Topics of one server; consumers have a stream, or claim again and again."""
 
-    def __init__(self, client: wakeq.AsyncClient) -> None:
+    def __init__(self, client: wakeq.AsyncClient, *, claims: bool) -> None:
         self._client = client
+        self._claims = claims
 
-    async def publish(self, body: str) -> None:
+    async def create(self, topic: str, groups: Sequence[str] = ()) -> None:
+        """With schema `json`."""
+        await self._client.create_topic(topic, schema="json")
+        for group in groups:
+            await self._client.put_group(topic, group)
+        if groups:
+            await self._client.delete_group(topic, "default")
+
+    async def publish(self, topic: str, body: str) -> None:
         """One request."""
-        await self._client.publish(TOPIC, body)
+        await self._client.publish(topic, body)
 
-    async def publish_many(self, bodies: Sequence[str]) -> None:
+    async def publish_many(self, topic: str, bodies: Sequence[str]) -> None:
         """One request."""
-        await self._client.publish_many(TOPIC, bodies)
+        await self._client.publish_many(topic, bodies)
 
-    async def consumer(self) -> Consumer:
+    async def consumer(self, topic: str) -> Consumer:
         """It claims."""
-        return Claims(self._client)
+        return Claims(self._client, topic)
 
-    async def deliveries(self, prefetch: int) -> AsyncIterator[tuple[Any, str]]:
-        """Of a stream."""
-        async with self._client.consume(TOPIC, prefetch=prefetch) as deliveries:
+    async def deliveries(self, topic: str, prefetch: int, group: str | None = None) -> AsyncIterator[tuple[Any, str]]:
+        """Of a stream, or of claims."""
+        if self._claims:
+            while True:
+                for delivery in await self._client.claim(topic, max=min(prefetch, 1_000), wait_s=_WAIT_S, group=group):
+                    yield delivery, delivery.body
+        async with self._client.consume(topic, prefetch=prefetch, group=group) as deliveries:
             async for delivery in deliveries:
                 yield delivery, delivery.body
 
@@ -58,11 +75,10 @@ class Wakeq(Queue):
 
 
 @contextlib.asynccontextmanager
-async def connect(url: str) -> AsyncIterator[Queue]:
-    """With a topic of schema `json`."""
-    async with wakeq.AsyncClient(url) as client:
-        await client.create_topic(TOPIC, schema="json")
-        yield Wakeq(client)
+async def connect(options: argparse.Namespace) -> AsyncIterator[Queue]:
+    """Ways: claim, or a stream."""
+    async with wakeq.AsyncClient(options.url) as client:
+        yield Wakeq(client, claims=options.way == "claim")
 
 
 if __name__ == "__main__":

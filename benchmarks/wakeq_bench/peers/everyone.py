@@ -1,0 +1,45 @@
+"""Everybody who can take part, in the order in which results name them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from wakeq_bench.peers import PeerUnavailable, beanstalkd, nats, nchan, original, rabbitmq, redis, wakeq
+from wakeq_bench.peers.contestant import Contestant
+from wakeq_bench.report import Missing, Report
+
+CONTESTANTS = (
+    *wakeq.STREAMS,
+    *wakeq.CLAIMS,
+    *redis.CONTESTANTS,
+    *nats.CONTESTANTS,
+    *rabbitmq.CONTESTANTS,
+    *beanstalkd.CONTESTANTS,
+    *nchan.CONTESTANTS,
+    *original.CONTESTANTS,
+)
+BY_KEY = {contestant.key: contestant for contestant in CONTESTANTS}
+
+
+def keys_of(able: Callable[[Contestant], bool] = lambda _: True, *, claims: bool = False) -> list[str]:
+    """Who can do something; wakeq's claims are left out where they would measure the same as its streams."""
+    return [one.key for one in CONTESTANTS if able(one) and (claims or one not in wakeq.CLAIMS)]
+
+
+def prepared(keys: Sequence[str], report: Report, console: Console) -> dict[Contestant, Path]:
+    """Those that can be had, each with the python of its client; the others are named in the report."""
+    pythons = {}
+    for contestant in (BY_KEY[key] for key in keys):
+        try:
+            pythons[contestant] = contestant.prepare(lambda line: console.print(line, soft_wrap=True))
+        except PeerUnavailable as error:
+            report.missing.append(Missing(contestant.title, str(error)))
+    described = {contestant.key: contestant.described() for contestant in pythons}
+    report.settings = {**report.settings, "contestants": described}
+    return pythons
+
+
+def remarks(contestants: Iterable[Contestant]) -> list[str]:
+    """What a reader has to know of them."""
+    return [f"{one.title}: {remark}" for one in contestants for remark in one.remarks]
