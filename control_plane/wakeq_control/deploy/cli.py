@@ -71,8 +71,8 @@ def deploy(
 ) -> None:
     """Run a deployment: a queue, a control plane, an API server and the services of the file, until it is told to stop.
 
-    The file is one of llama_deploy; without a file there is the API server alone. What dies is started again; SIGTERM and Ctrl-C stop all of it, and a second one at
-    once.
+    The file is one of llama_deploy; without a file there is the API server alone. What dies is started again; SIGTERM
+    and Ctrl-C stop all of it, and a second one at once.
     """
     if file is None and port is not None:
         fail("--port is the control plane's of a deployment file", "name the file too, or leave --port out", code=2)
