@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.apiserver import FILE, Served, start_apiserver, start_deployment, task, upload
 from tests.support.raw import FAIL_S, Client, wait_until
+from tests.support.recordings import recording
 from tests.support.server import start_server
 
 ANSWER = {"__is_pydantic": True, "qualified_name": "workflows.events.HumanResponseEvent"}
@@ -215,3 +216,11 @@ def test_another_host_may_deploy_with_the_token(served: Served, tmp_path: Path) 
         for number, shown in enumerate((f"Bearer {TOKEN}", f"Basic {basic}")):
             upload(http, f"x{number}", {"Via": "1.1 proxy", "Authorization": shown}).raise_for_status()
         upload(http, "here").raise_for_status()
+
+
+# What llama_deploy's own API server answers
+
+
+@pytest.mark.parametrize(("version", "requests"), [("0.4.2", 84), ("0.8.1", 88)])
+def test_a_recording_is_read_to_its_last_line(version: str, requests: int) -> None:
+    assert len(recording(version, "apiserver")) == requests
