@@ -8,7 +8,7 @@ import orjson
 
 from wakeq._connection import Connection, path_segment, query
 from wakeq._errors import WakeqError, raise_for_answer, read_answer
-from wakeq._resumed import Patience, read_lines
+from wakeq._resumed import ServerPatience, read_lines
 
 _TIMEOUT_S = 30.0
 """How long it may be silent; a task may have to wait for its service, and for a control plane that starts again."""
@@ -73,7 +73,7 @@ class Task:
 
     async def ended(self) -> dict[str, Any]:
         """Where it stands, once it has ended: `status`, `result`, `error`. Raises WakeqError."""
-        patience = Patience(_AWAY_MAX_S)
+        patience = ServerPatience(_AWAY_MAX_S)
         url = self._connection.url(f"{self._path}{self._session(wait=f'{_PARKED_S:g}')}")
         while True:
             try:

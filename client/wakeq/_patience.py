@@ -12,10 +12,10 @@ from wakeq._errors import WakeqError
 class Patience:
     """That of one series of attempts."""
 
-    def __init__(self, retry_s: float, jitter: Callable[[], float] = random.random) -> None:
-        """``retry_s``: how long after a first failure the last attempt may begin."""
+    def __init__(self, retry_s: float, jitter: Callable[[], float] = random.random, *, max_s: float = 10.0) -> None:
+        """``retry_s``: how long after a first failure the last attempt may begin; ``max_s``: the longest delay."""
         self._retry_s = retry_s
-        self._backoff = Backoff(jitter)
+        self._backoff = Backoff(jitter, max_s=max_s)
         self._last_try_at: float | None = None
 
     def succeeded(self) -> None:

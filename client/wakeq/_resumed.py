@@ -3,42 +3,30 @@
 What is asked this way may reach the server twice: it must be the same then.
 """
 
-import random
 from collections.abc import AsyncGenerator, AsyncIterator
 
-import anyio
 import httpx
 
-from wakeq._backoff import Backoff
 from wakeq._connection import Connection, parts_of, unavailable
 from wakeq._errors import ServerUnavailable, WakeqError
+from wakeq._patience import Patience
 
 _RETRY_MAX_S = 2.0
 _STOPPING = "STOPPING"
 
 
-class Patience:
-    """That of one series of tries."""
+class ServerPatience(Patience):
+    """That with a server that is away; what it refuses, it refuses at once."""
 
     def __init__(self, retry_s: float) -> None:
-        """``retry_s``: how long the server may be away at a time."""
-        self._retry_s = retry_s
-        self._backoff = Backoff(random.random, max_s=_RETRY_MAX_S)
-        self._until: float | None = None
+        """``retry_s``: as in `Patience`."""
+        super().__init__(retry_s, max_s=_RETRY_MAX_S)
 
-    def succeeded(self) -> None:
-        """The next failure is a first one."""
-        self._backoff.succeeded()
-        self._until = None
-
-    async def wait(self, error: WakeqError) -> None:
-        """Wait until it may be tried again. Raises the error where that is of no use, or would be too late."""
-        now = anyio.current_time()
-        if self._until is None:
-            self._until = now + self._retry_s
-        if now >= self._until or not is_away(error):
+    async def wait(self, error: WakeqError, at_least_s: float = 0.0) -> None:
+        """See `Patience`."""
+        if not is_away(error):
             raise error
-        await anyio.sleep(self._backoff.next_delay_s(error.retry_after_s or 0.0))
+        await super().wait(error, at_least_s)
 
 
 def is_away(error: WakeqError) -> bool:
@@ -54,7 +42,7 @@ async def read_lines(
     An empty part is a sign of life. Raises WakeqError.
     """
     url = connection.url(path)
-    shown, patience = 0, Patience(retry_s)
+    shown, patience = 0, ServerPatience(retry_s)
     while True:
         seen = 0
         try:

@@ -16,7 +16,7 @@ import anyio
 import wakeq
 from wakeq._connection import Connection
 from wakeq._errors import raise_for_answer, read_answer
-from wakeq._resumed import Patience, is_away, read_lines
+from wakeq._resumed import ServerPatience, is_away, read_lines
 from wakeq_control.apiserver.errors import ControlPlaneUnavailable, Relayed
 from wakeq_control.codec import dump
 from wakeq_control.errors import ControlError
@@ -54,7 +54,7 @@ class ControlPlane:
         Raises Relayed, also where there is no such task.
         """
         path = task_path(session_id, task_id)
-        deadline, patience = anyio.current_time() + wait_s, Patience(PATIENCE_S)
+        deadline, patience = anyio.current_time() + wait_s, ServerPatience(PATIENCE_S)
         while True:
             began = anyio.current_time()
             parked_s = max(0.0, min(_PARKED_S, deadline - began))
@@ -72,7 +72,7 @@ class ControlPlane:
     async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """What it answers. Raises Relayed, ControlPlaneUnavailable."""
         content = b"" if body is None else dump(body)
-        patience = Patience(PATIENCE_S)
+        patience = ServerPatience(PATIENCE_S)
         while True:
             try:
                 # Any of these may be parked, and the others' pool is for what is answered at once.
@@ -98,7 +98,7 @@ class ControlPlane:
             raise _told(error) from error
 
 
-async def _wait(patience: Patience, error: wakeq.WakeqError) -> None:
+async def _wait(patience: ServerPatience, error: wakeq.WakeqError) -> None:
     try:
         await patience.wait(error)
     except wakeq.WakeqError:
