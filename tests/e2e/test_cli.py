@@ -298,7 +298,7 @@ def test_an_unknown_command_is_refused() -> None:
     result = run("sevre")
     assert (result.returncode, result.stdout) == (2, "")
     assert "'sevre'" in result.stderr
-    assert "Did you mean 'serve'?" in result.stderr
+    assert "Did you mean 'serve'" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -351,7 +351,7 @@ NOT_RECORDED: dict[str, Callable[[Control], None]] = {
     "`GET …/result_stream` of a task that says nothing for 3 s": a_silent_stream_ends_as_a_line,
     "events that come out of order": a_late_event_is_waited_for,
     "`POST …/state` with what the control plane keeps": a_state_that_is_written_back_undoes_nothing,
-    "`GET …/tasks/{task}`, `POST …/cancel`, `/v1/services`, `/healthz`": calls_of_our_own,
+    "`GET …/tasks/{task}`, `POST …/cancel`, `POST …/attempts`, `/v1/…`, `/healthz`": calls_of_our_own,
     "`/docs`, `/redoc`, `/openapi.json`, a path with a slash at its end": no_pages_and_no_redirects,
     "names of services and ids of tasks that no topic, key or path can have": odd_names_are_refused,
     "a foreign `Origin` or `Host`": foreigners_are_refused,
