@@ -10,8 +10,8 @@ from tests.crash.tasks import EVENTS, Seen, _wrong_with, run_tasks
 
 SEED = 20_264
 """Printed with what is violated; `python -m tests.crash --plane` draws others."""
-TASKS = 48
-KILLS = 5
+TASKS = 32
+KILLS = 4
 
 
 @pytest.mark.slow

@@ -5,12 +5,13 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 from rich.console import Console
 
 from wakeq_bench.measure import CpuWindow, percentile
-from wakeq_bench.parameters import Parameters
+from wakeq_bench.parameters import Names, Parameters, among
 from wakeq_bench.peers import llama_deploy
 from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target
 from wakeq_bench.scenarios import task_client, task_systems
@@ -34,9 +35,13 @@ _REQUESTS_TOTAL = "wakeq_requests_total"
 _SETTLED_S = 5.0
 
 
+PARTS = ("compared", "losses", "idleness")
+
+
 class Tasks(Parameters):
     """What `task` can be told."""
 
+    only: Annotated[Names, among(*PARTS)] = Field(list(PARTS), description="the parts that are measured")
     tasks: int = Field(10, ge=1, description="how many a round, one after the other")
     rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
     lossy: int = Field(100, ge=1, description=f"how many of {_LOSS_EVENTS} events each are looked for losses")
@@ -47,7 +52,12 @@ class Tasks(Parameters):
 def planned_s(given: Tasks) -> float:
     """About how long it takes."""
     each = 4 * (_CLIENT_PLANNED_S + given.tasks * _TASK_PLANNED_S) + 2 * _STREAM_PLANNED_S + 12.0
-    return 2 * _START_PLANNED_S + given.rounds * (each + 1.25 * given.rate) + given.lossy * 1.0 + 2 * given.idle
+    parts = {
+        "compared": 2 * _START_PLANNED_S + given.rounds * (each + 1.25 * given.rate),
+        "losses": _START_PLANNED_S / 2 + given.lossy * 1.0,
+        "idleness": _START_PLANNED_S + given.idle,
+    }
+    return sum(parts[part] for part in given.only)
 
 
 def run(given: Tasks, console: Console) -> Report:
@@ -57,9 +67,8 @@ def run(given: Tasks, console: Console) -> Report:
     python = llama_deploy.environment(ORIGINAL_VERSION, console.print, for_wakeq=True)
     with Work(console, planned_s(given)) as work:
         found = _Found(given, python, work)
-        found.in_turns()
-        found.losses()
-        found.idleness()
+        for part in given.only:
+            {"compared": found.in_turns, "losses": found.losses, "idleness": found.idleness}[part]()
     report.figures = found.figures
     report.measures = [Measure("seconds", "What a task takes", "s", "lower")]
     report.series = [
@@ -67,7 +76,8 @@ def run(given: Tasks, console: Console) -> Report:
         for system in found.systems
         for kind, seconds in system.seconds.items()
     ]
-    report.overview = Overview(["", *_TITLES.values()], [_row(system) for system in found.systems])
+    if found.systems:
+        report.overview = Overview(["", *_TITLES.values()], [_row(system) for system in found.systems])
     report.samples = found.samples
     report.notes.append(
         "Medians. Round trips are from a task's creation to its result; by llama_deploy's own client but for the last "
