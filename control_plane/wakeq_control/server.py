@@ -11,7 +11,7 @@ import uvicorn
 from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
 from wakeq._serving.phrases import PhrasedProtocol
-from wakeq._serving.quiet import BACKLOG, KEEP_ALIVE_S, QuietServer
+from wakeq._serving.quiet import QuietServer
 from wakeq._serving.stopping import Stops, signals
 from wakeq_control.app import open_app
 from wakeq_control.errors import StartupError, StorageFailed, first_of
@@ -19,8 +19,6 @@ from wakeq_control.http.routes import App
 from wakeq_control.settings import Settings
 
 _log: Any = structlog.get_logger("wakeq.control")
-_FINISH_S = 5
-"""How long answers that are being written have after a signal."""
 
 
 class _Server(QuietServer):
@@ -71,18 +69,11 @@ async def serve(
                     _announce(settings, listener)
                     listening(quiet.shown_url(listener))
 
-                await _Server(_configure(app), app, stops, announce).serve(sockets=[listener])
+                config = quiet.configure(app, PhrasedProtocol)
+                await _Server(config, app, stops, announce).serve(sockets=[listener])
             _log.info("stopped")
     except* (StartupError, StorageFailed) as group:
         raise first_of(group) from None
-
-
-def _configure(app: App) -> uvicorn.Config:
-    return uvicorn.Config(
-        app, http=PhrasedProtocol, ws="none", lifespan="off", access_log=False, log_config=None,
-        server_header=False, proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_FINISH_S,
-    )  # fmt: skip
 
 
 def _announce(settings: Settings, listener: socket.socket) -> None:

@@ -16,7 +16,7 @@ import uvicorn
 
 from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
-from wakeq._serving.quiet import BACKLOG, KEEP_ALIVE_S, QuietServer
+from wakeq._serving.quiet import KEEP_ALIVE_S, QuietServer
 from wakeq._serving.stopping import Stops, signals
 from wakeq_server.app import open_app
 from wakeq_server.connection import Connection
@@ -111,15 +111,11 @@ def tune_process() -> int:
 
 
 def configure(app: App, settings: Settings) -> uvicorn.Config:
-    """uvicorn's settings: nothing of its own is logged, and connections are ours."""
+    """uvicorn's settings, for connections of ours."""
     loop = asyncio.get_running_loop()
     turn, idle = Turn(loop.call_soon), Idle(loop, KEEP_ALIVE_S)
     connect: Any = partial(Connection, settings=settings, turn=turn, idle=idle)
-    return uvicorn.Config(
-        app, http=connect, ws="none", lifespan="off", access_log=False, log_config=None,
-        server_header=False, proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=5,
-    )  # fmt: skip
+    return quiet.configure(app, connect)
 
 
 async def serve(

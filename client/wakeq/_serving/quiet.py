@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
+from typing import Any
 
 import uvicorn
 import uvicorn.server
@@ -17,6 +18,8 @@ BACKLOG = 4_096
 """Connections that may wait to be accepted."""
 KEEP_ALIVE_S = 75
 """Longer than any client's own, so that no client reuses a connection that is just being closed."""
+_FINISH_S = 5
+"""How long answers that are being written have when the server is told to stop."""
 
 
 class _State(uvicorn.server.ServerState):
@@ -51,6 +54,15 @@ class QuietServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Signals are received in `main_loop`, and not raised again."""
         yield
+
+
+def configure(app: Any, protocol: Any) -> uvicorn.Config:
+    """uvicorn's settings: nothing of its own is logged, and connections are made by ``protocol``."""
+    return uvicorn.Config(
+        app, http=protocol, ws="none", lifespan="off", access_log=False, log_config=None,
+        server_header=False, proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_FINISH_S,
+    )  # fmt: skip
 
 
 def listen(host: str, port: int, prepare: Callable[[socket.socket], None]) -> socket.socket:

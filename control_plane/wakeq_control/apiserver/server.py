@@ -12,7 +12,7 @@ import uvicorn
 from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
 from wakeq._serving.phrases import PhrasedProtocol
-from wakeq._serving.quiet import BACKLOG, KEEP_ALIVE_S, QuietServer
+from wakeq._serving.quiet import QuietServer
 from wakeq_control.apiserver.deployments import DeploymentCalls
 from wakeq_control.apiserver.guard import Guard
 from wakeq_control.apiserver.routes import App
@@ -25,8 +25,6 @@ from wakeq_control.errors import StartupError
 from wakeq_control.http.held import Lot
 
 _log: Any = structlog.get_logger("wakeq.apiserver")
-_FINISH_S = 5
-"""How long answers that are being written have at the end."""
 
 
 class _Server(QuietServer):
@@ -81,13 +79,8 @@ async def open_apiserver(deployments: Deployments, settings: Settings) -> AsyncI
         ) from error
     with contextlib.closing(listener):
         async with open_app(deployments, settings) as app, anyio.create_task_group() as tasks:
-            config = uvicorn.Config(
-                app, http=PhrasedProtocol, ws="none", lifespan="off", access_log=False, log_config=None,
-                server_header=False, proxy_headers=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=_FINISH_S,
-            )  # fmt: skip
             stop = anyio.Event()
-            server = _Server(config, app.lot, stop)
+            server = _Server(quiet.configure(app, PhrasedProtocol), app.lot, stop)
             tasks.start_soon(server.serve, [listener])
             await server.listening.wait()
             url = quiet.shown_url(listener)

@@ -3,8 +3,7 @@
 A value comes from the command line, else the environment (`WAKEQ_APISERVER_PORT`), else from here.
 """
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -17,16 +16,12 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on. Beyond loopback, any host name is answered.")
     port: int = Field(4501, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
-    deployments_path: Path | None = Field(
-        None, description="Directory of what deployments need while they run; without it, one that goes at the end."
-    )
     token: SecretStr | None = Field(
         None, description="What a deploy from another host must show; without it, only this machine may deploy."
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Further host names, comma-separated, that requests may name while bound to loopback."
     )
-    log_format: Literal["text", "json"] = Field("text", description="One line an event, for people or for programs.")
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

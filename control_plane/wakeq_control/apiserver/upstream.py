@@ -9,12 +9,11 @@ import math
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import quote
 
 import anyio
 
 import wakeq
-from wakeq._connection import Connection
+from wakeq._connection import Connection, path_segment
 from wakeq._errors import raise_for_answer, read_answer
 from wakeq._resumed import ServerPatience, is_away, read_lines
 from wakeq_control.apiserver.errors import ControlPlaneUnavailable, Relayed
@@ -113,21 +112,17 @@ def _told(error: wakeq.WakeqError) -> ControlError:
 
 def session_path(session_id: str) -> str:
     """Where a session is."""
-    return f"/sessions/{_segment(session_id)}"
+    return f"/sessions/{path_segment(session_id)}"
 
 
 def service_path(name: str) -> str:
     """Where a service is."""
-    return f"/services/{_segment(name)}"
+    return f"/services/{path_segment(name)}"
 
 
 def task_path(session_id: str, task_id: str) -> str:
     """Where a task is."""
-    return f"{session_path(session_id)}/tasks/{_segment(task_id)}"
-
-
-def _segment(name: str) -> str:
-    return quote(name, safe="").replace(".", "%2E")
+    return f"{session_path(session_id)}/tasks/{path_segment(task_id)}"
 
 
 class ControlPlanes:
