@@ -33,7 +33,7 @@ from wakeq_bench.scenarios.relay import counting_relay
 from wakeq_bench.scenarios.servers import ORIGINAL_VERSION, metric, original_queue, wakeq_server
 
 SERVICE = "agentic_workflow"
-USER_MSG = "What does it cost to wait?"
+USER_MSG = "hello"
 FILE = f"""\
 name: Demo
 control-plane: {{port: 0}}

@@ -51,7 +51,8 @@ class Supervised:
 
     def _started(self) -> Deployed:
         arguments = [str(self._file), "--data", str(self._data), "--api-port", str(self._port), "--no-reload"]
-        process = self._stack.enter_context(deploying(*arguments, "--grace", "0"))
+        # Leases outlive a queue and the services that had them.
+        process = self._stack.enter_context(deploying(*arguments, "--grace", "0", "--lease", "5"))
         process.started()
         process.wait_for_api()
         self.up.set()
