@@ -42,11 +42,14 @@ class Seen:
 class Target(Protocol):
     """A deployment that runs, and whose parts can be killed."""
 
-    parts: Sequence[str]
     up: threading.Event
     """Set while what clients ask is there."""
     lives: int
     """Grows whenever that is killed, before it is, and after `up` is cleared."""
+
+    @property
+    def parts(self) -> Sequence[str]:
+        """What can be killed."""
 
     @property
     def url(self) -> str:
