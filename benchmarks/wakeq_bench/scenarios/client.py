@@ -19,10 +19,9 @@ from wakeq_bench.measure import CpuWindow, percentile
 from wakeq_bench.parameters import Names, Parameters, among
 from wakeq_bench.processes import Child, Server
 from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target
-from wakeq_bench.scenarios.filling import made
 from wakeq_bench.scenarios.open_loop import OpenLoop
 from wakeq_bench.scenarios.progress import Work
-from wakeq_bench.scenarios.raw import call
+from wakeq_bench.scenarios.raw import call, made
 from wakeq_bench.scenarios.servers import wakeq_server
 
 TOPIC = "t"
