@@ -69,10 +69,13 @@ class Measure:
     title: str
     unit: str
     better: Literal["lower", "higher"]
-    chart: Literal["lines", "bars", "curves", "none"] = "bars"
+    chart: Literal["lines", "costs", "bars", "curves", "none"] = "bars"
+    """`costs` are lines over a size, with a power law fitted to each; `curves` are distributions of `latencies`."""
     x_title: str = ""
-    """What `x` of its series is; for bars, the groups they stand in."""
+    """What `x` of its series is; for bars and curves, the groups they stand in."""
     logarithmic: bool = False
+    flat_within: float | None = None
+    """For costs that a size should not change: by which share of that at the smallest size they may."""
 
 
 @dataclass(frozen=True, config=_EXACT)
