@@ -79,7 +79,7 @@ def spread(samples: Sequence[float]) -> float:
 
 @cache
 def rank_sum_counts(ours: int, theirs: int) -> tuple[int, ...]:
-    """In how many orders of all values exactly so many pairs have one of ours below one of theirs, for 0, 1, ... pairs."""
+    """In how many orders of all values exactly so many pairs have ours below theirs, for 0, 1, 2, ... pairs."""
     if not ours or not theirs:
         return (1,)
     # Whoever is the largest: if it is one of theirs, all of ours are below it.

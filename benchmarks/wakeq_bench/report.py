@@ -52,6 +52,31 @@ class Figure:
             return False
         return self.target.met_by(self.interval.low) != self.target.met_by(self.interval.high)
 
+    @property
+    def found_text(self) -> str:
+        """Its value and unit."""
+        return f"{readable(self.value)} {self.unit}".strip()
+
+    @property
+    def interval_text(self) -> str:
+        """Its interval and how often such a one holds the true value; empty without one."""
+        if self.interval is None:
+            return ""
+        low, high = readable(self.interval.low), readable(self.interval.high)
+        return f"{low} to {high} ({100 * self.interval.confidence:.0f} %)"
+
+    @property
+    def target_text(self) -> str:
+        """Its target with the unit; empty without one."""
+        return "" if self.target is None else f"{self.target} {self.unit}".strip()
+
+    @property
+    def verdict(self) -> str:
+        """Whether it keeps its target, in words; empty without one."""
+        if self.met is None:
+            return ""
+        return ("met" if self.met else "missed") + (", just" if self.open else "")
+
 
 @dataclass(frozen=True, config=_EXACT)
 class Overview:
