@@ -145,7 +145,9 @@ def report_(
 
 @app.command("compare")
 def compare_(
-    before: Annotated[Path, typer.Argument(metavar="BEFORE", exists=True, dir_okay=False, help="A file of `run --json`.")],
+    before: Annotated[
+        Path, typer.Argument(metavar="BEFORE", exists=True, dir_okay=False, help="A file of `run --json`.")
+    ],
     after: Annotated[Path, typer.Argument(metavar="AFTER", exists=True, dir_okay=False, help="Another one.")],
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 where a figure is worse than --bound.")] = False,
     bound: Annotated[float, typer.Option(min=0, metavar="PERCENT", help="How much worse is a regression.")] = 10.0,

@@ -1,8 +1,8 @@
 """What changed from one run to another: ratios with their intervals, and whether they are beyond noise.
 
 Two runs are compared by the samples of their rounds, and a change counts where its interval holds no 1. That interval
-knows how rounds of a run differ, not how runs differ: a machine that was slower for the whole of one of them looks like a
-change of everything. So machines have to be the same, and the yardstick that each run timed is compared too.
+knows how rounds of a run differ, not how runs differ: a machine that was slower for the whole of one of them looks like
+a change of everything. So machines have to be the same, and the yardstick that each run timed is compared too.
 """
 
 from collections.abc import Iterator
@@ -129,7 +129,9 @@ def compare(before: Results, after: Results, *, anyway: bool = False) -> Compari
         found.remarks += [f"{report.scenario}: {setting}" for setting in settings]
         found.remarks += _missing(report, other)
         found.changes += _changes(report, other)
-    found.remarks += [f"{one.scenario}: only in the second." for one in after.reports if not before.report(one.scenario)]
+    found.remarks += [
+        f"{one.scenario}: only in the second." for one in after.reports if not before.report(one.scenario)
+    ]
     if refused and not found.changes:
         raise Incomparable(". ".join(refused))
     if not found.changes:

@@ -49,14 +49,15 @@ def show_comparison(comparison: Comparison, bound: float, console: Console) -> N
     """Print what changed beyond noise, what can't be told, and what has to be known besides."""
     scenarios = dict.fromkeys(change.scenario for change in comparison.changes)
     for scenario in scenarios:
-        console.print(_changes_table(scenario, [one for one in comparison.changes if one.scenario == scenario], bound))
+        changes = [change for change in comparison.changes if change.scenario == scenario]
+        console.print(_changes_table(scenario, changes, bound))
     for remark in comparison.remarks:
         console.print(Text(f"- {remark}"))
     judged = [change for change in comparison.changes if change.judged]
     beyond = sum(change.beyond_noise for change in judged)
     console.print(
-        f"{beyond} of {len(judged)} that could be judged changed beyond noise; about {comparison.by_chance:.0f} of them "
-        "would by chance alone.",
+        f"{beyond} of {len(judged)} that could be judged changed beyond noise; "
+        f"about {comparison.by_chance:.0f} would by chance alone.",
         highlight=False,
     )
 

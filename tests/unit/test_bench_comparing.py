@@ -38,6 +38,11 @@ def only(before: Results, after: Results, *, anyway: bool = False) -> Change:
     return change
 
 
+def bounds(change: Change) -> tuple[float, float, float]:
+    assert change.interval is not None
+    return change.interval.low, change.interval.high, change.interval.confidence
+
+
 @pytest.mark.parametrize(
     ("rates", "ratio", "verdict", "worse_by"),
     [
@@ -57,7 +62,7 @@ def test_a_change_of_a_rate(rates: list[float], ratio: float, verdict: str, wors
 
 def test_its_interval_is_that_of_all_pairs() -> None:
     change = only(results(RATES), results([50.0, 55.0, 60.0]))
-    assert change.interval == Interval(50 / 120, 60 / 100, pytest.approx(0.9))
+    assert bounds(change) == pytest.approx((50 / 120, 60 / 100, 0.9))
 
 
 def test_less_is_worse_only_where_more_is_better() -> None:
@@ -94,14 +99,19 @@ def test_figures_are_compared_by_their_intervals() -> None:
     before = Figure("share", 50, "%", Target(">=", 40), Interval(48, 52, 0.96))
     after = replace(before, value=30, interval=Interval(29, 32, 0.97))
     change = only(results([], before), results([], after))
-    assert change.interval == Interval(29 / 52, 32 / 48, pytest.approx(0.93))
-    assert (change.verdict, change.worse_by) == ("worse", pytest.approx(50 / 30 - 1))
+    assert bounds(change) == pytest.approx((29 / 52, 32 / 48, 0.93))
+    assert change.verdict == "worse"
+    assert change.worse_by == pytest.approx(50 / 30 - 1)
     assert only(results([], before), results([], replace(after, interval=None))).verdict == "too few rounds"
 
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
-    [("cpu", "another", "cpu one, then another"), ("cores", 4, "cores 2, then 4"), ("memory_bytes", 2_000_000, "memory bytes")],
+    [
+        ("cpu", "another", "cpu one, then another"),
+        ("cores", 4, "cores 2, then 4"),
+        ("memory_bytes", 2_000_000, "memory bytes"),
+    ],
 )
 def test_other_machines_are_refused(name: str, value: object, said: str) -> None:
     other = results(RATES, machine={**MACHINE, name: value})
@@ -164,9 +174,7 @@ def test_a_machine_that_was_slower_itself_is_said() -> None:
     after.noise = [Noise("throughput", 1.0, 0.5, 0.0, (1.2, 1.2))]
     slower, disturbed = compare(before, after).remarks
     assert slower.startswith("A fixed piece of work takes 20 % longer in the second")
-    assert disturbed == (
-        "The second was not on a quiet machine. During throughput, other processes used 0.50 cores."
-    )
+    assert disturbed == ("The second was not on a quiet machine. During throughput, other processes used 0.50 cores.")
 
 
 def test_shown_with_what_chance_alone_would_find() -> None:
@@ -176,4 +184,4 @@ def test_shown_with_what_chance_alone_would_find() -> None:
         show_comparison(found, 0.1, console)
     for part in ("throughput", "rate: wakeq, batches", "110 a second", "55 a second", "0.500", "0.417 to 0.600 (90 %)"):
         assert part in captured.get()
-    assert "1 of 1 that could be judged changed beyond noise; about 0 of them" in captured.get()
+    assert "1 of 1 that could be judged changed beyond noise; about 0 would" in captured.get()

@@ -130,5 +130,5 @@ def test_an_exponent_is_held_as_often_as_it_says() -> None:
 
 @pytest.mark.parametrize("samples", [{}, {1: [1.0]}, {1: [1.0], 2: []}, {0: [1.0], 2: [1.0]}, {1: [0.0], 2: [1.0]}])
 def test_no_growth_of_one_size_or_of_nothing(samples: dict[float, list[float]]) -> None:
-    with pytest.raises(ValueError, match="growth|values above 0"):
+    with pytest.raises(ValueError, match=r"growth|values above 0"):
         power_law(samples)

@@ -101,8 +101,8 @@ class Chart:
     def reading(self) -> str:
         """How to read it."""
         parts = {
-            "lines": "Marks are medians, whiskers their intervals.",
-            "costs": "Marks are medians, whiskers their intervals; lines are powers of the size, fitted.",
+            "lines": "Marks are medians, whiskers their intervals; the legend has the values at the right end.",
+            "costs": "Marks are medians, whiskers their intervals; lines are powers of the size that fit them.",
             "bars": "Bars are medians, whiskers their intervals, rings single rounds.",
             "curves": "Farther right is rarer, up to the slowest of all. Time is logarithmic.",
         }
@@ -181,10 +181,11 @@ class Chart:
         found = [self.scale.text(series.median), shown, str(len(series.samples))]
         return [*found, exponent_text(self.fits.get(series.name))] if self.fits else found
 
-    def words(self) -> str:
-        """What is to be seen, for whoever can't see it."""
+    def words(self, only: str | None = None) -> str:
+        """What is to be seen, or of one group, for whoever can't see it."""
         kinds = {"lines": "Lines", "costs": "Lines with fits", "bars": "Bars", "curves": "Curves of percentiles"}
-        parts = (self._group_words(title, group) for title, group in self._spoken().items())
+        spoken = self._spoken().items()
+        parts = (self._group_words(title, group) for title, group in spoken if only in (None, title))
         axis = f", over {self.measure.x_title}" if self.kind in ("lines", "costs") else ""
         return f"{kinds[self.kind or 'bars']}: {self.title}{axis}. {' '.join(parts)} All values are in the table."
 

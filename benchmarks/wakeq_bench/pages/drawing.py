@@ -1,7 +1,7 @@
 """Charts as pictures: told apart by marks, dashes and hatches too, so that they can be read without their colours.
 
-A unit of a picture is a pixel at its natural size. There are two layouts: one for a page, and one for a phone, as narrow
-as that, with letters of the same size; a page shows either. Text stays text, which can be searched and scaled.
+A unit of a picture is a pixel at its natural size. There are two layouts: one for a page, and one for a phone, as
+narrow as that, with letters of the same size; a page shows either. Text stays text, which can be searched and scaled.
 """
 
 import math
@@ -14,8 +14,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from wakeq_bench.hdr import Latencies
 from wakeq_bench.pages.charts import Chart, latencies_of
@@ -27,16 +28,17 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
 
+TINTS = ("#cce3f0", "#faecd0", "#f5e4ed")
 _KEPT = {
-    "fsync": ("on disk when its publish is confirmed", "#0072b2", ""),
-    "os": ("written, not synced", "#e69f00", "////"),
-    "memory": ("in memory alone", "#cc79a7", "...."),
+    "fsync": ("on disk when its publish is confirmed", PALETTE[0], TINTS[0], ""),
+    "os": ("written, not synced", PALETTE[4], TINTS[1], "////"),
+    "memory": ("in memory alone", PALETTE[3], TINTS[2], "||||"),
 }
-_PLAIN = ("", "#0072b2", "")
+_PLAIN = ("", PALETTE[0], TINTS[0], "")
 
 _WIDE, _NARROW = 860, 340
 _TEXT, _SMALL, _LINE = 12, 11, 15
-_TICKS = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
+_TICKS = (50.0, 90.0, 99.0, 99.9, 99.99, 99.999)
 _PIXELS_A_INCH = 72
 _PNG_SCALE = 2
 
@@ -64,10 +66,10 @@ class Styles:
         return Style(color, mark, _DASHES[number % len(_DASHES)], number < len(PALETTE))
 
 
-def svg(chart: Chart, styles: Styles, *, narrow: bool = False, titled: bool = False) -> str:
-    """The picture as SVG, the same for the same chart."""
+def svg(chart: Chart, styles: Styles, *, group: str | None = None, narrow: bool = False, titled: bool = False) -> str:
+    """The picture as SVG, the same for the same chart; bars of one group alone if that is named."""
     with mpl.rc_context(_settings(chart.name)):
-        drawn, written = _drawn(chart, styles, narrow, titled), BytesIO()
+        drawn, written = _drawn(chart, styles, group, narrow, titled), BytesIO()
         drawn.savefig(written, format="svg", metadata={"Date": None, "Creator": None, "Title": chart.title})
     return written.getvalue().decode()
 
@@ -75,15 +77,16 @@ def svg(chart: Chart, styles: Styles, *, narrow: bool = False, titled: bool = Fa
 def png(chart: Chart, styles: Styles) -> bytes:
     """The picture as PNG, with its title, for screens of twice as many pixels."""
     with mpl.rc_context(_settings(chart.name)):
-        drawn, written = _drawn(chart, styles, False, True), BytesIO()
+        drawn, written = _drawn(chart, styles, None, False, True), BytesIO()
         drawn.savefig(written, format="png", dpi=_PNG_SCALE * _PIXELS_A_INCH, metadata={"Software": None})
     return written.getvalue()
 
 
-def _settings(name: str) -> dict[str, Any]:
+def _settings(name: str) -> Any:
     return {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
+        "path.simplify_threshold": 0.5,
         "font.family": "DejaVu Sans",
         "font.size": _TEXT,
         "text.color": INK,
@@ -108,9 +111,14 @@ def _settings(name: str) -> dict[str, Any]:
     }
 
 
-def _drawn(chart: Chart, styles: Styles, narrow: bool, titled: bool) -> Figure:
-    draw = {"bars": _bars, "curves": _curves}.get(chart.kind or "", _lines)
-    return draw(chart, styles, _Sheet(_NARROW if narrow else _WIDE, chart.title if titled else ""))
+def _drawn(chart: Chart, styles: Styles, group: str | None, narrow: bool, titled: bool) -> Figure:
+    # In the order of the results, whatever the order in which they are drawn.
+    for one in chart.series:
+        styles.of(one.name)
+    sheet = _Sheet(_NARROW if narrow else _WIDE, chart.title if titled else "")
+    if chart.kind == "bars":
+        return _bars(chart, sheet, group)
+    return (_curves if chart.kind == "curves" else _lines)(chart, styles, sheet)
 
 
 class _Sheet:
@@ -135,6 +143,11 @@ class _Sheet:
         return figure.add_axes((left / self.width, 1 - (top + height) / whole, width / self.width, height / whole))
 
 
+def _handle(style: Style) -> Line2D:
+    face = style.color if style.filled else PAPER
+    return Line2D([], [], color=style.color, ls=style.dashes, lw=1.8, marker=style.mark, ms=6.5, mfc=face)
+
+
 # Lines
 
 
@@ -142,13 +155,13 @@ def _lines(chart: Chart, styles: Styles, sheet: _Sheet) -> Figure:
     lines = chart.lines()
     labels = {name: _line_label(chart, name, 40 if sheet.narrow else 34) for name in lines}
     legend_height = sum(_LINE * (1 + label.count("\n")) + 4 for label in labels.values()) + 12
-    left, right = 62, (14 if sheet.narrow else 300)
+    left, right = 62, (26 if sheet.narrow else 300)
     plot_height = 260 if sheet.narrow else max(340, legend_height - 40)
     height = sheet.top + plot_height + 52 + (legend_height if sheet.narrow else 0)
     figure = sheet.figure(height)
     axes = sheet.axes(figure, left, sheet.top, sheet.width - left - right, plot_height)
     for name, points in lines.items():
-        _line(axes, chart, name, labels[name], styles.of(name))
+        _line(axes, chart, name, styles.of(name))
         if chart.measure.flat_within is not None and points:
             bounds = points[0].y / (1 + chart.measure.flat_within), points[0].y * (1 + chart.measure.flat_within)
             axes.fill_between([point.x for point in points], *bounds, color=styles.of(name).color, alpha=0.1, lw=0)
@@ -156,7 +169,10 @@ def _lines(chart: Chart, styles: Styles, sheet: _Sheet) -> Figure:
     axes.set_xlabel(chart.measure.x_title)
     axes.grid(visible=True)
     place = (0.0, 0.0) if sheet.narrow else ((sheet.width - right + 8) / sheet.width, 1 - sheet.top / height)
-    figure.legend(loc="lower left" if sheet.narrow else "upper left", bbox_to_anchor=place, handlelength=3.2)
+    figure.legend(
+        [_handle(styles.of(name)) for name in lines], list(labels.values()), bbox_to_anchor=place, handlelength=3.2,
+        loc="lower left" if sheet.narrow else "upper left",
+    )  # fmt: skip
     return figure
 
 
@@ -168,13 +184,13 @@ def _line_label(chart: Chart, name: str, width: int) -> str:
     return textwrap.fill(text, width, break_long_words=False)
 
 
-def _line(axes: Axes, chart: Chart, name: str, label: str, style: Style) -> None:
+def _line(axes: Axes, chart: Chart, name: str, style: Style) -> None:
     points = chart.lines()[name]
     x, y = [point.x for point in points], [point.y for point in points]
     errors = [[point.y - point.low for point in points], [point.high - point.y for point in points]]
     fitted = name in chart.fits
     axes.errorbar(
-        x, y, yerr=errors, label=label, color=style.color, marker=style.mark, markersize=7,
+        x, y, yerr=errors, color=style.color, marker=style.mark, markersize=7,
         markerfacecolor=style.color if style.filled else PAPER, linestyle="none" if fitted else style.dashes,
         linewidth=1.8, elinewidth=1.2, capsize=3,
     )  # fmt: skip
@@ -222,15 +238,16 @@ def _apart(places: Sequence[float]) -> list[float]:
 
 
 def _plain(value: float, _position: int | None = None) -> str:
-    return f"{value:,.10g}"
+    return f"{value / 1e6:,.10g} M" if value >= 1e6 else f"{value:,.10g}"
 
 
 # Bars
 
 
-def _bars(chart: Chart, _styles: Styles, sheet: _Sheet) -> Figure:
-    groups = chart.groups()
-    kinds = [kept for kept in _KEPT if kept in {chart.keeps.get(one.name) for one in chart.series}]
+def _bars(chart: Chart, sheet: _Sheet, only: str | None) -> Figure:
+    groups = {title: group for title, group in chart.groups().items() if only in (None, title)}
+    legend = list(groups)[:1] == list(chart.groups())[:1]
+    kinds = [kept for kept in _KEPT if legend and kept in {chart.keeps.get(one.name) for one in chart.series}]
     row = 38 if sheet.narrow else 26
     titles = 26 if any(groups) else 0
     above = sheet.top + (len(kinds) * _LINE + 14 if sheet.narrow else 28 if kinds else 0)
@@ -252,9 +269,9 @@ def _bars(chart: Chart, _styles: Styles, sheet: _Sheet) -> Figure:
 
 
 def _look(kept: str | None) -> dict[str, Any]:
-    _, color, hatch = _KEPT.get(kept or "", _PLAIN)
+    _, color, tint, hatch = _KEPT.get(kept or "", _PLAIN)
     # The hatch is drawn in the edge's colour.
-    return {"facecolor": color + "33", "edgecolor": color, "hatch": hatch, "linewidth": 1.2}
+    return {"facecolor": tint, "edgecolor": color, "hatch": hatch, "linewidth": 1.2}
 
 
 def _bar_group(axes: Axes, chart: Chart, group: Sequence[Series], narrow: bool) -> None:
@@ -265,17 +282,19 @@ def _bar_group(axes: Axes, chart: Chart, group: Sequence[Series], narrow: bool) 
         axes.barh(row, point.y, height=thick, **_look(chart.keeps.get(one.name)))
         axes.errorbar(
             point.y, row, xerr=[[point.y - point.low], [point.high - point.y]],
-            fmt="none", ecolor=INK, elinewidth=1.2, capsize=3,
+            fmt="none", color=INK, elinewidth=1.2, capsize=3,
         )  # fmt: skip
         axes.annotate(
             readable(point.y), (max(point.y, point.high), row), (7, 0), textcoords="offset points", va="center",
             fontsize=_SMALL,
         )  # fmt: skip
         samples = [sample / chart.scale.divisor for sample in one.samples] if len(one.samples) > 1 else []
-        axes.plot(samples, [row] * len(samples), "o", ms=3, mfc=PAPER, mec=INK, mew=0.8)
+        axes.plot(samples, [row] * len(samples), "o", color=INK, ms=3, mfc=PAPER, mec=INK, mew=0.8)
         if narrow:
             axes.annotate(one.name, (0, row - 0.47), va="center", fontsize=_SMALL)
-    axes.set_xlim(0, max([*(point.high for point in points), *(point.y for point in points)]) * (1.28 if narrow else 1.18) or 1)
+    axes.set_xlim(
+        0, max([*(point.high for point in points), *(point.y for point in points)]) * (1.28 if narrow else 1.18) or 1
+    )
     axes.set_ylim(len(group) - 0.5, -0.5)
     axes.set_yticks([] if narrow else rows, [] if narrow else [one.name for one in group])
     axes.tick_params(length=0)
@@ -301,7 +320,6 @@ def _curves(chart: Chart, styles: Styles, sheet: _Sheet) -> Figure:
     figure = sheet.figure(height)
     values = [seconds / chart.scale.divisor for one in chart.series for seconds in _ends(latencies_of(one))]
     rarest = max(latencies_of(one).total for one in chart.series)
-    handles: dict[str, Any] = {}
     for number, (name, group) in enumerate(groups.items()):
         row, column = divmod(number, columns)
         axes = sheet.axes(
@@ -309,34 +327,30 @@ def _curves(chart: Chart, styles: Styles, sheet: _Sheet) -> Figure:
         )
         axes.set_title(name, loc="left", fontsize=_TEXT, weight="bold", pad=8)
         for one in group:
-            handles[labels[one.name]] = _curve(axes, chart, one, styles.of(one.name))
+            _curve(axes, chart, one, styles.of(one.name))
         axes.set_yscale("log")
         _logarithmic(axes, "y", values)
         _percent_axis(axes, rarest)
     figure.legend(
-        list(handles.values()), list(handles), loc="lower left", bbox_to_anchor=(0, 0), ncols=legend_columns,
-        handlelength=3.2,
+        [_handle(styles.of(name)) for name in names], list(labels.values()), bbox_to_anchor=(0, 0), loc="lower left",
+        ncols=legend_columns, handlelength=3.2,
     )  # fmt: skip
     return figure
 
 
-def _curve(axes: Axes, chart: Chart, series: Series, style: Style) -> Any:
+def _curve(axes: Axes, chart: Chart, series: Series, style: Style) -> None:
     latencies = latencies_of(series)
     slower, seconds = zip(*latencies.curve(), strict=True)
-    # From the share that a bucket begins with to that of the next; the last one holds the slowest of all.
-    nines = [*(-math.log10(share) for share in slower), math.log10(latencies.total)]
-    values = [one / chart.scale.divisor for one in (*seconds, seconds[-1])]
-    shown = [percent for percent in _TICKS[1:] if _nines(percent) < nines[-1]]
-    (line,) = axes.step(nines, values, where="post", color=style.color, linestyle=style.dashes, linewidth=1.8)
+    # A bucket reaches to the share that the next one begins with, and the last one to the slowest message of all.
+    nines = [0.0, *(-math.log10(share) for share in slower[1:]), math.log10(latencies.total)]
+    values = [one / chart.scale.divisor for one in (seconds[0], *seconds)]
+    shown = [percent for percent in _TICKS if _nines(percent) < nines[-1]]
+    axes.plot(nines, values, color=style.color, linestyle=style.dashes, linewidth=1.8)
     axes.plot(
         [*map(_nines, shown), nines[-1]],
         [latencies.percentile(percent) / chart.scale.divisor for percent in (*shown, 100)],
         linestyle="none", marker=style.mark, ms=6.5, mec=style.color, mfc=style.color if style.filled else PAPER,
     )  # fmt: skip
-    handle = mpl.lines.Line2D([], [], color=style.color, linestyle=style.dashes, marker=style.mark, ms=6.5, lw=1.8)
-    handle.set_markerfacecolor(style.color if style.filled else PAPER)
-    line.set_clip_on(False)
-    return handle
 
 
 def _percent_axis(axes: Axes, rarest: int) -> None:
@@ -353,4 +367,5 @@ def _nines(percent: float) -> float:
 
 
 def _ends(latencies: Latencies) -> Iterable[float]:
-    return latencies.percentile(0), latencies.percentile(100)
+    # The few that are faster than all others would take half of the room.
+    return latencies.percentile(10), latencies.percentile(100)

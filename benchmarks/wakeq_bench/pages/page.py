@@ -71,11 +71,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart and its elements of the page, one a layout."""
+    """A chart and its elements of the page, in both layouts."""
 
     chart: Chart
-    wide: str
-    narrow: str
+    elements: list[str]
 
 
 @dataclass(frozen=True)
@@ -178,16 +177,19 @@ class _Pictures:
         )
 
     def _picture(self, section: Section, chart: Chart) -> Picture:
-        layouts = [
+        # Bars of many groups would be higher than a sheet of paper.
+        groups = list(chart.groups()) if chart.kind == "bars" else [None]
+        elements = [
             inlined(
-                svg(chart, self._styles, narrow=layout == "narrow"),
-                f"{section.anchor}-{chart.measure.key}-{layout}",
-                chart.words(),
+                svg(chart, self._styles, group=group, narrow=layout == "narrow"),
+                f"{section.anchor}-{chart.measure.key}-{layout}-{number}",
+                chart.words(group),
                 layout,
             )
+            for number, group in enumerate(groups, 1)
             for layout in ("wide", "narrow")
         ]
-        return Picture(chart, *layouts)
+        return Picture(chart, elements)
 
 
 def _sections(runs: Sequence[Run]) -> list[Section]:
@@ -228,7 +230,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters |= {"readable": readable, "cell": _cell, "flat": _flat}
+    templates.filters |= {"cell": _cell, "flat": _flat, "target": _target}
     return templates
 
 
@@ -248,6 +250,12 @@ def _text(value: object) -> str:
     if isinstance(value, float | int):
         return readable(value)
     return "unknown" if value is None else str(value)
+
+
+def _target(figure: Figure) -> str:
+    if figure.target is None:
+        return ""
+    return figure.target_text.replace("<=", "at most").replace(">=", "at least").replace("==", "exactly")
 
 
 def _cell(text: str) -> str:
