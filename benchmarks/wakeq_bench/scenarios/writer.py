@@ -17,10 +17,10 @@ from wakeq_bench.parameters import Parameters
 from wakeq_bench.processes import Server
 from wakeq_bench.report import Figure, Overview, Report, Target
 from wakeq_bench.scenarios import wrk
-from wakeq_bench.scenarios.filling import LINES, made
+from wakeq_bench.scenarios.filling import LINES
 from wakeq_bench.scenarios.histograms import Histogram, histogram_in
 from wakeq_bench.scenarios.progress import Work
-from wakeq_bench.scenarios.raw import Connection, call, request
+from wakeq_bench.scenarios.raw import Connection, call, made, request
 from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, wakeq_server
 
 CHANGES = 100
