@@ -57,7 +57,7 @@ def ratio_interval(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
         raise ValueError("a ratio needs values above 0")
     ratios = sorted(our / their for our in ours for their in theirs)
     total = math.comb(len(ours) + len(theirs), len(ours))
-    below, chosen = rank_sum_counts(len(ours), len(theirs)), 0
+    below, chosen = _rank_sum_counts(len(ours), len(theirs)), 0
     outside = 0
     for cut in range((len(ratios) - 1) // 2):
         outside += below[cut]
@@ -78,12 +78,12 @@ def spread(samples: Sequence[float]) -> float:
 
 
 @cache
-def rank_sum_counts(ours: int, theirs: int) -> tuple[int, ...]:
+def _rank_sum_counts(ours: int, theirs: int) -> tuple[int, ...]:
     """In how many orders of all values exactly so many pairs have ours below theirs, for 0, 1, 2, ... pairs."""
     if not ours or not theirs:
         return (1,)
     # Whoever is the largest: if it is one of theirs, all of ours are below it.
-    theirs_last, ours_last = rank_sum_counts(ours, theirs - 1), rank_sum_counts(ours - 1, theirs)
+    theirs_last, ours_last = _rank_sum_counts(ours, theirs - 1), _rank_sum_counts(ours - 1, theirs)
     return tuple(
         (theirs_last[pairs - ours] if 0 <= pairs - ours < len(theirs_last) else 0)
         + (ours_last[pairs] if pairs < len(ours_last) else 0)

@@ -59,8 +59,8 @@ class Figure:
 
     @property
     def interval_text(self) -> str:
-        """Its interval and how often such a one holds the true value; empty without one."""
-        if self.interval is None:
+        """Its interval and how often such a one holds the true value; empty where that is never."""
+        if self.interval is None or not self.interval.confidence:
             return ""
         low, high = readable(self.interval.low), readable(self.interval.high)
         return f"{low} to {high} ({100 * self.interval.confidence:.0f} %)"

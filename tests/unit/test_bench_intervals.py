@@ -5,7 +5,6 @@ import random
 
 import pytest
 
-from wakeq_bench.fits import power_law
 from wakeq_bench.hdr import Latencies
 from wakeq_bench.intervals import median_interval, ratio_interval, spread
 
@@ -97,38 +96,3 @@ def test_latencies_add_up() -> None:
 def test_no_percentile_of_nothing() -> None:
     with pytest.raises(ValueError, match="no values"):
         Latencies().percentile(50)
-
-
-@pytest.mark.parametrize(
-    ("counts", "confidence"),
-    # Kendall's tables: of 24 orders of four, 6 of 120 of five, and 3 by 3 are Mann and Whitney's.
-    [([1, 1, 1, 1], 1 - 2 / 24), ([1] * 6, 1 - 2 * 6 / 720), ([3, 3], 0.9)],
-)
-def test_a_power_law_is_found_with_what_is_known_of_its_exponent(counts: list[int], confidence: float) -> None:
-    samples = {10.0**size: [2.0 * 10 ** (0.5 * size)] * count for size, count in enumerate(counts, 1)}
-    law = power_law(samples)
-    assert [law.exponent, law.factor, law.at(400)] == pytest.approx([0.5, 2, 40])
-    assert law.interval.confidence == pytest.approx(confidence)
-
-
-def test_a_disturbed_round_does_not_make_a_flat_cost_grow() -> None:
-    law = power_law({1: [1.0, 1.0, 1.0], 100: [1.0, 1.0, 9.0], 10_000: [1.0, 1.0, 1.0]})
-    assert law.exponent == 0
-    assert 0 in law.interval
-
-
-def test_an_exponent_is_held_as_often_as_it_says() -> None:
-    chance, times = random.Random(5), 500
-    found = [
-        power_law({size: [size**0.3 * chance.lognormvariate(0, 0.5) for _ in range(3)] for size in (1, 10, 100, 1_000)})
-        for _ in range(times)
-    ]
-    held = sum(0.3 in law.interval for law in found) / times
-    assert held == pytest.approx(found[0].interval.confidence, abs=0.025)
-    assert found[0].interval.confidence >= 0.95
-
-
-@pytest.mark.parametrize("samples", [{}, {1: [1.0]}, {1: [1.0], 2: []}, {0: [1.0], 2: [1.0]}, {1: [0.0], 2: [1.0]}])
-def test_no_growth_of_one_size_or_of_nothing(samples: dict[float, list[float]]) -> None:
-    with pytest.raises(ValueError, match=r"growth|values above 0"):
-        power_law(samples)

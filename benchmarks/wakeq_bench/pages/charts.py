@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from wakeq_bench.fits import PowerLaw, power_law
+from wakeq_bench.growth import Growth, growth
 from wakeq_bench.hdr import Latencies
 from wakeq_bench.report import Measure, Overview, Report, Series, readable
 
@@ -139,7 +139,7 @@ class Chart:
         return Point(series.x if isinstance(series.x, float | int) else 0.0, median, low, high)
 
     @cached_property
-    def fits(self) -> dict[str, PowerLaw]:
+    def fits(self) -> dict[str, Growth]:
         """How each cost grows, where it can be told."""
         if self.kind != "costs":
             return {}
@@ -147,10 +147,16 @@ class Chart:
         for name in dict.fromkeys(one.name for one in self.series):
             samples = {float(one.x): one.samples for one in self.series if one.name == name}
             try:
-                found[name] = power_law(samples)
+                found[name] = growth(samples)
             except ValueError:
                 continue
         return found
+
+    def fitted(self, name: str) -> list[tuple[float, float]]:
+        """The curve of its fit, at the level that is nearest to the medians."""
+        points, exponent = self.lines()[name], self.fits[name].exponent
+        level = statistics.median(point.y / point.x**exponent for point in points)
+        return [(point.x, level * point.x**exponent) for point in points]
 
     def table(self) -> Overview:
         """Everything that is drawn, in numbers."""
@@ -222,12 +228,12 @@ def contestants_of(report: Report) -> list[dict[str, object]]:
     return [one for one in described.values() if "title" in one] if isinstance(described, dict) else []
 
 
-def exponent_text(law: PowerLaw | None) -> str:
+def exponent_text(grown: Growth | None) -> str:
     """The exponent of a growth with its interval; empty where there is none."""
-    if law is None:
+    if grown is None:
         return ""
-    low, high, sure = law.interval.low, law.interval.high, 100 * law.interval.confidence
-    return f"{law.exponent:.2f}, {low:.2f} to {high:.2f} ({sure:.0f} %)"
+    low, high, sure = grown.interval.low, grown.interval.high, 100 * grown.interval.confidence
+    return f"{grown.exponent:.2f}, {low:.2f} to {high:.2f} ({sure:.0f} %)"
 
 
 def latencies_of(series: Series) -> Latencies:

@@ -195,8 +195,8 @@ def _line(axes: Axes, chart: Chart, name: str, style: Style) -> None:
         linewidth=1.8, elinewidth=1.2, capsize=3,
     )  # fmt: skip
     if fitted:
-        law = chart.fits[name]
-        axes.plot(x, [law.at(one) / chart.scale.divisor for one in x], color=style.color, ls=style.dashes, lw=1.4)
+        sizes, costs = zip(*chart.fitted(name), strict=True)
+        axes.plot(sizes, costs, color=style.color, linestyle=style.dashes, linewidth=1.4)
 
 
 def _scales(axes: Axes, chart: Chart) -> None:
@@ -296,8 +296,10 @@ def _bar_group(axes: Axes, chart: Chart, group: Sequence[Series], narrow: bool) 
         0, max([*(point.high for point in points), *(point.y for point in points)]) * (1.28 if narrow else 1.18) or 1
     )
     axes.set_ylim(len(group) - 0.5, -0.5)
-    axes.set_yticks([] if narrow else rows, [] if narrow else [one.name for one in group])
+    axes.set_yticks([] if narrow else rows, [] if narrow else [textwrap.fill(one.name, 44) for one in group])
     axes.tick_params(length=0)
+    for label in axes.get_yticklabels():
+        label.set_linespacing(0.95)
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
 

@@ -14,7 +14,7 @@ from wakeq_bench.noise import Noise
 from wakeq_bench.pages.charts import Chart, charts_of, contestants_of
 from wakeq_bench.pages.drawing import Styles, png, svg
 from wakeq_bench.pages.inlining import inlined
-from wakeq_bench.report import Figure, Report, readable
+from wakeq_bench.report import Figure, Overview, Report, readable
 from wakeq_bench.results import Results
 from wakeq_bench.running import duration
 
@@ -56,6 +56,12 @@ class Run:
     def took(self) -> str:
         """How long."""
         return duration(self.results.seconds)
+
+    @property
+    def once(self) -> list[str]:
+        """Scenarios of which nothing was measured twice: there is nothing to say how far they may be off."""
+        measured = [report for report in self.results.reports if report.series]
+        return [one.scenario for one in measured if max(len(series.samples) for series in one.series) == 1]
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -230,7 +236,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters |= {"cell": _cell, "flat": _flat, "target": _target}
+    templates.filters |= {"cell": _cell, "flat": _flat, "target": _target, "classes": _classes}
     return templates
 
 
@@ -250,6 +256,14 @@ def _text(value: object) -> str:
     if isinstance(value, float | int):
         return readable(value)
     return "unknown" if value is None else str(value)
+
+
+def _classes(content: Overview) -> list[str]:
+    """Of its columns: numbers stand at the right, words at the left."""
+    return [
+        "" if any(cell[:1].isdigit() for cell in column) or not any(column) else "text"
+        for column in zip(*content.rows, strict=True)
+    ]
 
 
 def _target(figure: Figure) -> str:
