@@ -68,6 +68,15 @@ class TaskDefinition(BaseModel):
         return NewTask(self.input, service, id_field, self.task_id, self.session_id or None, self.timeout_s)
 
 
+class TaskMessage(TaskDefinition):
+    """What a worker is handed: a task, begun or begun again."""
+
+    task_id: str
+    session_id: str
+    retries: Annotated[int, Field(ge=0)] = 0
+    """How many attempts have failed and were followed by another."""
+
+
 class EventDefinition(BaseModel):
     """llama_deploy's event for a running workflow."""
 
@@ -94,6 +103,7 @@ class _AttemptEnd(BaseModel):
     result: str
     error: str | None = None
     context: dict[str, Any] | None = None
+    retryable: bool = False
 
 
 class _AttemptSaid(BaseModel):
@@ -111,7 +121,7 @@ class _AttemptSaid(BaseModel):
         end = None
         if self.end is not None:
             result = {"task_id": self.task_id, "history": [], "result": self.end.result, "data": {}}
-            end = End(result, self.end.error, self.end.context)
+            end = End(result, self.end.error, self.end.context, self.end.retryable)
         return Said(self.session_id, self.task_id, self.attempt, events, end)
 
 

@@ -57,8 +57,8 @@ def wakeq(server: ServerProcess) -> Wakeq:
 
 def test_services_are_listed_and_shown(wakeq: Wakeq) -> None:
     lines = said(wakeq("services list")).splitlines()
-    assert lines[0].split() == ["name", "state", "consumers", "run", "by", "description"]
-    assert "wf up 1 workers Says it again." in [" ".join(line.split()) for line in lines]
+    assert lines[0].split() == ["name", "state", "consumers", "tasks", "each", "run", "by", "description"]
+    assert "wf up 1 8 workers Says it again." in [" ".join(line.split()) for line in lines]
     shown = [line.split() for line in said(wakeq("services show wf")).splitlines()]
     assert ["name", "wf"] in shown
     assert [*shown[-2:]] == [["user_msg", "string", "yes"], ["events", "integer", "no"]]
