@@ -29,7 +29,7 @@ class TaskInfo:
     """Its arguments, as JSON."""
     status: TaskStatus
     attempt: int
-    """How often it was begun; 1 until a worker has died with it, or an attempt has failed and was followed by another."""
+    """How often it was begun; 1 until a worker has died with it, or one has failed and another followed."""
     worker: str | None
     """Who has it, as far as its service says so."""
     failures: tuple[TaskFailure, ...]

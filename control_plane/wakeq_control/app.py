@@ -1,5 +1,6 @@
 """The composition root: settings, store, engine, link to the queue, ASGI application. Nothing else wires these."""
 
+import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -61,7 +62,9 @@ async def open_app(settings: Settings, port: int, version: str, queue: str) -> A
     Raises StartupError; StorageFailed, in a group, when its state can't be kept.
     """
     with closing(make_store(settings)) as store:
-        plane = Plane(lambda: str(uuid.uuid4()), keep=settings.keep_tasks, keep_s=settings.keep_for)
+        plane = Plane(
+            lambda: str(uuid.uuid4()), keep=settings.keep_tasks, keep_s=settings.keep_for, jitter=random.random
+        )
         try:
             plane.restore(store.load())
             # What it publishes has its name, so that has to be kept first.

@@ -43,6 +43,10 @@ class Retry(NamedTuple):
         return longest * (0.5 + 0.5 * jitter)
 
 
+NO_RETRY = Retry()
+"""The first failure is the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """A registration, as llama_deploy has it, or a worker's."""
@@ -56,7 +60,7 @@ class Service:
     """JSON Schema of its tasks' arguments; None: anything passes."""
     is_worker: bool = False
     """Whether it follows each of its tasks here; others are told by the queue of what is sent to a running task."""
-    retry: Retry = Retry()
+    retry: Retry = NO_RETRY
     max_concurrent_tasks: int | None = None
     """How many tasks each of its workers takes at a time; None: it doesn't say."""
 

@@ -4,7 +4,6 @@ Each method changes the state and returns the `Effects` that this has, or raises
 from outside may come again: a registration, a task, an event, a result. The second time nothing happens.
 """
 
-import random
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -61,9 +60,12 @@ class Plane:
     """Services, sessions and tasks together."""
 
     def __init__(
-        self, new_id: Callable[[], str], *, keep: int, keep_s: float, jitter: Callable[[], float] = random.random
+        self, new_id: Callable[[], str], *, keep: int, keep_s: float, jitter: Callable[[], float] = lambda: 0.5
     ) -> None:
-        """``keep``, ``keep_s``: how many tasks that have ended are kept, and how long. ``jitter`` is in [0, 1)."""
+        """``keep``, ``keep_s``: how many tasks that have ended are kept, and how long.
+
+        ``jitter`` gives numbers in [0, 1), by which what fails at one moment begins again at several.
+        """
         self._new_id = new_id
         self._jitter = jitter
         self._name = ""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from wakeq_control.errors import ServiceNotFound
-from wakeq_control.model import Effects, Retry, Service
+from wakeq_control.model import NO_RETRY, Effects, Retry, Service
 
 
 class Registry:
@@ -41,7 +41,7 @@ class Registry:
 
     def retry(self, name: str) -> Retry:
         """What follows a failed attempt; of a service that isn't registered, nothing."""
-        return self._services[name].retry if name in self._services else Retry()
+        return self._services[name].retry if name in self._services else NO_RETRY
 
     def restore(self, service: Service) -> None:
         """Take one from the store."""

@@ -346,7 +346,10 @@ def test_what_is_no_control_plane_is_named(control: Control) -> None:
         ([f"{FLOWS}:Flow"], "it is a class, and neither an async function nor an instance of a workflow"),
         ([f"{FLOWS}:echo", "--control-plane", "here"], "control-plane: 'here' is no address of a server"),
         ([f"{FLOWS}:echo", "--service", "a/b"], "service: must have 1 to 150 characters"),
-        ([f"{FLOWS}:echo", "--retry-backoff", "90"], "max-retry-backoff: must be at least --retry-backoff, which is 90"),
+        (
+            [f"{FLOWS}:echo", "--retry-backoff", "90"],
+            "max-retry-backoff: must be at least --retry-backoff, which is 90",
+        ),
     ],
 )
 def test_a_mistake_is_named(arguments: list[str], said: str) -> None:

@@ -57,7 +57,7 @@ class Engine:
 
     @property
     def publisher(self) -> str:
-        """What messages to services name as theirs; no other control plane's do, and none that began with other data."""
+        """What messages to services name as theirs; none of another control plane does, or of one with other data."""
         return self._plane.publisher
 
     @property
@@ -197,9 +197,9 @@ class Engine:
     ) -> tuple[list[Input], str | None]:
         """What clients have sent to a task behind the first ``shown``, as soon as there is something.
 
-        Returns why the attempt has ended, too: what the task has become, `retried` where this one has failed and another
-        follows, or `superseded` by one that took the task from it. Raises SessionNotFound, TaskNotFound, also when the
-        task goes meanwhile.
+        Returns why the attempt has ended, too: what the task has become, `retried` where this one has failed and
+        another follows, or `superseded` by one that took the task from it. Raises SessionNotFound, TaskNotFound, also
+        when the task goes meanwhile.
         """
         while True:
             self._plane.sessions.get(session_id)

@@ -17,7 +17,7 @@ from wakeq_control.http.streams import LINES
 from wakeq_control.http.tasks import BEAT_S
 from wakeq_control.http.wire import Request, Response, answer
 from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name, in_body, read_message
-from wakeq_control.model import Retry, Service
+from wakeq_control.model import NO_RETRY, Retry, Service
 from wakeq_control.registry import Registry, to_definition
 from wakeq_control.tasks import MAX_ATTEMPTS
 
@@ -57,9 +57,9 @@ class _ServiceDefinition(BaseModel):
 class _Retry(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    max_attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] = Retry().max_attempts
-    backoff_s: Annotated[float, Field(ge=0, le=BACKOFF_MAX_S)] = Retry().backoff_s
-    max_backoff_s: Annotated[float, Field(ge=0, le=BACKOFF_MAX_S)] = Retry().max_backoff_s
+    max_attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] = NO_RETRY.max_attempts
+    backoff_s: Annotated[float, Field(ge=0, le=BACKOFF_MAX_S)] = NO_RETRY.backoff_s
+    max_backoff_s: Annotated[float, Field(ge=0, le=BACKOFF_MAX_S)] = NO_RETRY.max_backoff_s
 
     @model_validator(mode="after")
     def _in_order(self) -> "_Retry":

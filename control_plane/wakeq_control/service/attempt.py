@@ -180,9 +180,7 @@ class Attempt:
         saying = self._saying = Saying(
             self._publish, about, worker=self._worker, tasks=self._background, failed=self._running.cancel
         )
-        self._task = TaskContext(
-            start.task_id, start.session_id, line["attempt"], lambda _, data: saying.event(data)
-        )
+        self._task = TaskContext(start.task_id, start.session_id, line["attempt"], lambda _, data: saying.event(data))
         self._context = line["context"]
         # What is known of the past comes with it, and an end too.
         self._known.set()

@@ -16,7 +16,7 @@ from wakeq._serving import logs
 from wakeq._serving.commands import fail
 from wakeq_control.errors import StartupError, first_of
 from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name
-from wakeq_control.model import Retry
+from wakeq_control.model import NO_RETRY, Retry
 from wakeq_control.service.functions import Function
 from wakeq_control.service.runnable import Runnable
 from wakeq_control.service.worker import Options, serve
@@ -43,14 +43,14 @@ def worker(
     max_attempts: Annotated[
         int,
         typer.Option(min=1, max=MAX_ATTEMPTS, help="Attempts at a task that may fail; after one it has failed."),
-    ] = Retry().max_attempts,
+    ] = NO_RETRY.max_attempts,
     retry_backoff: Annotated[
         float,
         typer.Option(min=0, max=86_400, help="Seconds from the first failure to the next attempt; then twice as long."),
-    ] = Retry().backoff_s,
+    ] = NO_RETRY.backoff_s,
     max_retry_backoff: Annotated[
         float, typer.Option(min=0, max=86_400, help="Seconds that the next attempt may be away at most.")
-    ] = Retry().max_backoff_s,
+    ] = NO_RETRY.max_backoff_s,
     lease: Annotated[
         float,
         typer.Option(min=1, max=3_600, help="Seconds for which a task is leased; it is extended while the task runs."),

@@ -32,9 +32,7 @@ class ControlPlane:
         return read_answer(answer, _queue_url)
 
     @asynccontextmanager
-    async def registration(
-        self, service: str, about: dict[str, Any]
-    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    async def registration(self, service: str, about: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """Register a service of workers: a line when that is done, and then silence until the control plane ends.
 
         Raises WakeqError, from the iteration too.

@@ -17,7 +17,7 @@ import wakeq
 from wakeq_control.link.broker import Broker, open_broker
 from wakeq_control.link.trying import until_done
 from wakeq_control.messages import CONTROL_PLANE, TaskMessage
-from wakeq_control.model import Retry
+from wakeq_control.model import NO_RETRY, Retry
 from wakeq_control.service.attempt import Attempt, Start, UnknownTask
 from wakeq_control.service.control import ControlPlane, open_control_plane
 from wakeq_control.service.registering import Registration, refusal_of
@@ -40,7 +40,7 @@ class Options(NamedTuple):
     max_concurrent_tasks: int
     lease_s: float
     grace_s: float
-    retry: Retry = Retry()
+    retry: Retry = NO_RETRY
 
 
 class Worker:

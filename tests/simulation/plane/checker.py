@@ -271,7 +271,9 @@ class Checker:
             if following is not None:
                 # Of the wait that is drawn the half is the least.
                 waited = known.began_at[following] - failure.failed_at
-                check(waited >= RETRY.backoff_s / 2, f"attempt {following} of {task.id} began {waited} s after a failure")
+                check(
+                    waited >= RETRY.backoff_s / 2, f"attempt {following} of {task.id} began {waited} s after a failure"
+                )
         self.most_failures[task.id] = max(self.most_failures[task.id], len(numbers))
 
     def _check_memory(self, engine: Engine, snapshot: Snapshot) -> None:

@@ -216,9 +216,7 @@ def a_failed_attempt_is_followed_at_once(_: Any) -> Callable[..., Any]:
 
 @fault(Plane, "begin_attempt")
 def a_message_begins_an_attempt_after_its_own_has_failed(original: Any) -> Callable[..., Any]:
-    return lambda self, session_id, task_id, worker, now, retries=None: original(
-        self, session_id, task_id, worker, now
-    )
+    return lambda self, session_id, task_id, worker, now, retries=None: original(self, session_id, task_id, worker, now)
 
 
 @fault(Tasks, "retry")

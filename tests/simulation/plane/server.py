@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -89,7 +90,7 @@ class Server:
         self.waits = Waits(loop.time)
         self._loop = loop
         self._network = network
-        self.plane = Plane(new_id, keep=KEEP, keep_s=KEEP_S)
+        self.plane = Plane(new_id, keep=KEEP, keep_s=KEEP_S, jitter=random.random)
         self.plane.restore(store.load())
         store.commit(self.plane.name_itself().changes)
         self.engine = Engine(self.plane, self.store, loop.time, wait_for_service_s=SERVICE_WAIT_S, offload=self.calls)
