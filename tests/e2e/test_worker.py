@@ -209,9 +209,9 @@ def test_an_attempt_that_fails_is_followed_by_another(control: Control) -> None:
             (2, "ValueError: attempt 2"),
         ]
         assert control.stream(session, "retried") == [0, 1, 2]
-        more(control, session, "fails", good=4)
-        assert control.result(session, "fails") == "attempt 3"
-        assert show(control, session, "fails")["error"] == "ValueError: attempt 3"
+        more(control, session, "hopeless", good=4)
+        assert control.result(session, "hopeless") == "attempt 3"
+        assert show(control, session, "hopeless")["error"] == "ValueError: attempt 3"
         more(control, session, "final", good=2, final=True)
         assert control.result(session, "final") == "never"
         assert show(control, session, "final")["failures"] == []

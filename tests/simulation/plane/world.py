@@ -268,7 +268,7 @@ class World:
         if session is None or self.checker.open_tasks() >= OPEN_MAX:
             return
         steps = self.rng.choices(["event", "question"], [3, 1], k=self.rng.randrange(8))
-        (fails,) = self.rng.choices(["never", "for good", "at times"], [6, 1, 3])
+        (fails,) = self.rng.choices(["never", "for good", "at times"], [4, 1, 5])
         given = json.dumps({"steps": steps, "fails": fails})
         service = self.rng.choice([WORKER, WORKER, LEGACY])
         timeout_s = self.rng.choice([None, None, None, 2.0, 30.0])
