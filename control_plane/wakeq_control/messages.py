@@ -115,6 +115,7 @@ class _AttemptSaid(BaseModel):
     """Of the first event."""
     events: list[dict[str, Any]]
     end: _AttemptEnd | None = None
+    publisher: str | None = None
 
     def said(self) -> Said:
         events = [Event.make(index, data) for index, data in enumerate(self.events, self.index)]
@@ -122,7 +123,7 @@ class _AttemptSaid(BaseModel):
         if self.end is not None:
             result = {"task_id": self.task_id, "history": [], "result": self.end.result, "data": {}}
             end = End(result, self.end.error, self.end.context, self.end.retryable)
-        return Said(self.session_id, self.task_id, self.attempt, events, end)
+        return Said(self.session_id, self.task_id, self.attempt, events, end, self.publisher)
 
 
 class _QueueMessage(BaseModel):

@@ -49,6 +49,8 @@ class Said(NamedTuple):
     events: list[Event]
     end: End | None
     """None: it goes on."""
+    publisher: str | None = None
+    """Which control plane the task is of, if it says so."""
 
 
 def context_key(service: str) -> str:

@@ -224,7 +224,7 @@ def test_a_failed_attempt_is_followed_by_another_of_a_control_plane_that_was_kil
     with ExitStack() as stack:
         machine = Machine(tmp_path, stack)
         control = machine.control
-        options = ("--max-attempts", "2", "--retry-backoff", "1")
+        options = ("--max-attempts", "2", "--retry-backoff", "2")
         stack.enter_context(start_worker(control.server, f"{FLOWS}:flaky", *options))
         session = begin(control, "T", good=2)
         wait_until(lambda: len(show(control, session, "T")["failures"]) == 1)
@@ -261,10 +261,19 @@ def test_workers_register_anew_where_a_control_plane_has_lost_everything(tmp_pat
         assert reasons == [
             f"task {name}: the control plane does not know the task: SESSION_NOT_FOUND" for name in ("runs", "waits")
         ]
-        session = begin(control, "new")
-        wait_for_event(control, session, "new")
-        answer(control, session, "new", "end")
-        assert control.result(session, "new") == "told: end"
+        new = begin(control, "new")
+        wait_for_event(control, new, "new")
+        answer(control, new, "new", "end")
+        assert control.result(new, "new") == "told: end"
+        # The data is found again, and what was put aside goes on.
+        control.server.kill()
+        server = start_control_plane(machine.queue, tmp_path / "control", port=port)
+        control = Control(machine.queue, stack.enter_context(server))
+        with Client(machine.queue) as client:
+            client.call("POST", "/topics/llama_deploy.wf/redrive", b"{}", {"content-type": "application/json"})
+        for name in ("runs", "waits"):
+            answer(control, session, name, "end")
+            assert control.result(session, name) == "told: end"
         assert worker.process.poll() is None
 
 

@@ -176,7 +176,12 @@ class Attempt:
 
     def _begin(self, line: dict[str, Any]) -> None:
         start = self._start
-        about = {"task_id": start.task_id, "session_id": start.session_id, "attempt": line["attempt"]}
+        about = {
+            "task_id": start.task_id,
+            "session_id": start.session_id,
+            "publisher": start.publisher,
+            "attempt": line["attempt"],
+        }
         saying = self._saying = Saying(
             self._publish, about, worker=self._worker, tasks=self._background, failed=self._running.cancel
         )

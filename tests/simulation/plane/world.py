@@ -334,8 +334,8 @@ class World:
             self.queue.pass_time()
         snapshot = self._stored()
         self.checker.at_the_end(snapshot, self.queue.starts, len(snapshot.outgoing))
-        dead = [message.body for message in self.queue.topic(WORKER).dead]
-        check(not dead, f"tasks were made dead letters: {dead}")
+        dead = [message.body for name in (WORKER, CONTROL_PLANE) for message in self.queue.topic(name).dead]
+        check(not dead, f"there are dead letters: {dead}")
 
 
 def _first(group: BaseExceptionGroup[Violated]) -> Violated:
