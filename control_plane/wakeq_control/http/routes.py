@@ -96,6 +96,8 @@ class App:
                     "GET": _with(services.stands, request, name),
                     "PUT": _with(services.put_worker, request, name),
                 }
+            case ["", "v1", "services", name, "registration"] if name:
+                return {"POST": _with(services.keep_worker, request, name)}
             case ["", "v1", "sessions", session, "tasks"] if session:
                 return {"GET": _with(self._tasks.list, request, session)}
             case ["", "v1", "sessions", session, "tasks", task, "events"] if session and task:
