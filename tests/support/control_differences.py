@@ -222,8 +222,8 @@ def differences(orphan: str, made: str) -> list[Difference]:
     ]
 
 
-def documented() -> list[str]:
-    """The first cells of the rows of the table of differences."""
-    _, _, section = DOCUMENT.read_text(encoding="utf-8").partition("\n## Differences")
+def documented(document: Path = DOCUMENT) -> list[str]:
+    """The first cells of the rows of a document's table of differences."""
+    _, _, section = document.read_text(encoding="utf-8").partition("\n## Differences")
     rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("| ")]
     return [row.split(" | ")[0].removeprefix("| ") for row in rows[1:]]

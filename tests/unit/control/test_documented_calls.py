@@ -16,8 +16,8 @@ from wakeq_control.http.wire import STATUS
 
 TEXT = (Path(__file__).parents[3] / "docs" / "control-plane.md").read_text(encoding="utf-8")
 CALL = re.compile(r"`(?:(GET|POST|PUT|DELETE) )?((?:/|…/)[^` ]*)")
-OWN = {error.code for error in errors.ControlError.__subclasses__() if error.__module__ == errors.__name__}
 OF_PATHS = {"NOT_FOUND", "METHOD_NOT_ALLOWED"}
+OWN = {error.code for error in errors.ControlError.__subclasses__() if error.__module__ == errors.__name__} - OF_PATHS
 
 
 def calls() -> list[tuple[str, str]]:
