@@ -91,7 +91,7 @@ def as_sent(services: Any) -> Any:
 
 def own_message(message: Any) -> Any:
     stats = {**message["stats"], "publish_time": None}
-    return {**message, "id_": ..., "publisher_id": "ControlPlaneServer", "stats": stats}
+    return {**message, "id_": ..., "publisher_id": ..., "stats": stats}
 
 
 def own_queue(config: Any) -> Any:

@@ -63,6 +63,8 @@ class App(Application):
                     "GET": partial(services.stands, request, name),
                     "PUT": partial(services.put_worker, request, name),
                 }
+            case ["", "v1", "services", name, "registration"] if name:
+                return {"POST": partial(services.keep_worker, request, name)}
             case ["", "v1", "sessions", session, "tasks"] if session:
                 return {"GET": partial(self._tasks.list, request, session)}
             case ["", "v1", "sessions", session, "tasks", task, "events"] if session and task:
