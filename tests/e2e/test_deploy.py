@@ -142,9 +142,20 @@ def test_a_dependency_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pyt
     assert "nope.whl" in said
 
 
-def refusal(file: Path, folder: Path, *, code: int) -> str:
+def test_an_api_port_that_is_taken_is_told_before_anything_begins(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert refusal(quick_start(tmp_path), tmp_path, code=1, api_port=port) == (
+            f"wakeq: can't listen on 127.0.0.1:{port}: Address already in use\n"
+            "hint: is another server running there? name another port with --api-port, or 0 for a free one\n"
+        )
+
+
+def refusal(file: Path, folder: Path, *, code: int, api_port: str = "0") -> str:
     """The last two lines of a deploy that starts nothing."""
-    options = ["--data", str(folder / "data"), "--port", "0", "--api-port", "0"]
+    options = ["--data", str(folder / "data"), "--port", "0", "--api-port", api_port]
     command = [sys.executable, "-m", "wakeq", "deploy", str(file), *options]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, "Traceback" in ended.stderr) == (code, False), ended.stderr
