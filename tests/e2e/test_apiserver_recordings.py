@@ -152,6 +152,7 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Clien
     assert none_left(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_recorded_request_is_answered_as_recorded(api: httpx.Client, tmp_path: Path, version: str) -> None:
     replay = Replay(api, tmp_path)

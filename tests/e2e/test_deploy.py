@@ -131,6 +131,7 @@ def test_code_that_ends_its_process_is_told(tmp_path: Path) -> None:
     assert refusal(file, tmp_path, code=2).startswith(f"wakeq: {file}: {said}")
 
 
+@pytest.mark.slow
 def test_a_dependency_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     file = quick_start(tmp_path)
