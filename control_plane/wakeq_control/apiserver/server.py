@@ -91,7 +91,7 @@ async def open_apiserver(deployments: Deployments, settings: Settings, listener:
 
 
 def _announce(url: str, host: str, settings: Settings) -> None:
-    _log.info("listening", url=url)
+    _log.info("listening", url=url, meaning="for llamactl, wakeq run and wakeq status")
     if not is_loopback(host):
         deploys = "who shows the token" if settings.token is not None else "nobody from elsewhere"
         _log.warning("listening beyond this machine", address=host, meaning="anyone can run tasks", may_deploy=deploys)

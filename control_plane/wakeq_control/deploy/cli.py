@@ -33,7 +33,7 @@ def deploy(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="The deployment file; without one, deployments come by `llamactl deploy`.",
             show_default=False,
         ),
