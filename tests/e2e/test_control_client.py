@@ -51,7 +51,7 @@ async def test_a_task_from_its_arguments_to_its_result(server: ServerProcess) ->
             assert all(service.state == "up" and len(service.consumers) == 1 for service in services.values())
             with pytest.raises(wakeq.InvalidArguments, match=r"Did you mean 'user_msg'\?"):
                 await control.run("wf", {"resume": 1})
-            assert [found.id for found in await control.sessions()] == [session]
+            assert [found.id async for found in control.sessions()] == [session]
             await control.delete_session(session)
 
 

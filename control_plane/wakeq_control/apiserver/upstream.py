@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 import wakeq
-from wakeq._connection import Connection, path_segment
+from wakeq._connection import Connection, control_token, path_segment
 from wakeq._errors import raise_for_answer, read_answer
 from wakeq._resumed import ServerPatience, is_away, read_lines
 from wakeq_control.apiserver.errors import ControlPlaneUnavailable, Relayed
@@ -32,7 +32,7 @@ class ControlPlane:
     """One control plane."""
 
     def __init__(self, url: str) -> None:
-        self._connection = Connection(url, token=None, timeout=SILENCE_S, transport=None)
+        self._connection = Connection(url, token=control_token(), timeout=SILENCE_S, transport=None)
 
     async def aclose(self) -> None:
         """Close its connections."""

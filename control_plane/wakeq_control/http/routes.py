@@ -23,6 +23,7 @@ from wakeq_control.http.wire import (
     method_not_allowed,
     send_response,
 )
+from wakeq_control.limits import DEFAULTS
 
 Call = Callable[[], Awaitable[Response | None]]
 """An answer, or None where it has been sent."""
@@ -40,6 +41,8 @@ class App:
         attempts: Attempts,
         guard: Guard,
         lot: Lot,
+        *,
+        body_max_bytes: int = DEFAULTS.body_bytes,
     ) -> None:
         self._services = services
         self._sessions = sessions
@@ -47,13 +50,14 @@ class App:
         self._streams = streams
         self._attempts = attempts
         self._guard = guard
+        self._body_max_bytes = body_max_bytes
         self.lot = lot
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             raise RuntimeError(f"this application speaks HTTP only, not {scope['type']}")
-        request = Request(scope, receive, send)
+        request = Request(scope, receive, send, body_max_bytes=self._body_max_bytes)
         try:
             response = await self._answer(request)
         except Gone:
@@ -65,7 +69,7 @@ class App:
             await send_response(send, response, has_body=request.method != "HEAD")
 
     async def _answer(self, request: Request) -> Response | None:
-        self._guard.check(request.headers)
+        self._guard.admit(request.method, request.path, request.headers)
         calls = self._calls(request)
         if not calls:
             return NOT_FOUND
@@ -82,6 +86,7 @@ class App:
             "/services": {"GET": services.list},
             "/sessions": {"GET": sessions.list},
             "/v1/services": {"GET": services.standing},
+            "/v1/sessions": {"GET": sessions.page},
             "/healthz": {"GET": services.health},
         }
         if request.path in plain:
@@ -95,6 +100,14 @@ class App:
                 return {
                     "GET": _with(services.stands, request, name),
                     "PUT": _with(services.put_worker, request, name),
+                }
+            case ["", "v1", "sessions", session] if session:
+                return {"GET": _with(sessions.summary, request, session)}
+            case ["", "v1", "sessions", session, "state"] if session:
+                return {
+                    "GET": _with(sessions.own_state, request, session),
+                    "POST": _with(sessions.merge, request, session),
+                    "PUT": _with(sessions.replace, request, session),
                 }
             case ["", "v1", "sessions", session, "tasks"] if session:
                 return {"GET": _with(self._tasks.list, request, session)}

@@ -36,7 +36,8 @@ class Options(NamedTuple):
     description: str
     control_plane: str
     queue: str | None
-    token: str | None
+    queue_token: str | None
+    control_token: str | None
     max_concurrent_tasks: int
     lease_s: float
     grace_s: float
@@ -78,11 +79,13 @@ class Worker:
 
     async def _work(self) -> None:
         options = self._options
-        async with open_control_plane(options.control_plane) as control:
+        async with open_control_plane(options.control_plane, options.control_token) as control:
             queue = options.queue or await _insist("asking where the queue is", control.queue_url)
             register = partial(control.register, options.service, options.description, self._runnable.schema)
             namespace = await _insist("registering", register)
-            async with open_broker(queue, options.token, namespace, consumer=self.name, retry_s=_RETRY_S) as broker:
+            async with open_broker(
+                queue, options.queue_token, namespace, consumer=self.name, retry_s=_RETRY_S
+            ) as broker:
                 await until_done("consuming from the queue", partial(self._consume, broker, control))
 
     async def _consume(self, broker: Broker, control: ControlPlane) -> None:
@@ -143,6 +146,8 @@ async def _insist(what: str, work: Callable[[], Awaitable[str]]) -> str:
         except wakeq.WakeqError as error:
             if error.status is not None and error.status < _SERVER_ERROR:
                 hint = "is --control-plane the address of a wakeq control plane?"
+                if isinstance(error, wakeq.Unauthenticated):
+                    hint = "WAKEQ_CONTROL_TOKEN, else WAKEQ_TOKEN, has the token that it is shown"
                 raise StartupError(f"{what}: {error.detail}", hint) from error
             raise
 
