@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from workflows.events import HumanResponseEvent
 
 import wakeq
 from tests.support.relay import relay
@@ -57,8 +58,6 @@ async def test_a_task_from_its_arguments_to_its_result(server: ServerProcess) ->
 
 @pytest.mark.anyio
 async def test_an_event_of_a_workflow_goes_as_itself(server: ServerProcess) -> None:
-    from workflows.events import HumanResponseEvent
-
     with anyio.fail_after(PATIENCE_S):
         async with wakeq.AsyncControlPlane(server.url) as control:
             session = await control.create_session()
