@@ -110,13 +110,14 @@ class Tasks:
     def record(self, task: Task, event: Event, now: float, effects: Effects) -> None:
         """An event of the task's stream."""
         # A result may overtake events when queue and control plane have died together.
-        if task.status not in OPEN | {TaskStatus.SUCCEEDED} or task.stream.has(event.index):
+        if task.status not in OPEN | {TaskStatus.SUCCEEDED}:
             return
         if not self._has_room(task, event):
             error = _TOO_MANY_EVENTS.format(self._limits.events, self._limits.events_bytes)
             self.finish(task, TaskStatus.FAILED, now, effects, error=error)
             return
-        task.stream.add(event)
+        if not task.stream.add(event):
+            return
         effects.put("event", task.id, {"index": event.index, "data": event.data}, len(task.stream.arrived) - 1)
         if task.status in OPEN and asks_for_input(event.data):
             self._move(task, TaskStatus.WAITING_INPUT, now, effects)
@@ -200,7 +201,10 @@ class Tasks:
         return min(due, default=None)
 
     def _has_room(self, task: Task, event: Event) -> bool:
+        """Whether it may show that too; what it has shown already takes no more."""
         stream, limits = task.stream, self._limits
+        if stream.has(event.index):
+            return True
         return len(stream.arrived) < limits.events and stream.bytes + len(event.line) <= limits.events_bytes
 
     def _set_deadline(self, task: Task) -> None:
