@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import wakeq
+from tests.support.apiserver import start_deployment
 from tests.support.raw import Answer, call
 from tests.support.server import STOP_S, ServerProcess, start_control_plane, start_server, start_up, start_worker
 
@@ -44,6 +45,13 @@ def test_workers_and_clients_show_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert control.run("wf", {"user_msg": "hello"}) == "echo: hello"
         written = [*server.log, *worker.log]
     assert not [line for line in written if TOKEN in str(line) or OF_THE_QUEUE in str(line)]
+
+
+def test_an_api_server_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAKEQ_CONTROL_TOKEN", TOKEN)
+    with start_deployment(tmp_path) as served:
+        assert ask(served.control_plane, "/sessions").status == 401
+        assert served.run(user_msg="hello").json().startswith("echo: hello")
 
 
 def test_a_worker_without_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,13 @@ def a_state_is_not_stored(original: Any) -> Callable[..., Any]:
     )
 
 
+@fault(Sessions, "update")
+def a_stale_version_is_taken(original: Any) -> Callable[..., Any]:
+    return lambda self, session_id, values, now, effects, versions=None: original(
+        self, session_id, values, now, effects
+    )
+
+
 # Waking
 
 

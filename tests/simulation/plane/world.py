@@ -262,6 +262,8 @@ class World:
         if session is not None:
             number = self.number()
             self._begin(self.clients.update_state(session, f"key{number}", number))
+            for _ in range(2):
+                self._begin(self.clients.count(session))
 
     def new_task(self) -> None:
         session = self._session()
