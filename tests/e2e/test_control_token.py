@@ -10,7 +10,8 @@ import pytest
 
 import wakeq
 from tests.support.apiserver import start_deployment
-from tests.support.raw import Answer, call
+from tests.support.deployments import deployed, quick_start
+from tests.support.raw import Address, Answer, call
 from tests.support.server import STOP_S, ServerProcess, start_control_plane, start_server, start_up, start_worker
 
 ECHO = "tests.e2e.worker_flows:echo"
@@ -28,7 +29,7 @@ def running(directory: Path, *arguments: str) -> Iterator[ServerProcess]:
         yield control_plane
 
 
-def ask(server: ServerProcess, path: str, **headers: str) -> Answer:
+def ask(server: Address, path: str, **headers: str) -> Answer:
     return call(server, "GET", path, headers={"Host": "localhost", **headers})
 
 
@@ -52,6 +53,21 @@ def test_an_api_server_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with start_deployment(tmp_path) as served:
         assert ask(served.control_plane, "/sessions").status == 401
         assert served.run(user_msg="hello").json().startswith("echo: hello")
+
+
+def test_all_parts_of_a_deployment_show_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAKEQ_TOKEN", OF_THE_QUEUE)
+    monkeypatch.setenv("WAKEQ_CONTROL_TOKEN", TOKEN)
+    with deployed(quick_start(tmp_path), tmp_path / "data") as running:
+        assert ask(running, "/services").status == 401
+        command = [sys.executable, "-m", "wakeq", "run", "--deployment", "QuickStart", "--arg", "message", "Hello!"]
+        api = str(running.wait_for_api()["url"])
+        ran = subprocess.run([*command, "--api-server", api], capture_output=True, text=True, timeout=STOP_S)
+        assert (ran.returncode, ran.stdout) == (0, "Message received: Hello!\n")
+        assert running.terminate() == 0
+    assert not [line for line in running.log if TOKEN in str(line) or OF_THE_QUEUE in str(line)]
+    # Nobody was refused and tried again, or gave up.
+    assert not [line for line in running.log if "asks for its token" in str(line)]
 
 
 def test_a_worker_without_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

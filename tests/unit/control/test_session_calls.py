@@ -233,6 +233,12 @@ async def test_a_body_has_as_many_bytes_as_it_may(says_so: bool) -> None:
             assert (await call.ask("PUT", path, body, **said)).status == status
 
 
+async def test_a_body_that_will_be_too_large_is_not_waited_for() -> None:
+    async with control_world(max_body_bytes=1_000) as world:
+        answer = await Caller(world).ask("POST", "/sessions/none/state", {}, content_length="1001")
+        assert (answer.status, json.loads(answer.body)["code"]) == (413, "BODY_TOO_LARGE")
+
+
 # The token
 
 

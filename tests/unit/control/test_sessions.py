@@ -197,6 +197,7 @@ def test_one_task_after_the_other_hands_the_context_on() -> None:
     for number, name in enumerate(("T", "U", "V")):
         kept.task(session, name)
         kept.attempt(session, name)
+        kept.restart()
         kept.end(session, name, {"n": number})
         kept.restart()
         assert kept.plane.tasks.get(name).context_error is None
