@@ -17,6 +17,8 @@ from wakeq._serving.tokens import check_token
 from wakeq_control.limits import DEFAULTS, Limits
 
 _BYTES_MAX = 1024**3
+_KEEP_MIN_S = 60
+_KEEP_MAX_S = 10 * 365 * 86_400
 
 
 class Settings(BaseSettings):
@@ -63,12 +65,10 @@ class Settings(BaseSettings):
     )
     keep_tasks: int = Field(10_000, ge=100, le=10_000_000, description="Tasks that are kept after they have ended.")
     keep_for: float = Field(
-        7 * 86_400.0, ge=60, le=10 * 365 * 86_400.0, description="Seconds that they are kept for at most."
+        7 * 86_400.0, ge=_KEEP_MIN_S, le=_KEEP_MAX_S, description="Seconds that they are kept for at most."
     )
     keep_sessions_for: float = Field(
         30 * 86_400.0,
-        ge=0,
-        le=10 * 365 * 86_400.0,
         description="Seconds that a session is kept in which nothing happens and no task has to end; 0: until it is "
         "deleted.",
     )
@@ -97,6 +97,14 @@ class Settings(BaseSettings):
     def _listed(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("keep_sessions_for")
+    @classmethod
+    def _long_enough(cls, value: float) -> float:
+        # A session must be there for longer than its first task takes to come.
+        if value != 0 and not _KEEP_MIN_S <= value <= _KEEP_MAX_S:
+            raise ValueError(f"must be 0, or from {_KEEP_MIN_S} to {_KEEP_MAX_S}")
         return value
 
     @field_validator("token", "queue_token")
