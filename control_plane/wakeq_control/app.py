@@ -1,6 +1,7 @@
 """The composition root: settings, store, engine, link to the queue, ASGI application. Nothing else wires these."""
 
 import math
+import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -56,7 +57,7 @@ def build_app(engine: Engine, settings: Settings, about: About, token: str | Non
     lot = Lot()
     guard = Guard(bound_to=settings.host, allowed_hosts=settings.allowed_hosts, token=token)
     return App(
-        Services(engine, about),
+        Services(engine, about, lot),
         Sessions(engine),
         Tasks(engine, lot),
         Streams(engine, lot),
@@ -81,9 +82,12 @@ async def open_app(settings: Settings, port: int, version: str, queue: str) -> A
             keep_s=settings.keep_for,
             keep_sessions_s=settings.keep_sessions_for or math.inf,
             limits=settings.limits,
+            jitter=random.random,
         )
         try:
             plane.restore(store.load())
+            # What it publishes has its name, so that has to be kept first.
+            store.commit(plane.name_itself().changes)
         except StorageFailed as error:
             raise StartupError(str(error), "restore a copy of it, or name another directory with --data") from error
         engine = Engine(plane, store, wall_that_never_goes_back(), wait_for_service_s=settings.wait_for_service)

@@ -132,6 +132,8 @@ def shown(task: Task) -> dict[str, object]:
         "status": task.status,
         "attempt": task.attempt,
         "worker": task.worker,
+        "failures": [{**one._asdict(), "failed_at": instant(one.failed_at)} for one in task.failures],
+        "retry_at": instant(task.retry_at),
         "created_at": instant(task.created_at),
         "started_at": instant(task.started_at),
         "finished_at": instant(task.finished_at),
