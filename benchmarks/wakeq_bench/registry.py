@@ -11,6 +11,7 @@ from wakeq_bench.report import Report
 from wakeq_bench.scenarios import (
     client,
     counts,
+    deployment,
     depth,
     fanout,
     idle,
@@ -110,6 +111,14 @@ SCENARIOS = {
             task.run,
             task.planned_s,
             {"tasks": 1, "rounds": 1, "lossy": 1, "idle": 2.0, "rate": 1.0},
+        ),
+        Scenario(
+            "deployment",
+            "the start of a deployment file, its tasks by commands and clients, and its idleness",
+            deployment.Deployment,
+            deployment.run,
+            deployment.planned_s,
+            {"only": ["start", "run", "idle"], "rounds": 1, "tasks": 1, "seconds": 1.0},
         ),
         Scenario(
             "client",
