@@ -9,6 +9,16 @@ TaskStatus = Literal["queued", "running", "waiting_input", "succeeded", "failed"
 
 
 @dataclass(frozen=True, slots=True)
+class TaskFailure:
+    """An attempt at a task that has failed, and was followed by another."""
+
+    attempt: int
+    worker: str | None
+    failed_at: datetime
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskInfo:
     """Where a task stands."""
 
@@ -19,9 +29,13 @@ class TaskInfo:
     """Its arguments, as JSON."""
     status: TaskStatus
     attempt: int
-    """How often it was begun; 1 until a worker has died with it."""
+    """How often it was begun; 1 until a worker has died with it, or one has failed and another followed."""
     worker: str | None
     """Who has it, as far as its service says so."""
+    failures: tuple[TaskFailure, ...]
+    """The attempts that have failed and were followed by another, the oldest first."""
+    retry_at: datetime | None
+    """When the next attempt is to begin; None: it need not wait."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -31,6 +45,8 @@ class TaskInfo:
     """How many it has shown so far."""
     error: str | None
     """Why it has not succeeded; None: it has, or has not ended."""
+    context_error: str | None
+    """Why its workflow's context was not kept for the session's next task; None: it was, or there is none."""
     result: str | None
     """What it has come to; of a task that has not succeeded, the text of its error."""
     raw: Mapping[str, Any] = field(repr=False, compare=False)
@@ -43,9 +59,12 @@ class TaskInfo:
         return cls(
             id=wire["task_id"],
             service=wire.get("service_id") or wire["agent_id"],
+            failures=tuple(_failure(one) for one in wire["failures"]),
+            retry_at=_instant(wire["retry_at"]),
             created_at=datetime.fromisoformat(wire["created_at"]),
             started_at=_instant(wire["started_at"]),
             finished_at=_instant(wire["finished_at"]),
+            context_error=wire.get("context_error"),
             result=None if wire["result"] is None else wire["result"]["result"],
             raw=wire,
             **{name: wire[name] for name in kept},
@@ -70,8 +89,12 @@ class ServiceInfo:
     """JSON Schema of its tasks' arguments; None: anything passes."""
     is_worker: bool
     """Whether it is run by `wakeq worker`."""
-    state: Literal["up", "down"]
-    """Whether anybody takes its tasks just now."""
+    retry: Mapping[str, Any]
+    """What follows a failed attempt: ``max_attempts``, ``backoff_s``, ``max_backoff_s``."""
+    max_concurrent_tasks: int | None
+    """How many tasks each of its workers takes at a time; None: it doesn't say."""
+    state: Literal["up", "down", "unknown"]
+    """Whether anybody takes its tasks just now; unknown while the control plane doesn't reach the queue."""
     consumers: tuple[str, ...]
     """Who does, by name."""
     raw: Mapping[str, Any] = field(repr=False, compare=False)
@@ -86,20 +109,48 @@ class ServiceInfo:
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """Tasks that share a state."""
+    """How a session stands: tasks that share a state, which `session_state` reads."""
 
     id: str
-    task_ids: tuple[str, ...]
-    """The oldest first."""
-    state: Mapping[str, Any]
-    """As clients of llama_deploy see it: with the streams and results of its tasks."""
+    created_at: datetime
+    used_at: datetime
+    """When its state was last written to, or one of its tasks began or ended."""
+    tasks: int
+    """How many it has."""
+    unfinished_tasks: int
+    """How many of these have not ended."""
+    version: int
+    """How often its state has changed."""
+    state_bytes: int
+    """What its state takes as JSON, without what its tasks show in it."""
     raw: Mapping[str, Any] = field(repr=False, compare=False)
     """The server's JSON, with what this version of the client doesn't know."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> "SessionInfo":
         """From a session of the control plane."""
-        return cls(wire["session_id"], tuple(wire["task_ids"]), wire["state"], wire)
+        kept = ("tasks", "unfinished_tasks", "version", "state_bytes")
+        return cls(
+            id=wire["session_id"],
+            created_at=datetime.fromisoformat(wire["created_at"]),
+            used_at=datetime.fromisoformat(wire["used_at"]),
+            raw=wire,
+            **{name: wire[name] for name in kept},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What clients and services have put into a session's state."""
+
+    values: Mapping[str, Any]
+    version: int
+    """How often it has changed: who writes with it is refused where somebody else has written meanwhile."""
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> "SessionState":
+        """From a state of the control plane."""
+        return cls(dict(wire["state"]), int(wire["version"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +161,11 @@ class TaskEvent:
     """From 0 on."""
     data: Any
     """JSON, an object in all that services show."""
+
+
+def _failure(wire: Mapping[str, Any]) -> TaskFailure:
+    failed_at = datetime.fromisoformat(wire["failed_at"])
+    return TaskFailure(wire["attempt"], wire["worker"], failed_at, wire["error"])
 
 
 def _instant(text: str | None) -> datetime | None:

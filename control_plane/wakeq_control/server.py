@@ -53,13 +53,7 @@ async def serve(
     ``queue``: where the queue is reached from here, None: where services reach it. ``listening`` is told where the
     control plane listens, as soon as it does.
     """
-    try:
-        listener = quiet.listen(settings.host, settings.port, lambda listener: None)
-    except OSError as error:
-        raise StartupError(
-            f"can't listen on {settings.host}:{settings.port}: {error.strerror or error}",
-            "is another server running there? name another port, or 0 for a free one",
-        ) from error
+    listener = quiet.listen(settings.host, settings.port, StartupError)
     try:
         with contextlib.closing(listener):
             port = listener.getsockname()[1]
@@ -80,6 +74,12 @@ def _announce(settings: Settings, listener: socket.socket) -> None:
     kept = "nothing is kept" if settings.durability == "memory" else str(settings.data)
     _log.info("listening", url=quiet.shown_url(listener), queue=settings.queue, data=kept)
     host = listener.getsockname()[0]
-    if not is_loopback(host):
+    if is_loopback(host):
+        return
+    if settings.token is not None or settings.token_file is not None:
+        meaning = "whoever has the token can use it, and whoever is on the way can read it: nothing is encrypted"
+        _log.info("listening beyond this machine", address=host, meaning=meaning)
+    else:
         meaning = "anyone who reaches it can use it: it asks for no token"
-        _log.warning("listening beyond this machine", address=host, meaning=meaning)
+        remedy = "--token-file FILE, or WAKEQ_CONTROL_TOKEN"
+        _log.warning("listening beyond this machine", address=host, meaning=meaning, remedy=remedy)

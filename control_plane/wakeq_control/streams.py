@@ -1,7 +1,8 @@
 """The events of one task, each once and in order.
 
 An event is known by its index. Messages that are delivered again may be overtaken by others, so one that is late holds
-back those behind it, until it comes or the task ends. Adding one and reading on cost the same however many there are.
+back those behind it, until it comes or the task ends. So a stream is the beginning of what was said, without a gap; and
+all of it where the task has succeeded. Adding one and reading on cost the same however many there are.
 """
 
 from bisect import insort
@@ -30,16 +31,22 @@ class Event:
 class Stream:
     """What a task has said so far."""
 
-    __slots__ = ("_closed", "_held", "_indices", "arrived", "ready")
+    __slots__ = ("_closed", "_held", "_indices", "arrived", "bytes", "ready")
 
     def __init__(self) -> None:
         self.arrived: list[Event] = []
         """As they came."""
         self.ready: list[Event] = []
         """By index; what watchers may see."""
+        self.bytes = 0
+        """Of the lines of all that have come."""
         self._indices: set[int] = set()
         self._held: dict[int, Event] = {}
         self._closed = False
+
+    def has(self, index: int) -> bool:
+        """Whether the event with that index has come."""
+        return index in self._indices
 
     def add(self, event: Event) -> bool:
         """Take an event; False where it is here already."""
@@ -47,6 +54,7 @@ class Stream:
             return False
         self._indices.add(event.index)
         self.arrived.append(event)
+        self.bytes += len(event.line)
         if self._closed:
             # Too late for those who watched; whoever looks from now on sees it in its place.
             insort(self.ready, event, key=attrgetter("index"))
@@ -57,7 +65,14 @@ class Stream:
         return True
 
     def close(self) -> None:
-        """The task has ended: nothing is waited for."""
+        """The task has come to its own end: nothing is waited for."""
         self.ready += (self._held[index] for index in sorted(self._held))
+        self._held = {}
+        self._closed = True
+
+    def cut(self) -> None:
+        """The task has ended before its time: what is on its way never comes, and what is behind a gap is dropped."""
+        if self._held:
+            self.arrived = [event for event in self.arrived if event.index not in self._held]
         self._held = {}
         self._closed = True

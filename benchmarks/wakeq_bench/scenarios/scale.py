@@ -114,7 +114,16 @@ def run(given: Scale, console: Console) -> Report:
 
 MEASURES = (
     Measure("cost", "Server CPU of a message", "s", "lower", "lines", "how many", True),
-    Measure("ratio", "Server CPU of a message, over that with next to nothing", "times", "lower", "none", "how many"),
+    Measure(
+        "ratio",
+        "Server CPU of a message, over that with next to nothing",
+        "times",
+        "lower",
+        "costs",
+        "how many",
+        True,
+        flat_within=_FLAT.bound - 1,
+    ),
 )
 
 

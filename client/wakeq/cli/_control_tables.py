@@ -13,9 +13,14 @@ from wakeq.cli import _grid, _values
 
 def show_services(services: Iterable[wakeq.ServiceInfo]) -> None:
     """A line a service."""
-    table = _grid.table("name", "state", "consumers", "run by", "description", numbers=("consumers",))
+    table = _grid.table(
+        "name", "state", "consumers", "tasks each", "run by", "description", numbers=("consumers", "tasks each")
+    )
     for one in services:
-        table.add_row(_grid.text(one.name), one.state, str(len(one.consumers)), _kind(one), _grid.text(one.description))
+        table.add_row(
+            _grid.text(one.name), one.state, str(len(one.consumers)), _tasks_each(one), _kind(one),
+            _grid.text(one.description),
+        )  # fmt: skip
     _grid.show(table)
 
 
@@ -30,6 +35,8 @@ def show_service(service: wakeq.ServiceInfo) -> None:
             ("run by", _kind(service)),
             ("address", address),
             ("consumers", ", ".join(service.consumers) or "-"),
+            ("tasks each", _tasks_each(service)),
+            ("attempts", _attempts(service)),
         ]
     )
     if service.schema is None:
@@ -43,20 +50,30 @@ def show_service(service: wakeq.ServiceInfo) -> None:
 
 def show_sessions(sessions: Iterable[wakeq.SessionInfo]) -> None:
     """A line a session."""
-    table = _grid.table("session", "tasks", numbers=("tasks",))
-    for session in sessions:
-        table.add_row(_grid.text(session.id), f"{len(session.task_ids):,}")
+    table = _grid.table(
+        "session", "tasks", "unfinished", "state", "version", "last used",
+        numbers=("tasks", "unfinished", "state", "version"),
+    )  # fmt: skip
+    for one in sessions:
+        table.add_row(
+            _grid.text(one.id), f"{one.tasks:,}", f"{one.unfinished_tasks:,}", _values.size(one.state_bytes),
+            f"{one.version:,}", _instant(one.used_at),
+        )  # fmt: skip
     _grid.show(table)
 
 
-def show_session(session: wakeq.SessionInfo, tasks: Iterable[wakeq.TaskInfo]) -> None:
-    """What clients have put into a session, and its tasks."""
-    kept = {
-        "retries",
-        *(f"{kind}{task_id}" for task_id in session.task_ids for kind in ("", "stream_", "result_")),
-    }
-    values = [(name, orjson.dumps(value).decode()) for name, value in session.state.items() if name not in kept]
-    about = _grid.pairs([("session", session.id), *((f"state {name}", value) for name, value in values)])
+def show_session(session: wakeq.SessionInfo, state: wakeq.SessionState, tasks: Iterable[wakeq.TaskInfo]) -> None:
+    """How a session stands, what clients and services have put into it, and its tasks."""
+    values = [(f"state {name}", orjson.dumps(value).decode()) for name, value in state.values.items()]
+    about = _grid.pairs(
+        [
+            ("session", session.id),
+            ("created", _instant(session.created_at) or "-"),
+            ("last used", _instant(session.used_at) or "-"),
+            ("version", f"{state.version:,}"),
+            *values,
+        ]
+    )
     _grid.show(about, Text(""), _tasks_table(tasks))
 
 
@@ -75,12 +92,15 @@ def show_task(task: wakeq.TaskInfo) -> None:
         "status": task.status,
         "attempt": str(task.attempt),
         "worker": task.worker,
+        **{f"attempt {one.attempt}": f"{one.error} ({_instant(one.failed_at)})" for one in task.failures},
+        "begins again": _instant(task.retry_at),
         "created": _instant(task.created_at),
         "started": _instant(task.started_at),
         "finished": _instant(task.finished_at),
         "timeout": None if task.timeout_s is None else _values.duration(task.timeout_s),
         "events": f"{task.events:,}",
         "error": task.error,
+        **({"context": task.context_error} if task.context_error else {}),
         "result": None if task.error else task.result,
     }
     _grid.show(_grid.pairs((name, "-" if value is None else value) for name, value in rows.items()))
@@ -101,6 +121,18 @@ def _tasks_table(tasks: Iterable[wakeq.TaskInfo]) -> Any:
 
 def _kind(service: wakeq.ServiceInfo) -> str:
     return "workers" if service.is_worker else "llama_deploy"
+
+
+def _tasks_each(service: wakeq.ServiceInfo) -> str:
+    return "-" if service.max_concurrent_tasks is None else f"{service.max_concurrent_tasks:,}"
+
+
+def _attempts(service: wakeq.ServiceInfo) -> str:
+    retry = service.retry
+    if retry["max_attempts"] == 1:
+        return "1"
+    least, most = (_values.duration(retry[name]) for name in ("backoff_s", "max_backoff_s"))
+    return f"{retry['max_attempts']}, {least} to {most} between them"
 
 
 def _instant(at: datetime | None) -> str | None:

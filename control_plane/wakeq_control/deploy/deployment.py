@@ -19,6 +19,7 @@ import anyio.abc
 import structlog
 
 import wakeq
+from wakeq._connection import control_token
 from wakeq_control.deploy.base import ServiceStatus
 from wakeq_control.deploy.config import DeploymentConfig, ServiceConfig
 from wakeq_control.deploy.environments import environment
@@ -30,7 +31,6 @@ from wakeq_control.deploy.unit import Unit
 from wakeq_control.service.control import open_control_plane
 
 MAX_CONCURRENT_TASKS = 8
-LEASE_S = 30.0
 _STOP_S = 10.0
 """How long the queue and the control plane have to end; they don't need a second."""
 _log: Any = structlog.get_logger("wakeq.deploy")
@@ -44,6 +44,8 @@ class Options(NamedTuple):
     durability: Literal["fsync", "memory"]
     grace_s: float
     """Seconds that running tasks have when their service is to end."""
+    lease_s: float
+    """Seconds for which a task is leased."""
 
 
 Found = Callable[[list[Path]], None]
@@ -190,7 +192,7 @@ class RunningDeployment:
             "file": str(code.file),
             "source": str(code.source),
             "max_concurrent_tasks": MAX_CONCURRENT_TASKS,
-            "lease_s": LEASE_S,
+            "lease_s": self._options.lease_s,
             "grace_s": self._options.grace_s,
         }
         job = Job(name, ("service", name), python, code.env, first)
@@ -276,7 +278,7 @@ class RunningDeployment:
         record.write_text(json.dumps(list(services.units)))
         gone = [name for name in before if name not in services.units]
         try:
-            async with open_control_plane(self.control_plane_url) as control:
+            async with open_control_plane(self.control_plane_url, control_token()) as control:
                 for name in gone:
                     await control.deregister(name)
         except wakeq.WakeqError as error:

@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         start_up(tmp_path_factory.mktemp("data"), "--wait-for-service", "0") as server,
         start_worker(server, f"{FLOWS}:echo", "--description", "Says it again."),
         start_worker(server, f"{FLOWS}:asking", "--service", "asking"),
-        start_worker(server, f"{FLOWS}:fail", "--service", "fail"),
+        start_worker(server, f"{FLOWS}:fail", "--service", "fail", "--max-attempts", "2", "--retry-backoff", "0"),
     ):
         yield server
 
@@ -57,13 +57,14 @@ def wakeq(server: ServerProcess) -> Wakeq:
 
 def test_services_are_listed_and_shown(wakeq: Wakeq) -> None:
     lines = said(wakeq("services list")).splitlines()
-    assert lines[0].split() == ["name", "state", "consumers", "run", "by", "description"]
-    assert "wf up 1 workers Says it again." in [" ".join(line.split()) for line in lines]
+    assert lines[0].split() == ["name", "state", "consumers", "tasks", "each", "run", "by", "description"]
+    assert "wf up 1 8 workers Says it again." in [" ".join(line.split()) for line in lines]
     shown = [line.split() for line in said(wakeq("services show wf")).splitlines()]
     assert ["name", "wf"] in shown
     assert [*shown[-2:]] == [["user_msg", "string", "yes"], ["events", "integer", "no"]]
     listed = json.loads(said(wakeq("services list --json")))["services"]
     assert {one["name"] for one in listed} == {"wf", "asking", "fail"}
+    assert "attempts 2, 0s to 1m between them" in " ".join(said(wakeq("services show fail")).split())
     assert json.loads(said(wakeq("services show wf --json")))["description"] == "Says it again."
 
 
@@ -118,7 +119,9 @@ def test_a_failure_is_told(wakeq: Wakeq, control: client.ControlPlane, session: 
     assert refused(wakeq("tasks run fail why=because")) == "the task failed: ValueError: because"
     task = control.create_task(session, "fail", {"why": "it can't"})
     assert refused(wakeq(f"tasks result {session} {task}")) == "the task failed: ValueError: it can't"
-    shown = dict(line.split(maxsplit=1) for line in said(wakeq(f"tasks show {session} {task}")).splitlines())
+    lines = [" ".join(line.split()) for line in said(wakeq(f"tasks show {session} {task}")).splitlines()]
+    assert any(line.startswith("attempt 1 ValueError: it can't (") for line in lines)
+    shown = dict(line.split(maxsplit=1) for line in lines)
     assert (shown["status"], shown["error"], shown["result"]) == ("failed", "ValueError: it can't", "-")
     watched = wakeq(f"tasks events {session} {task}")
     assert (watched.exit_code, watched.stdout) == (0, "")
@@ -162,7 +165,7 @@ def test_a_signal_cancels_what_is_run(
     words = ["tasks", "run", "asking", "--session", session, "--id", f"S{code}"]
     process = started(server, *words, env={"WAKEQ_CONTROL_PLANE": server.url})
     with control.events(session, f"S{code}") as events:
-        wait_until(lambda: f"S{code}" in control.session(session).task_ids)
+        wait_until(lambda: f"S{code}" in {task.id for task in control.tasks(session)})
         assert next(events).index == 0
         process.send_signal(number)
         assert ended(process)[:2] == (code, "")
@@ -185,12 +188,14 @@ def test_sessions_are_made_shown_and_deleted(wakeq: Wakeq, control: client.Contr
     session = said(wakeq("sessions create"))
     control.update_session_state(session, {"colour": "red"})
     control.run("wf", {"user_msg": "x"}, session_id=session, task_id="shown")
-    assert [session, "1"] in [line.split() for line in said(wakeq("sessions list")).splitlines()]
+    lines = [line.split()[:6] for line in said(wakeq("sessions list")).splitlines()]
+    assert [session, "1", "0", "16", "B", "1"] in lines
     shown = [line.split() for line in said(wakeq(f"sessions show {session}")).splitlines()]
-    assert shown[:2] == [["session", session], ["state", "colour", '"red"']]
+    assert shown[0] == ["session", session]
+    assert shown[3:5] == [["version", "1"], ["state", "colour", '"red"']]
     assert shown[-1][:3] == ["shown", "wf", "succeeded"]
     raw: dict[str, Any] = json.loads(said(wakeq(f"sessions show {session} --json")))
-    assert (raw["session_id"], raw["task_ids"]) == (session, ["shown"])
+    assert (raw["session_id"], raw["tasks"], raw["state"]) == (session, 1, {"colour": "red"})
     assert session in {one["session_id"] for one in json.loads(said(wakeq("sessions list --json")))["sessions"]}
     assert refused(wakeq(f"sessions delete {session}"), code=2).startswith("this destroys a session")
     assert said(wakeq(f"sessions delete {session} --yes")) == f"deleted session {session} with 1 task"
