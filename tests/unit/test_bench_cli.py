@@ -127,12 +127,19 @@ def test_shown_written_and_run_again(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert result_files.read(tmp_path / "again.json").reports == [report]
 
 
-def test_what_comes_before_a_failure_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [["wake", "requests"], ["requests", "wake"], ["requests"]])
+def test_what_fails_is_named_and_stops_nothing(
+    names: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     stand_in(monkeypatch, wakes)
     monkeypatch.setattr("shutil.which", lambda _: None)
-    answer = run(cli.app, ["run", "wake", "requests", "--json", str(tmp_path / "found.json")])
+    answer = run(cli.app, ["run", *names, "--json", str(tmp_path / "found.json")])
     assert answer.exit_code == 1
-    assert [report.scenario for report in result_files.read(tmp_path / "found.json").reports] == ["wake"]
+    found = result_files.read(tmp_path / "found.json")
+    assert [report.scenario for report in found.reports] == [name for name in names if name != "requests"]
+    (failed,) = found.failed
+    assert failed.name == "requests"
+    assert failed.reason.startswith("wrk, which makes the load, is not installed")
 
 
 @pytest.mark.parametrize(("rounds", "status"), [(2, 0), (1, 1)])

@@ -222,6 +222,16 @@ def test_tables_as_markdown(results: Results) -> None:
             assert len(re.findall(r"(?<!\\)\|", before)) == len(re.findall(r"(?<!\\)\|", line))
 
 
+def test_what_was_measured_once_is_not_to_be_quoted(results: Results) -> None:
+    found = results.model_copy(deep=True)
+    for one in found.reports[0].series:
+        del one.samples[1:]
+    runs = [page.Run("a.json", found)]
+    assert "Not to be quoted." in page.page(runs)
+    assert "- Not to be quoted: measured once: throughput." in page.tables(runs)
+    assert "Not to be quoted" not in page.tables([page.Run("a.json", results)])
+
+
 def test_several_runs_are_told_apart(results: Results) -> None:
     other = results.model_copy(update={"environment": {**results.environment, "cpu": "Another"}, "failed": []})
     said = " ".join(Elements(page.page([page.Run("one.json", results), page.Run("two.json", other)])).data)
@@ -233,8 +243,11 @@ def test_several_runs_are_told_apart(results: Results) -> None:
 def test_text_of_results_is_text(results: Results) -> None:
     found = results.model_copy(deep=True)
     found.reports[0].title = "<script>alert(1)</script>"
+    found.reports[0].notes = ["a `<script>` and <script>"]
     found.reports[0].series = [Series("rate", '<b>"&', [1.0], "<i>")]
-    assert not Elements(page.page([page.Run("<a>", found)])).all("script")
+    elements = Elements(page.page([page.Run("<a>", found)]))
+    assert not elements.all("script")
+    assert {"<script>alert(1)</script>", "<script>", " and <script>"} <= set(elements.data)
 
 
 # What a chart shows

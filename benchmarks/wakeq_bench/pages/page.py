@@ -2,6 +2,8 @@
 
 import base64
 import gzip
+import html
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +12,6 @@ from typing import Any
 
 import jinja2
 
-from wakeq_bench.noise import Noise
 from wakeq_bench.pages.charts import Chart, charts_of, contestants_of
 from wakeq_bench.pages.drawing import Styles, png, svg
 from wakeq_bench.pages.inlining import inlined
@@ -94,11 +95,6 @@ class Section:
     pictures: list[Picture]
     tables: list[Chart]
     """Measures that have numbers and no picture."""
-
-    @property
-    def noise(self) -> Noise | None:
-        """What went on besides."""
-        return next((one for one in self.run.results.noise if one.scenario == self.report.scenario), None)
 
     @property
     def settings(self) -> list[tuple[str, str]]:
@@ -236,7 +232,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters |= {"cell": _cell, "flat": _flat, "target": _target, "classes": _classes}
+    templates.filters |= {"cell": _cell, "flat": _flat, "target": _target, "classes": _classes, "prose": _prose}
     return templates
 
 
@@ -264,6 +260,11 @@ def _classes(content: Overview) -> list[str]:
         "" if any(cell[:1].isdigit() for cell in column) or not any(column) else "text"
         for column in zip(*content.rows, strict=True)
     ]
+
+
+def _prose(text: str) -> str:
+    """A sentence of the results, with what stands between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _target(figure: Figure) -> str:
