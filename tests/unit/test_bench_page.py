@@ -285,6 +285,8 @@ def test_the_best_is_named_first_and_of_many_some() -> None:
     rates = Measure("m", "Rate", "a second", "higher")
     words = chart(rates, *(Series("m", f"n{number}", [float(number)]) for number in range(1, 11))).words()
     assert words == "Bars: Rate, a second. n10 10; n9 9; n8 8; n7 7; n6 6; and 5 more. All values are in the table."
+    costs = Measure("m", "Cost", "cores", "lower")
+    assert "b 1; a 2." in chart(costs, Series("m", "a", [2.0]), Series("m", "b", [1.0])).words()
     curves = Measure("m", "Wake", "s", "lower", "curves")
     words = chart(curves, Series("m", "a", [0.01], "", Latencies.of([0.01] * 100))).words()
     assert words == "Curves of percentiles: Wake, ms. a p50 10.0, p99 10.0. All values are in the table."
