@@ -20,12 +20,12 @@ def told(report: Report) -> dict[str, float]:
 
 
 def test_idle() -> None:
-    given = idle.Idle(consumers=[2], seconds=1.0, only=["wakeq-memory", "wakeq-claim-memory"])
+    given = idle.Idle(consumers=[2], seconds=1.0, warm_up=0.5, wakes=3, only=["wakeq-memory", "wakeq-claim-memory"])
     report = idle.run(given, QUIET)
     told(report)
     stream, claim = report.samples
     for sample in (stream, claim):
-        assert len(sample["wakes_s"]) == idle.WAKES
+        assert len(sample["wakes_s"]) == 3
         assert 0 <= sample["requests_per_s"] < 5
         assert min(sample["server_cores"]) >= 0
     assert report.missing == []
@@ -68,7 +68,7 @@ def test_recovery_by_the_client() -> None:
 
 
 def test_scale() -> None:
-    given = scale.Scale(parked=[1, 20], topics=[1, 20], depth=[0, 5_000], rounds=1)
+    given = scale.Scale(parked=[1, 20], topics=[1, 20], depth=[0, 5_000], messages=20, rounds=1)
     report = scale.run(given, QUIET)
     figures = told(report)
     assert len(figures) == 9

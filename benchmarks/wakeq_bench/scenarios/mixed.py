@@ -92,7 +92,7 @@ def run(given: Mixed, console: Console) -> Report:
         if key.startswith(_OURS)
     ]
     report.notes += [
-        f"The day of the seed {given.seed} has {given.tasks:,} tasks in {given.seconds:g} s, of one to four services each. A "
+        f"The day of the seed {given.seed} has {given.tasks:,} tasks in {given.seconds:g} s. A "
         "hop is one message, from its publish to its handler. What a task waits is all that is not its services' own "
         "time. Client, control plane and services are one process; cores are those of it and of the server.",
         *remarks(pythons),
