@@ -19,7 +19,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-demo: $(STAMP) ## run llama_deploy on its own queue and on wakeq, and show what each costs while idle
+demo: $(STAMP) ## run a deployment of llama_deploy and the same one of wakeq, and compare them
 	$(BIN)/wakeq demo
 
 test: $(STAMP) ## all tests

@@ -9,6 +9,7 @@ from rich.console import Console
 from wakeq_bench.parameters import Parameters
 from wakeq_bench.report import Report
 from wakeq_bench.scenarios import (
+    client,
     counts,
     depth,
     fanout,
@@ -109,6 +110,14 @@ SCENARIOS = {
             task.run,
             task.planned_s,
             {"tasks": 1, "rounds": 1, "lossy": 1, "idle": 2.0, "rate": 1.0},
+        ),
+        Scenario(
+            "client",
+            "what wakeq's own client adds to bare sockets, and does while it waits",
+            client.Client,
+            client.run,
+            client.planned_s,
+            {"messages": 20, "drained": 2_000, "rounds": 1, "seconds": 1.0, "imports": 1},
         ),
         Scenario(
             "parked",

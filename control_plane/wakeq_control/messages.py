@@ -68,6 +68,15 @@ class TaskDefinition(BaseModel):
         return NewTask(self.input, service, id_field, self.task_id, self.session_id or None, self.timeout_s)
 
 
+class TaskMessage(TaskDefinition):
+    """What a worker is handed: a task, begun or begun again."""
+
+    task_id: str
+    session_id: str
+    retries: Annotated[int, Field(ge=0)] = 0
+    """How many attempts have failed and were followed by another."""
+
+
 class EventDefinition(BaseModel):
     """llama_deploy's event for a running workflow."""
 
@@ -94,6 +103,7 @@ class _AttemptEnd(BaseModel):
     result: str
     error: str | None = None
     context: dict[str, Any] | None = None
+    retryable: bool = False
 
 
 class _AttemptSaid(BaseModel):
@@ -105,14 +115,15 @@ class _AttemptSaid(BaseModel):
     """Of the first event."""
     events: list[dict[str, Any]]
     end: _AttemptEnd | None = None
+    publisher: str | None = None
 
     def said(self) -> Said:
         events = [Event.make(index, data) for index, data in enumerate(self.events, self.index)]
         end = None
         if self.end is not None:
             result = {"task_id": self.task_id, "history": [], "result": self.end.result, "data": {}}
-            end = End(result, self.end.error, self.end.context)
-        return Said(self.session_id, self.task_id, self.attempt, events, end)
+            end = End(result, self.end.error, self.end.context, self.end.retryable)
+        return Said(self.session_id, self.task_id, self.attempt, events, end, self.publisher)
 
 
 class _QueueMessage(BaseModel):

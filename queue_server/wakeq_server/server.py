@@ -80,21 +80,6 @@ def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> 
     return _Task(coroutine, loop=loop, **more)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, whose connections inherit what finds dead peers. Raises StartupError."""
-    try:
-        return quiet.listen(host, port, set_timeouts)
-    except socket.gaierror as error:
-        raise StartupError(
-            f"can't listen on {host}:{port}: {error.strerror or error}", "name an address of this machine with --host"
-        ) from error
-    except OSError as error:
-        raise StartupError(
-            f"can't listen on {host}:{port}: {error.strerror or error}",
-            "is another server running there? name another port, or 0 for a free one",
-        ) from error
-
-
 def tune_process() -> int:
     """Raise the limit of open files, and set the garbage collector and the switch interval. Returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -105,8 +90,9 @@ def tune_process() -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    # The writer's thread needs the GIL a few times a commit; the default makes it wait 5 ms each under load.
-    sys.setswitchinterval(0.0005)
+    # The writer's thread needs the GIL a few times a commit, and waits so long for it each time while the event loop is
+    # busy: with the default of 5 ms a commit takes a hundred times what it takes otherwise, with this twice.
+    sys.setswitchinterval(0.0002)
     return soft
 
 
@@ -126,7 +112,7 @@ async def serve(
     ``listening`` is told where it listens, as soon as it does.
     """
     asyncio.get_running_loop().set_task_factory(_make_task)
-    listener = listen(settings.host, settings.port)
+    listener = quiet.listen(settings.host, settings.port, StartupError, prepare=set_timeouts)
     with contextlib.closing(listener):
         async with open_app(settings, version) as (engine, app):
             files = tune_process()

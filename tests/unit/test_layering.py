@@ -129,6 +129,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq_control.errors",
             "wakeq_control.link",
             "wakeq_control.messages",
+            "wakeq_control.model",
             "wakeq_control.service",
             "wakeq_control.tasks",
         },

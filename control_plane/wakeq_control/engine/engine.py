@@ -56,6 +56,11 @@ class Engine:
             tasks.start_soon(self._keep_time)
 
     @property
+    def publisher(self) -> str:
+        """What messages to services name as theirs; none of another control plane does, or of one with other data."""
+        return self._plane.publisher
+
+    @property
     def registry(self) -> Registry:
         """The services, to look at."""
         return self._plane.registry
@@ -175,12 +180,14 @@ class Engine:
 
     # What workers ask
 
-    async def begin_attempt(self, session_id: str, task_id: str, worker: str) -> tuple[int, Any]:
+    async def begin_attempt(
+        self, session_id: str, task_id: str, worker: str, retries: int | None = None
+    ) -> tuple[int, Any]:
         """A worker takes a task: the attempt's number, and the context that the session has for it.
 
-        Raises SessionNotFound, TaskNotFound.
+        ``retries``: see `Plane.begin_attempt`. Raises SessionNotFound, TaskNotFound.
         """
-        attempt, effects = self._plane.begin_attempt(session_id, task_id, worker, self.now())
+        attempt, effects = self._plane.begin_attempt(session_id, task_id, worker, self.now(), retries)
         context = self._plane.context(self._plane.tasks.get(task_id))
         await self._decided(effects)
         return attempt, context
@@ -190,15 +197,17 @@ class Engine:
     ) -> tuple[list[Input], str | None]:
         """What clients have sent to a task behind the first ``shown``, as soon as there is something.
 
-        Returns why the attempt has ended, too: what the task has become, or `superseded` by another attempt. Raises
-        SessionNotFound, TaskNotFound, also when the task goes meanwhile.
+        Returns why the attempt has ended, too: what the task has become, `retried` where this one has failed and
+        another follows, or `superseded` by one that took the task from it. Raises SessionNotFound, TaskNotFound, also
+        when the task goes meanwhile.
         """
         while True:
             self._plane.sessions.get(session_id)
             task = self._plane.tasks.get(task_id, session_id)
             ended = str(task.status) if task.finished_at is not None else None
             if ended is None and task.attempt != attempt:
-                ended = "superseded"
+                has_failed = any(failure.attempt == attempt for failure in task.failures)
+                ended = "retried" if has_failed else "superseded"
             new = task.inputs[shown:]
             if new or ended:
                 await self._commits.settled()

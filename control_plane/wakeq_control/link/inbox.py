@@ -1,8 +1,8 @@
 """What services say, taken from the queue over a leased stream, and acked when it is stored.
 
 Messages are taken in as fast as they come; those that were stored together are acked together. What nobody could ever
-understand becomes a dead letter at once; what is about a session or a task that is gone is acked, as llama_deploy drops
-it.
+understand becomes a dead letter at once, and so does what a worker says of another control plane's task: that may be
+this one before it lost its data. What is about a session or a task that is gone is acked, as llama_deploy drops it.
 """
 
 from functools import partial
@@ -18,6 +18,7 @@ from wakeq_control.errors import ControlError, InvalidBody, SessionNotFound, Tas
 from wakeq_control.link.broker import Broker
 from wakeq_control.link.trying import until_done
 from wakeq_control.messages import CONTROL_PLANE, NewTaskMessage, read_message
+from wakeq_control.plane import Said
 
 _log: Any = structlog.get_logger("wakeq.control")
 _PREFETCH = 256
@@ -53,15 +54,19 @@ class Inbox:
     async def _take(self, delivery: wakeq.Delivery, tasks: anyio.abc.TaskGroup) -> None:
         try:
             heard = read_message(delivery.body)
+        except InvalidBody as error:
+            await _refuse(delivery, str(error.errors))
+            return
+        try:
             if isinstance(heard, NewTaskMessage):
                 tasks.start_soon(self._begin, delivery, heard)
                 return
             self._engine.note(heard)
         except (SessionNotFound, TaskNotFound) as error:
+            if isinstance(heard, Said) and heard.publisher not in (None, self._engine.publisher):
+                await _refuse(delivery, f"task {heard.task_id} is another control plane's: {error.code}")
+                return
             _log.info("dropped a message", reason=error.detail)
-        except InvalidBody as error:
-            await _refuse(delivery, str(error.errors))
-            return
         self._done(delivery)
 
     async def _begin(self, delivery: wakeq.Delivery, heard: NewTaskMessage) -> None:

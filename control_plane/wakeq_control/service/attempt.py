@@ -1,7 +1,7 @@
 """One attempt at one task: begun at the control plane, run, told of inputs and of its end, and ended by one message."""
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.abc
@@ -18,21 +18,31 @@ from wakeq_control.service.runnable import Outcome, Runnable, failed, refused
 from wakeq_control.service.saying import Publish, Saying
 
 _log: Any = structlog.get_logger("wakeq.worker")
-_NOT_FOUND = 404
 _LINGER_S = 2.0
 """How long the end of a request is waited for when the attempt is over."""
+
+
+class UnknownTask(Exception):
+    """The control plane doesn't know a task, and isn't the one that has made it: what becomes of it is for people."""
+
+
+class Start(NamedTuple):
+    """What the message says that a worker has a task by."""
+
+    task_id: str
+    session_id: str
+    input: str
+    publisher: str
+    """Which control plane has made it."""
+    retries: int
+    """How many attempts had failed by then."""
 
 
 class Attempt:
     """What a worker does with one delivery of a task."""
 
-    def __init__(
-        self, task_id: str, session_id: str, text: str, *, worker: str, control: ControlPlane, publish: Publish
-    ) -> None:
-        """``text`` is the task's input."""
-        self._task_id = task_id
-        self._session_id = session_id
-        self._text = text
+    def __init__(self, start: Start, *, worker: str, control: ControlPlane, publish: Publish) -> None:
+        self._start = start
         self._worker = worker
         self._control = control
         self._publish = publish
@@ -45,11 +55,14 @@ class Attempt:
         self._running = anyio.CancelScope()
         self._following = anyio.CancelScope()
         self._over = False
-        self._lost: wakeq.WakeqError | None = None
+        self._lost: wakeq.WakeqError | UnknownTask | None = None
         """Why the task can't be followed."""
 
     async def run(self, service: Runnable, background: anyio.abc.TaskGroup) -> None:
-        """Work on the task; returns when it has ended, here or elsewhere. Raises WakeqError: it has to come again."""
+        """Work on the task; returns when it has ended, here or elsewhere.
+
+        Raises WakeqError, when it has to come again, and UnknownTask.
+        """
         self._background = background
         background.start_soon(self._follow)
         try:
@@ -72,7 +85,7 @@ class Attempt:
         # The control plane ends the request when it has heard: then its connection can be used again.
         self._over = True
         self._following.deadline = anyio.current_time() + _LINGER_S
-        _log.info("task ended", task=self._task_id, how=self._how(outcome))
+        _log.info("task ended", task=self._start.task_id, how=self._how(outcome))
 
     async def _outcome(self, service: Runnable) -> Outcome | None:
         """None where the task has ended elsewhere."""
@@ -100,8 +113,8 @@ class Attempt:
 
     async def _work(self, service: Runnable, task: TaskContext) -> Outcome:
         try:
-            arguments.check_input(service.schema, self._text)
-            given = load(self._text)
+            arguments.check_input(service.schema, self._start.input)
+            given = load(self._start.input)
         except InvalidArguments as error:
             return refused(error.code, error.detail)
         except (ValueError, RecursionError) as error:
@@ -122,7 +135,7 @@ class Attempt:
     async def _follow(self) -> None:
         with self._following:
             try:
-                await until_done(f"following task {self._task_id}", self._hear)
+                await until_done(f"following task {self._start.task_id}", self._hear)
             except PERMANENT as error:
                 self._lost = error
             self._known.set()
@@ -131,9 +144,15 @@ class Attempt:
     async def _hear(self) -> None:
         if self._over:
             return
-        number = None if self._task is None else self._task.attempt
+        start = self._start
+        about = {
+            "worker": self._worker,
+            "attempt": None if self._task is None else self._task.attempt,
+            "publisher": start.publisher,
+            "retries": start.retries,
+        }
         try:
-            async with self._control.attempt(self._session_id, self._task_id, self._worker, number) as lines:
+            async with self._control.attempt(start.session_id, start.task_id, about) as lines:
                 inputs = 0
                 async for line in lines:
                     if "ended" in line:
@@ -143,21 +162,30 @@ class Attempt:
                         self._give(inputs, line)
                     elif self._task is None:
                         self._begin(line)
-        except wakeq.WakeqError as error:
-            if error.status == _NOT_FOUND:
-                # It was deleted, with its session or by age.
-                self._end("gone")
-            elif self._ended is None:
+        except (wakeq.SessionNotFound, wakeq.TaskNotFound) as error:
+            # One that was deleted has ended: this control plane has lost what it knew, or is another.
+            self._lost = UnknownTask(f"the control plane does not know the task: {error.code}")
+            self._known.set()
+            self._running.cancel()
+            return
+        except wakeq.WakeqError:
+            if self._ended is None:
                 raise
         if self._ended is None:
             raise wakeq.ServerUnavailable("the control plane has ended the stream")
 
     def _begin(self, line: dict[str, Any]) -> None:
-        about = {"task_id": self._task_id, "session_id": self._session_id, "attempt": line["attempt"]}
+        start = self._start
+        about = {
+            "task_id": start.task_id,
+            "session_id": start.session_id,
+            "publisher": start.publisher,
+            "attempt": line["attempt"],
+        }
         saying = self._saying = Saying(
             self._publish, about, worker=self._worker, tasks=self._background, failed=self._running.cancel
         )
-        self._task = TaskContext(self._task_id, self._session_id, line["attempt"], lambda _, data: saying.event(data))
+        self._task = TaskContext(start.task_id, start.session_id, line["attempt"], lambda _, data: saying.event(data))
         self._context = line["context"]
         # What is known of the past comes with it, and an end too.
         self._known.set()

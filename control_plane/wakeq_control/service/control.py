@@ -31,13 +31,15 @@ class ControlPlane:
         raise_for_answer(answer)
         return read_answer(answer, _queue_url)
 
-    async def register(self, service: str, description: str, schema: dict[str, Any] | None) -> str:
-        """Register a service of workers; returns what the names of all topics begin with. Raises WakeqError."""
-        url = self._connection.url(f"/v1/services/{quote(service, safe='')}")
-        content = dump({"description": description, "schema": schema})
-        answer = await self._connection.ask("PUT", url, content=content)
-        raise_for_answer(answer)
-        return read_answer(answer, lambda said: str(said["topic_namespace"]))
+    @asynccontextmanager
+    async def registration(self, service: str, about: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Register a service of workers: a line when that is done, and then silence until the control plane ends.
+
+        Raises WakeqError, from the iteration too.
+        """
+        path = f"/v1/services/{quote(service, safe='')}/registration"
+        async with self._lines(path, about) as lines:
+            yield lines
 
     async def deregister(self, service: str) -> None:
         """Forget a service. Raises WakeqError."""
@@ -46,17 +48,21 @@ class ControlPlane:
 
     @asynccontextmanager
     async def attempt(
-        self, session_id: str, task_id: str, worker: str, number: int | None
+        self, session_id: str, task_id: str, about: dict[str, Any]
     ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """What a worker must know of its task, as it comes; None begins an attempt, a number goes on with that one.
+        """What a worker must know of its task, as it comes: it begins an attempt, or goes on with one that it names.
 
         Raises WakeqError, from the iteration too.
         """
         path = f"/sessions/{quote(session_id, safe='')}/tasks/{quote(task_id, safe='')}/attempts"
+        async with self._lines(path, about) as lines:
+            yield lines
+
+    @asynccontextmanager
+    async def _lines(self, path: str, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         url = self._connection.url(path)
-        content = dump({"worker": worker, "attempt": number})
         try:
-            async with self._connection.stream(url, _JSON, SILENCE_S, content=content) as response:
+            async with self._connection.stream(url, _JSON, SILENCE_S, content=dump(body)) as response:
                 yield _lines(parts_of(response))
         except httpx.TransportError as error:
             raise wakeq.ServerUnavailable(f"the control plane can't be reached: {error!r}") from error

@@ -116,7 +116,12 @@ class Saying:
     def _message(self, first: int, events: list[dict[str, Any]], outcome: Outcome | None) -> dict[str, Any]:
         data = {**self._about, "index": first, "events": events}
         if outcome is not None:
-            data["end"] = {"result": outcome.result, "error": outcome.error, "context": outcome.context}
+            data["end"] = {
+                "result": outcome.result,
+                "error": outcome.error,
+                "context": outcome.context,
+                "retryable": outcome.retryable,
+            }
         return {"publisher_id": self._worker, "type": CONTROL_PLANE, "action": "task_stream", "data": data}
 
     def _key(self, first: int, events: list[dict[str, Any]], outcome: Outcome | None) -> str:

@@ -14,17 +14,17 @@ import structlog
 from pydantic import ValidationError
 
 import wakeq
-from wakeq_control.errors import InvalidBody, StartupError
 from wakeq_control.link.broker import Broker, open_broker
 from wakeq_control.link.trying import until_done
-from wakeq_control.messages import CONTROL_PLANE, TaskDefinition
-from wakeq_control.service.attempt import Attempt
+from wakeq_control.messages import CONTROL_PLANE, TaskMessage
+from wakeq_control.model import NO_RETRY, Retry
+from wakeq_control.service.attempt import Attempt, Start, UnknownTask
 from wakeq_control.service.control import ControlPlane, open_control_plane
+from wakeq_control.service.registering import Registration, refusal_of
 from wakeq_control.service.runnable import Runnable
 from wakeq_control.service.saying import Publish
 
 _log: Any = structlog.get_logger("wakeq.worker")
-_SERVER_ERROR = 500
 _RETRY_S = 60.0
 """How long a result that the queue can't be told is tried again before its task is given back."""
 
@@ -40,6 +40,7 @@ class Options(NamedTuple):
     max_concurrent_tasks: int
     lease_s: float
     grace_s: float
+    retry: Retry = NO_RETRY
 
 
 class Worker:
@@ -80,10 +81,22 @@ class Worker:
         options = self._options
         async with open_control_plane(options.control_plane) as control:
             queue = options.queue or await _insist("asking where the queue is", control.queue_url)
-            register = partial(control.register, options.service, options.description, self._runnable.schema)
-            namespace = await _insist("registering", register)
-            async with open_broker(queue, options.token, namespace, consumer=self.name, retry_s=_RETRY_S) as broker:
-                await until_done("consuming from the queue", partial(self._consume, broker, control))
+            registration = Registration(control, options.service, self._about())
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(registration.run)
+                namespace = await registration.namespace()
+                async with open_broker(queue, options.token, namespace, consumer=self.name, retry_s=_RETRY_S) as broker:
+                    await until_done("consuming from the queue", partial(self._consume, broker, control))
+                tasks.cancel_scope.cancel()
+
+    def _about(self) -> dict[str, Any]:
+        options = self._options
+        return {
+            "description": options.description,
+            "schema": self._runnable.schema,
+            "retry": options.retry._asdict(),
+            "max_concurrent_tasks": options.max_concurrent_tasks,
+        }
 
     async def _consume(self, broker: Broker, control: ControlPlane) -> None:
         options = self._options
@@ -118,13 +131,15 @@ class Worker:
         try:
             async with delivery:
                 try:
-                    task_id, session_id, text = _read(delivery.body)
+                    start = _read(delivery.body)
                 except ValueError as error:
-                    _log.warning("refused a message", reason=str(error))
-                    await delivery.dead(reason=str(error))
+                    await _refuse(delivery, str(error))
                     return
-                attempt = Attempt(task_id, session_id, text, worker=self.name, control=control, publish=publish)
-                await attempt.run(self._runnable, running)
+                attempt = Attempt(start, worker=self.name, control=control, publish=publish)
+                try:
+                    await attempt.run(self._runnable, running)
+                except UnknownTask as error:
+                    await _refuse(delivery, f"task {start.task_id}: {error}")
         except wakeq.WakeqError as error:
             _log.warning("gave a task back", reason=error.detail)
 
@@ -141,26 +156,27 @@ async def _insist(what: str, work: Callable[[], Awaitable[str]]) -> str:
         try:
             return await work()
         except wakeq.WakeqError as error:
-            if error.status is not None and error.status < _SERVER_ERROR:
-                hint = "is --control-plane the address of a wakeq control plane?"
-                raise StartupError(f"{what}: {error.detail}", hint) from error
-            raise
+            raise refusal_of(what, error) or error from error
 
     return await until_done(what, once)
+
+
+async def _refuse(delivery: wakeq.Delivery, reason: str) -> None:
+    """Make it a dead letter, for people to look at."""
+    _log.warning("refused a message", reason=reason)
+    await delivery.dead(reason=reason)
 
 
 async def _publish(broker: Broker, body: dict[str, Any], key: str) -> None:
     await broker.publish(CONTROL_PLANE, body, key)
 
 
-def _read(body: Any) -> tuple[str, str, str]:
-    """A task's id, its session's, and its input. Raises ValueError where the message is none of a task."""
+def _read(body: Any) -> Start:
+    """Raises ValueError where the message is none of a task."""
     if not isinstance(body, dict) or body.get("action") != "new_task":
         raise ValueError("it is no task; what is sent to a running task comes from the control plane")
     try:
-        task = TaskDefinition.model_validate(body.get("data"))
-    except (ValidationError, InvalidBody) as error:
+        task = TaskMessage.model_validate(body.get("data"))
+    except ValidationError as error:
         raise ValueError(f"it is no task: {error}") from None
-    if task.task_id is None or task.session_id is None:
-        raise ValueError("it is a task without an id or a session, which the control plane would have given it")
-    return task.task_id, task.session_id, task.input
+    return Start(task.task_id, task.session_id, task.input, str(body.get("publisher_id")), task.retries)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -29,7 +30,6 @@ RESTS_WITHIN = 5_000
 KEEP = 30
 KEEP_S = 200.0
 SERVICE_WAIT_S = 10.0
-_NOT_FOUND = 404
 
 
 class WatchedStore:
@@ -90,8 +90,9 @@ class Server:
         self.waits = Waits(loop.time)
         self._loop = loop
         self._network = network
-        self.plane = Plane(new_id, keep=KEEP, keep_s=KEEP_S)
+        self.plane = Plane(new_id, keep=KEEP, keep_s=KEEP_S, jitter=random.random)
         self.plane.restore(store.load())
+        store.commit(self.plane.name_itself().changes)
         self.engine = Engine(self.plane, self.store, loop.time, wait_for_service_s=SERVICE_WAIT_S, offload=self.calls)
         self._attempts = Attempts(self.engine, Lot())
         self._broker = Broker(queue)
@@ -156,7 +157,7 @@ class Server:
                 if not self.dead:
                     await self._attempts._follow(line, session_id, task_id, _Attempt(**said))  # type: ignore[arg-type]
             except ControlError as error:
-                line.error = wakeq.WakeqError(error.detail, status=_NOT_FOUND)
+                line.error = wakeq.TaskNotFound(error.detail)
         self._requests.pop(scope, None)
         line.over = True
         line.something.set()
@@ -205,6 +206,7 @@ class Line:
         self._parts: list[bytes] = []
         self.something = anyio.Event()
         self.over = False
+        self.begun = False
         self.error: wakeq.WakeqError | None = None
         self._attempt = 0
         self._shown = 0
@@ -217,6 +219,7 @@ class Line:
         for said in map(json.loads, part.splitlines()):
             self._attempt = said.get("attempt", self._attempt)
             self._shown += "event" in said
+        self.begun = True
         self._parts.append(part)
         self.something.set()
 

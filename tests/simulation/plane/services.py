@@ -13,6 +13,7 @@ from tests.simulation.loop import TICK
 from tests.simulation.plane.network import Lost
 from tests.simulation.plane.queue import Broker, Delivery, Queue
 from wakeq_control.messages import CONTROL_PLANE
+from wakeq_control.model import Retry
 from wakeq_control.service.context import TaskContext
 from wakeq_control.service.runnable import Outcome
 from wakeq_control.service.worker import Options, Worker
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tests.simulation.plane.server import Server
 
 WORKER, LEGACY = "worker", "legacy"
+RETRY = Retry(max_attempts=3, backoff_s=2.0, max_backoff_s=3.0)
 PREFETCH = 3
 RETRY_TICKS = 64
 
@@ -67,8 +69,10 @@ class Script:
                     await something.wait()
             tasks.cancel_scope.cancel()
         said = json.dumps({"by": task.attempt, "answers": answers[: asked[0]]})
-        if arguments["fails"]:
+        if arguments["fails"] == "for good":
             return Outcome(said, f"Failed: {said}")
+        if arguments["fails"] == "at times" and self._rng.random() < 0.6:
+            return Outcome(said, f"Failed: {said}", retryable=True)
         return Outcome(said, None, {"task": task.task_id, "attempt": task.attempt})
 
     async def _pause(self) -> None:
@@ -84,12 +88,12 @@ class SimControl:
 
     @asynccontextmanager
     async def attempt(
-        self, session_id: str, task_id: str, worker: str, number: int | None
+        self, session_id: str, task_id: str, about: dict[str, Any]
     ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         server = self._server()
         if server is None or server.dead:
             raise Lost("nobody is there")
-        async with server.attempt(session_id, task_id, {"worker": worker, "attempt": number}) as lines:
+        async with server.attempt(session_id, task_id, about) as lines:
             yield lines
 
 

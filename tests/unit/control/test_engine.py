@@ -14,8 +14,8 @@ from wakeq_control.engine.engine import Engine
 from wakeq_control.engine.signals import Signals
 from wakeq_control.errors import ServiceNotFound, SessionNotFound, StorageFailed, TaskNotFound
 from wakeq_control.messages import CompletedTask, NewTaskMessage, TaskEvent
-from wakeq_control.model import Outgoing, Service
-from wakeq_control.plane import End, NewTask, Plane
+from wakeq_control.model import Outgoing, Retry, Service
+from wakeq_control.plane import End, NewTask, Plane, Said
 from wakeq_control.state.memory import MemoryStore
 from wakeq_control.streams import Event
 
@@ -269,6 +269,31 @@ async def test_a_deadline_is_kept_to_the_moment() -> None:
         jump_clock(25.0)
         await wait_all_tasks_blocked()
         assert (await world.engine.task(session, "T")).status == "timed_out"
+
+
+async def test_a_failed_attempt_is_followed_by_another_to_the_moment() -> None:
+    async with a_world() as world, anyio.create_task_group() as tasks:
+        await world.engine.register(Service("wf", "d", [], None, None, None, True, Retry(2, 4.0)))
+        session = await world.task()
+        attempt, _ = await world.engine.begin_attempt(session, "T", "me", 0)
+        failure = End(result(), "E: no", retryable=True)
+        await world.engine.hear(Said(session, "T", attempt, [], failure))
+        waiter = Waiter(lambda: world.engine.result(session, "T", 50.0))
+        tasks.start_soon(waiter.run)
+        await wait_all_tasks_blocked()
+        # Of 4 s, three quarters.
+        jump_clock(2.9)
+        await wait_all_tasks_blocked()
+        assert [message.key for message in world.sent] == ["task:T:1"]
+        jump_clock(0.1)
+        await wait_all_tasks_blocked()
+        assert [message.key for message in world.sent] == ["task:T:1", "task:T:2"]
+        assert not waiter.ended
+        attempt, _ = await world.engine.begin_attempt(session, "T", "me", 1)
+        await world.engine.hear(Said(session, "T", attempt, [], failure))
+        await wait_all_tasks_blocked()
+        assert waiter.outcome == result()
+        assert (await world.engine.task(session, "T")).status == "failed"
 
 
 async def test_a_task_by_a_message_is_stored_with_its_session() -> None:
