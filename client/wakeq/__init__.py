@@ -15,7 +15,7 @@ from wakeq._async_control import AsyncControlPlane
 from wakeq._client import Client
 from wakeq._consumer import Consumer
 from wakeq._control import ControlPlane
-from wakeq._control_model import ServiceInfo, SessionInfo, TaskEvent, TaskFailure, TaskInfo
+from wakeq._control_model import ServiceInfo, SessionInfo, SessionState, TaskEvent, TaskFailure, TaskInfo
 from wakeq._delivery import Delivery, SyncDelivery
 from wakeq._errors import (
     BadRequest,
@@ -35,6 +35,8 @@ from wakeq._errors import (
     ServerUnavailable,
     ServiceNotFound,
     SessionNotFound,
+    StateConflict,
+    StateTooLarge,
     Stopping,
     StorageFailed,
     StorageFull,
@@ -44,6 +46,8 @@ from wakeq._errors import (
     TaskNotFound,
     TaskTimedOut,
     TooManyParked,
+    TooManySessions,
+    TooManyTasks,
     TooManyTopics,
     TopicFull,
     TopicNotFound,
@@ -104,7 +108,10 @@ __all__ = [
     "ServiceNotFound",
     "SessionInfo",
     "SessionNotFound",
+    "SessionState",
     "SettleResult",
+    "StateConflict",
+    "StateTooLarge",
     "Stopping",
     "StorageFailed",
     "StorageFull",
@@ -121,6 +128,8 @@ __all__ = [
     "TaskNotFound",
     "TaskTimedOut",
     "TooManyParked",
+    "TooManySessions",
+    "TooManyTasks",
     "TooManyTopics",
     "TopicConfig",
     "TopicFull",

@@ -5,6 +5,7 @@ by the environment) is of no use to a queue's client, and takes more than a thir
 """
 
 import base64
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -25,7 +26,7 @@ SILENCE_S = 37.5
 # The server keeps an idle connection for 75 s.
 _IDLE_S = 60.0
 _PATHS_KEPT = 256
-_JSON: list[Header] = [(b"content-type", b"application/json")]
+JSON: list[Header] = [(b"content-type", b"application/json")]
 
 
 class Answer(NamedTuple):
@@ -117,7 +118,7 @@ class Connection:
         url: httpx.URL,
         *,
         content: bytes = b"",
-        headers: Sequence[Header] = _JSON,
+        headers: Sequence[Header] = JSON,
         pool: Literal["requests", "settles", "streams"] = "requests",
         wait_s: float | None = None,
     ) -> Answer:
@@ -212,6 +213,11 @@ def _authorization(url: httpx.URL, token: str | None) -> bytes | None:
 def is_token(text: str) -> bool:
     """Whether a header can carry it as a token."""
     return all("!" <= character <= "~" for character in text)
+
+
+def control_token() -> str | None:
+    """What the environment has to be shown to a control plane: its own token, else the one that all servers share."""
+    return os.environ.get("WAKEQ_CONTROL_TOKEN") or os.environ.get("WAKEQ_TOKEN")
 
 
 def is_server_url(text: str) -> bool:

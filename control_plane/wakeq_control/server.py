@@ -74,6 +74,12 @@ def _announce(settings: Settings, listener: socket.socket) -> None:
     kept = "nothing is kept" if settings.durability == "memory" else str(settings.data)
     _log.info("listening", url=quiet.shown_url(listener), queue=settings.queue, data=kept)
     host = listener.getsockname()[0]
-    if not is_loopback(host):
+    if is_loopback(host):
+        return
+    if settings.token is not None or settings.token_file is not None:
+        meaning = "whoever has the token can use it, and whoever is on the way can read it: nothing is encrypted"
+        _log.info("listening beyond this machine", address=host, meaning=meaning)
+    else:
         meaning = "anyone who reaches it can use it: it asks for no token"
-        _log.warning("listening beyond this machine", address=host, meaning=meaning)
+        remedy = "--token-file FILE, or WAKEQ_CONTROL_TOKEN"
+        _log.warning("listening beyond this machine", address=host, meaning=meaning, remedy=remedy)

@@ -131,13 +131,13 @@ async def _at_once(call: Callable[[], None]) -> None:
 
 
 @asynccontextmanager
-async def control_world() -> AsyncIterator[ControlWorld]:
-    """One with the service `wf`."""
+async def control_world(*, token: str | None = None, **options: Any) -> AsyncIterator[ControlWorld]:
+    """One with the service `wf`; ``options`` are settings."""
     ids = count(1)
-    plane = Plane(lambda: f"id{next(ids)}", keep=100, keep_s=100_000.0)
+    settings = Settings(durability="memory", **options)
+    plane = Plane(lambda: f"id{next(ids)}", keep=100, keep_s=100_000.0, limits=settings.limits)
     engine = Engine(plane, MemoryStore(), anyio.current_time, wait_for_service_s=100.0, offload=_at_once)
-    settings = Settings(durability="memory")
-    app = build_app(engine, settings, About("127.0.0.1", 1, "http://127.0.0.1:1", "llama_deploy", "0"))
+    app = build_app(engine, settings, About("127.0.0.1", 1, "http://127.0.0.1:1", "llama_deploy", "0"), token)
     async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
         tasks.start_soon(engine.run)
         await engine.register(SERVICE)

@@ -13,14 +13,14 @@ OURS = ("wakeq", "wakeq_server", "wakeq_control", "wakeq_bench")
 
 CONTROL_RULES = {
     f"wakeq_control.{name}"
-    for name in ("codec", "lifecycle", "model", "plane", "registry", "sessions", "streams", "tasks")
+    for name in ("codec", "lifecycle", "limits", "model", "plane", "registry", "sessions", "streams", "tasks")
 }
 
 # By layer: what of our own it may import, and which libraries. A longer name wins over a shorter one.
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_server.core": ({"wakeq_server.core", "wakeq_server.errors"}, set()),
     "wakeq_server.errors": (set(), set()),
-    "wakeq_server.settings": (set(), {"platformdirs", "pydantic", "pydantic_settings"}),
+    "wakeq_server.settings": ({"wakeq._serving.tokens"}, {"platformdirs", "pydantic", "pydantic_settings"}),
     "wakeq_server.engine": (
         {"wakeq_server.core", "wakeq_server.engine", "wakeq_server.store.base", "wakeq_server.errors"},
         {"anyio"},
@@ -75,7 +75,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_control.arguments": ({"wakeq_control.codec", "wakeq_control.errors"}, {"jsonschema", "referencing"}),
     "wakeq_control.errors": (set(), set()),
     "wakeq_control.messages": (CONTROL_RULES | {"wakeq_control.errors"}, {"pydantic"}),
-    "wakeq_control.settings": (set(), {"platformdirs", "pydantic", "pydantic_settings"}),
+    "wakeq_control.settings": (
+        {"wakeq._serving.tokens", "wakeq_control.limits"},
+        {"platformdirs", "pydantic", "pydantic_settings"},
+    ),
     "wakeq_control.state": (CONTROL_RULES | {"wakeq_control.errors", "wakeq_control.state"}, set()),
     "wakeq_control.engine": (
         CONTROL_RULES
@@ -98,6 +101,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         | {
             "wakeq._serving.hosts",
             "wakeq._serving.origins",
+            "wakeq._serving.tokens",
             "wakeq_control.arguments",
             "wakeq_control.engine.engine",
             "wakeq_control.errors",

@@ -77,8 +77,9 @@ class TaskCalls:
         """The tasks of all sessions."""
         plane = self._plane(deployment)
         tasks: list[object] = []
-        for session_id in await plane.ask("GET", "/sessions"):
-            tasks += await plane.ask("GET", f"{session_path(session_id)}/tasks")
+        async for session in plane.sessions():
+            if session["tasks"]:
+                tasks += await plane.ask("GET", f"{session_path(session['session_id'])}/tasks")
         return answer(tasks)
 
     async def result(self, request: Request, deployment: str, task_id: str) -> Response | None:

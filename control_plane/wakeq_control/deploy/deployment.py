@@ -19,6 +19,7 @@ import anyio.abc
 import structlog
 
 import wakeq
+from wakeq._connection import control_token
 from wakeq_control.deploy.base import ServiceStatus
 from wakeq_control.deploy.config import DeploymentConfig, ServiceConfig
 from wakeq_control.deploy.environments import environment
@@ -277,7 +278,7 @@ class RunningDeployment:
         record.write_text(json.dumps(list(services.units)))
         gone = [name for name in before if name not in services.units]
         try:
-            async with open_control_plane(self.control_plane_url) as control:
+            async with open_control_plane(self.control_plane_url, control_token()) as control:
                 for name in gone:
                     await control.deregister(name)
         except wakeq.WakeqError as error:

@@ -14,9 +14,10 @@ from wakeq_control.engine.commits import Commits, Offload
 from wakeq_control.engine.signals import Signals
 from wakeq_control.errors import SessionNotFound, TaskNotFound
 from wakeq_control.messages import CompletedTask, Heard, NewTaskMessage, TaskEvent
-from wakeq_control.model import Effects, Input, Outgoing, Service, Session, Task
+from wakeq_control.model import Effects, Input, Outgoing, Service, Task
 from wakeq_control.plane import NewTask, Plane, Said
 from wakeq_control.registry import Registry
+from wakeq_control.sessions import Place, State, Summary, Versions, summary
 from wakeq_control.state.base import StateStore
 from wakeq_control.streams import Event
 
@@ -82,7 +83,7 @@ class Engine:
     # Sessions
 
     async def create_session(self) -> str:
-        """A new session's id."""
+        """A new session's id. Raises TooManySessions."""
         session_id, effects = self._plane.create_session(self.now())
         await self._decided(effects)
         return session_id
@@ -91,27 +92,57 @@ class Engine:
         """Forget a session and its tasks; whoever waits for them is told."""
         await self._decided(self._plane.delete_session(session_id))
 
-    async def sessions(self) -> list[Session]:
-        """All of them."""
-        sessions = self._plane.sessions.all()
+    async def sessions(self) -> list[dict[str, Any]]:
+        """llama_deploy's definitions of all of them, with their states; the oldest first."""
+        sessions = [self._plane.session_definition(session.id) for session in self._plane.sessions.all()]
         await self._commits.settled()
         return sessions
 
-    async def session(self, session_id: str) -> Session:
-        """Raises SessionNotFound."""
-        session = self._plane.sessions.get(session_id)
+    async def session(self, session_id: str) -> dict[str, Any]:
+        """llama_deploy's definition of one, with its state. Raises SessionNotFound."""
+        session = self._plane.session_definition(session_id)
         await self._commits.settled()
         return session
 
-    async def session_state(self, session_id: str) -> dict[str, Any]:
+    async def summaries(self, after: Place | None, limit: int) -> list[Summary]:
+        """How at most so many sessions stand, the oldest behind a place first; None: from the first on."""
+        summaries = [summary(session) for session in self._plane.sessions.page(after, limit)]
+        await self._commits.settled()
+        return summaries
+
+    async def summary(self, session_id: str) -> Summary:
+        """How a session stands. Raises SessionNotFound."""
+        found = summary(self._plane.sessions.get(session_id))
+        await self._commits.settled()
+        return found
+
+    async def session_state(self, session_id: str) -> State:
         """With what is kept of its tasks. Raises SessionNotFound."""
         state = self._plane.session_state(session_id)
         await self._commits.settled()
         return state
 
-    async def update_state(self, session_id: str, values: Mapping[str, Any]) -> None:
-        """Merge values into the state, except what the control plane keeps. Raises SessionNotFound."""
-        await self._decided(self._plane.update_state(session_id, values))
+    async def own_state(self, session_id: str) -> State:
+        """What clients and services have put into it, alone. Raises SessionNotFound."""
+        session = self._plane.sessions.get(session_id)
+        state = State(session.version, session.state)
+        await self._commits.settled()
+        return state
+
+    async def update_state(self, session_id: str, values: Mapping[str, Any], versions: Versions = None) -> int:
+        """Merge values into the state, except what the control plane keeps; returns its version.
+
+        Raises SessionNotFound, StateTooLarge, and StateConflict where it has none of these versions.
+        """
+        version, effects = self._plane.update_state(session_id, values, self.now(), versions)
+        await self._decided(effects)
+        return version
+
+    async def replace_state(self, session_id: str, values: Mapping[str, Any], versions: Versions = None) -> int:
+        """Put values in the place of the whole state, as `update_state` does."""
+        version, effects = self._plane.replace_state(session_id, values, self.now(), versions)
+        await self._decided(effects)
+        return version
 
     async def session_tasks(self, session_id: str) -> list[Task]:
         """A session's tasks, the oldest first. Raises SessionNotFound."""
@@ -259,13 +290,10 @@ class Engine:
             # It was heard before, and has a session since.
             return
         await self._service(new.service)
-        self._plane.registry.require(new.service)
-        now = self.now()
-        session_id, session = self._plane.create_session(now)
-        _, task = self._plane.add_task(session_id, new, now)
         # One after the other without an await: they are stored together.
-        self._submit(session)
-        await self._decided(task)
+        for effects in self._plane.add_task_alone(new, self.now()):
+            self._submit(effects)
+        await self._commits.settled()
 
     def _find(self, session_id: str, task_id: str) -> Task | None:
         try:
@@ -286,7 +314,7 @@ class Engine:
     def _submit(self, effects: Effects) -> None:
         if effects != Effects():
             self._commits.submit(effects)
-        due = self._plane.tasks.next_deadline()
+        due = self._plane.next_deadline()
         if due != self._due:
             self._due = due
             self._timer.set()

@@ -13,6 +13,7 @@ from wakeq_control.http.sessions import Sessions
 from wakeq_control.http.streams import Streams
 from wakeq_control.http.tasks import Tasks
 from wakeq_control.http.wire import Request, Response, error_answer
+from wakeq_control.limits import DEFAULTS
 
 
 class App(Application):
@@ -27,8 +28,10 @@ class App(Application):
         attempts: Attempts,
         guard: Guard,
         lot: Lot,
+        *,
+        body_max_bytes: int = DEFAULTS.body_bytes,
     ) -> None:
-        super().__init__(guard, lot)
+        super().__init__(guard, lot, body_max_bytes=body_max_bytes)
         self._services = services
         self._sessions = sessions
         self._tasks = tasks
@@ -49,6 +52,7 @@ class App(Application):
             "/services": {"GET": services.list},
             "/sessions": {"GET": sessions.list},
             "/v1/services": {"GET": services.standing},
+            "/v1/sessions": {"GET": sessions.page},
             "/healthz": {"GET": services.health},
         }
         if request.path in plain:
@@ -56,7 +60,7 @@ class App(Application):
         match request.path.split("/"):
             case ["", "services", name] if name:
                 posts = {"register": services.register, "deregister": services.deregister}
-                found = {"GET": partial(services.get, request, name)}
+                found: dict[str, Call] = {"GET": partial(services.get, request, name)}
                 return found | ({"POST": partial(posts[name], request)} if name in posts else {})
             case ["", "v1", "services", name] if name:
                 return {
@@ -65,6 +69,14 @@ class App(Application):
                 }
             case ["", "v1", "services", name, "registration"] if name:
                 return {"POST": partial(services.keep_worker, request, name)}
+            case ["", "v1", "sessions", session] if session:
+                return {"GET": partial(sessions.summary, request, session)}
+            case ["", "v1", "sessions", session, "state"] if session:
+                return {
+                    "GET": partial(sessions.own_state, request, session),
+                    "POST": partial(sessions.merge, request, session),
+                    "PUT": partial(sessions.replace, request, session),
+                }
             case ["", "v1", "sessions", session, "tasks"] if session:
                 return {"GET": partial(self._tasks.list, request, session)}
             case ["", "v1", "sessions", session, "tasks", task, "events"] if session and task:

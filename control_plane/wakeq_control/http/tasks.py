@@ -132,19 +132,21 @@ def shown(task: Task) -> dict[str, object]:
         "status": task.status,
         "attempt": task.attempt,
         "worker": task.worker,
-        "failures": [{**one._asdict(), "failed_at": _instant(one.failed_at)} for one in task.failures],
-        "retry_at": _instant(task.retry_at),
-        "created_at": _instant(task.created_at),
-        "started_at": _instant(task.started_at),
-        "finished_at": _instant(task.finished_at),
+        "failures": [{**one._asdict(), "failed_at": instant(one.failed_at)} for one in task.failures],
+        "retry_at": instant(task.retry_at),
+        "created_at": instant(task.created_at),
+        "started_at": instant(task.started_at),
+        "finished_at": instant(task.finished_at),
         "timeout_s": task.timeout_s,
         "events": len(task.stream.arrived),
         "error": task.error,
+        "context_error": task.context_error,
         "result": task.result,
     }
 
 
-def _instant(wall: float | None) -> str | None:
+def instant(wall: float | None) -> str | None:
+    """A time as JSON has it, in UTC."""
     if wall is None:
         return None
     return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

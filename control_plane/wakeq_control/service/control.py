@@ -83,9 +83,12 @@ async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def open_control_plane(url: str) -> AsyncIterator[ControlPlane]:
-    """A control plane, whose connections are closed on the way out. Raises ValueError where the URL is none."""
-    connection = Connection(url, token=None, timeout=_TIMEOUT_S, transport=None)
+async def open_control_plane(url: str, token: str | None) -> AsyncIterator[ControlPlane]:
+    """A control plane, whose connections are closed on the way out. Raises ValueError where the URL is none.
+
+    ``token`` is what it asks for, if it does.
+    """
+    connection = Connection(url, token=token, timeout=_TIMEOUT_S, transport=None)
     try:
         yield ControlPlane(connection)
     finally:

@@ -36,7 +36,8 @@ class Options(NamedTuple):
     description: str
     control_plane: str
     queue: str | None
-    token: str | None
+    queue_token: str | None
+    control_token: str | None
     max_concurrent_tasks: int
     lease_s: float
     grace_s: float
@@ -79,13 +80,14 @@ class Worker:
 
     async def _work(self) -> None:
         options = self._options
-        async with open_control_plane(options.control_plane) as control:
+        async with open_control_plane(options.control_plane, options.control_token) as control:
             queue = options.queue or await _insist("asking where the queue is", control.queue_url)
             registration = Registration(control, options.service, self._about())
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(registration.run)
                 namespace = await registration.namespace()
-                async with open_broker(queue, options.token, namespace, consumer=self.name, retry_s=_RETRY_S) as broker:
+                token = options.queue_token
+                async with open_broker(queue, token, namespace, consumer=self.name, retry_s=_RETRY_S) as broker:
                     await until_done("consuming from the queue", partial(self._consume, broker, control))
                 tasks.cancel_scope.cancel()
 

@@ -1,7 +1,11 @@
 """State in one SQLite file: what was committed is on disk, whatever happens to the process or the machine.
 
-A row is a key, a number and JSON. `user_version` says which format a file has; a newer one is refused. The directory is
-locked: two control planes on one file would each believe its own memory.
+A row is a key, a number and JSON. `user_version` says which format a file has: a newer one is refused, an older one is
+upgraded when it is opened, in one transaction. The directory is locked: two control planes on one file would each
+believe its own memory.
+
+    1   sessions without versions
+    2   rows of sessions and tasks have fields that control planes of format 1 can't read
 """
 
 import fcntl
@@ -15,7 +19,7 @@ from wakeq_control.model import TABLES, Change, Snapshot
 from wakeq_control.state.rows import snapshot
 
 FILE = "control.sqlite3"
-_FORMAT = 1
+FORMAT = 2
 # "wkqc": what `file` can say of it.
 _APPLICATION_ID = 0x776B7163
 
@@ -110,7 +114,7 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "fullfsync = ON"):
         database.execute(f"PRAGMA {pragma}").fetchone()
     ((found,),) = database.execute("PRAGMA user_version")
-    if found > _FORMAT:
+    if found > FORMAT:
         raise StartupError(
             f"{path} was made by a later version of wakeq", "run that version, or name another directory with --data"
         )
@@ -122,4 +126,5 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
                 "(key TEXT NOT NULL, number INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE (key, number))"
             )
         database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        database.execute(f"PRAGMA user_version = {_FORMAT}")
+        # What a field of format 2 is where a row of format 1 doesn't have it, the model says.
+        database.execute(f"PRAGMA user_version = {FORMAT}")

@@ -56,6 +56,14 @@ class Known:
         return steps
 
 
+@dataclass
+class Counted:
+    """How often a number was added to by those who had its version."""
+
+    at_least: int = 0
+    at_most: int = 0
+
+
 class Checker:
     """One simulation's."""
 
@@ -68,6 +76,8 @@ class Checker:
         """Those whose deletion was answered."""
         self.values: dict[tuple[str, str], list[Any]] = {}
         """What a key of a session's state may be."""
+        self.counters: dict[str, Counted] = {}
+        """What its key `count` may be, by session."""
         self.registered: dict[str, bool] = {}
         """Services, and whether their registration was answered."""
         self.contexts: dict[tuple[str, int], Any] = {}
@@ -226,6 +236,10 @@ class Checker:
             if session_id in sessions:
                 found = sessions[session_id].state.get(key)
                 check(found in may_be, f"{key} of {session_id} is {found}, and should be one of {may_be}")
+        for session_id, counted in self.counters.items():
+            if session_id in sessions:
+                number = sessions[session_id].state.get("count", 0)
+                check(counted.at_least <= number <= counted.at_most, f"of {counted} in {session_id} there are {number}")
         for name, answered in self.registered.items():
             check(not answered or name in {one.name for one in snapshot.services}, f"service {name} is lost")
 

@@ -91,7 +91,16 @@ def what_is_dropped_stays_stored(_: Any) -> Callable[..., Any]:
 
 @fault(Sessions, "update")
 def a_state_is_not_stored(original: Any) -> Callable[..., Any]:
-    return lambda self, session_id, values, effects: original(self, session_id, values, Effects())
+    return lambda self, session_id, values, now, effects, versions=None: original(
+        self, session_id, values, now, Effects(), versions
+    )
+
+
+@fault(Sessions, "update")
+def a_stale_version_is_taken(original: Any) -> Callable[..., Any]:
+    return lambda self, session_id, values, now, effects, versions=None: original(
+        self, session_id, values, now, effects
+    )
 
 
 # Waking

@@ -101,7 +101,7 @@ class SimWorker:
     """A worker's process."""
 
     def __init__(self, name: str, queue: Queue, control: SimControl, script: Script) -> None:
-        options = Options(WORKER, "", "", None, None, PREFETCH, 30.0, 0.0)
+        options = Options(WORKER, "", "", None, None, None, PREFETCH, 30.0, 0.0)
         self._worker = Worker(script, options, lambda: None)
         self._worker.name = name
         self._queue = queue

@@ -262,6 +262,7 @@ class World:
         if session is not None:
             number = self.number()
             self._begin(self.clients.update_state(session, f"key{number}", number))
+            self._begin(self.clients.count(session))
 
     def new_task(self) -> None:
         session = self._session()
