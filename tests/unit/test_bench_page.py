@@ -21,6 +21,7 @@ from wakeq_bench import results as result_files
 from wakeq_bench.hdr import Latencies
 from wakeq_bench.pages import page
 from wakeq_bench.pages.charts import Chart, charts_of
+from wakeq_bench.pages.drawing import Styles, svg
 from wakeq_bench.report import Measure, Series
 from wakeq_bench.results import Results
 
@@ -108,9 +109,9 @@ def test_names_are_unique_and_what_refers_to_them_finds_them(text: str, elements
 
 
 def test_every_picture_is_said_in_words_and_has_a_table(elements: Elements) -> None:
-    for svg in elements.all("svg"):
-        assert svg["role"] == "img"
-        assert re.match(r"(Lines|Lines with fits|Bars|Curves of percentiles): .{40,}", str(svg["aria-label"]))
+    for element in elements.all("svg"):
+        assert element["role"] == "img"
+        assert re.match(r"(Lines|Lines with fits|Bars|Curves of percentiles): .{40,}", str(element["aria-label"]))
     assert elements.data.count("The same in numbers") == len(elements.all("figure"))
     assert all(one.get("scope") in ("col", "row") for one in elements.all("th"))
 
@@ -263,6 +264,18 @@ def test_lines_with_one_place_are_bars() -> None:
     assert (one.kind, list(one.groups())) == ("bars", ["20 consumers"])
     assert chart(lines, Series("m", "a", [1.0], 1.0), Series("m", "a", [2.0], 10.0)).kind == "lines"
     assert chart(lines, Series("m", "a", [0.0], 1.0), Series("m", "a", [0.0], 10.0)).kind == "bars"
+
+
+def test_what_costs_nothing_has_a_place_too() -> None:
+    lines = Measure("m", "M", "cores", "lower", "lines", "consumers", True)
+    polling = [Series("m", "polling", [size * 0.03], size) for size in (1.0, 10.0)]
+    found = chart(lines, *polling, *(Series("m", "waiting", [0.0, 0.0, 0.006], size) for size in (1.0, 10.0)))
+    assert list(found.lines()) == ["polling", "waiting"]
+    assert found.floor == pytest.approx(0.01)
+    assert "with a place for 0" in found.reading
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg(found, Styles()))
+    assert {"0", "waiting: 0", "polling: 0.30"} <= set(texts)
+    assert chart(lines, *polling).floor == 0
 
 
 def test_units_are_readable() -> None:
