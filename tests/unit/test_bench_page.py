@@ -199,6 +199,8 @@ def test_a_folder_has_the_page_the_tables_and_each_chart_as_pictures(results: Re
     names = {chart.name for report in results.reports for chart in charts_of(report) if chart.kind}
     assert written == {"report.html", "report.md"} | {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
     assert {Path(line).name for line in answer.output.split()} == written
+    beside = re.findall(r"!\[(?:Lines|Bars|Curves)[^]]*\]\(([^)]*)\)", (tmp_path / "found" / "report.md").read_text())
+    assert sorted(beside) == sorted(f"{name}.svg" for name in names)
     for name in names:
         root = ElementTree.parse(tmp_path / "found" / f"{name}.svg").getroot()
         assert (root.get("width"), root.get("viewBox", "").split()[2]) == ("860", "860")
@@ -211,6 +213,7 @@ def test_tables_as_markdown(results: Results) -> None:
     text = page.tables([page.Run("a.json", results)])
     lines = text.splitlines()
     assert lines[0] == "# Results of the benchmark"
+    assert "![" not in text, "pictures are beside it in a folder only"
     for part in (
         "| figure | found | interval | target | |",
         "| missed |",

@@ -134,9 +134,10 @@ def page(runs: Sequence[Run]) -> str:
     return _environment().get_template("report.html.j2").render(**_values(runs, shown))
 
 
-def tables(runs: Sequence[Run]) -> str:
-    """Figures and overviews as Markdown. Raises NothingToReport."""
-    return _environment().get_template("report.md.j2").render(**_values(runs, _sections(runs)))
+def tables(runs: Sequence[Run], *, beside_pictures: bool = False) -> str:
+    """Figures and overviews as Markdown, with the pictures of its folder if there are. Raises NothingToReport."""
+    values = _values(runs, _sections(runs))
+    return _environment().get_template("report.md.j2").render(beside_pictures=beside_pictures, **values)
 
 
 def pictures(runs: Sequence[Run]) -> Iterator[tuple[str, str, bytes]]:
@@ -154,7 +155,7 @@ def write(runs: Sequence[Run], output: Path) -> list[Path]:
     if output.suffix in (".html", ".md"):
         output.write_text((page if output.suffix == ".html" else tables)(runs), encoding="utf-8")
         return [output]
-    texts = {PAGE: page(runs), TABLES: tables(runs)}
+    texts = {PAGE: page(runs), TABLES: tables(runs, beside_pictures=True)}
     output.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (output / name).write_text(text, encoding="utf-8")
