@@ -262,7 +262,7 @@ def _so_far(systems: list[System], windows: list[CpuWindow], seconds: float) -> 
 
 def _results(systems: list[System], idle: list[Idle], tasks: list[Tasks]) -> Table:
     table = _side_by_side(systems)
-    table.add_column("times less", justify="right")
+    table.add_column("times less", justify="right", style="bold green")
     cpu = [100 * one.cpu_s / one.seconds for one in idle]
     requests = [one.requests / one.seconds for one in idle]
     results = [one.result_s for one in tasks]
@@ -283,7 +283,7 @@ def times_less(pair: list[float]) -> str:
 
 
 def _side_by_side(systems: list[System]) -> Table:
-    table = Table()
+    table = Table(title="The same deployment, twice", title_justify="left")
     table.add_column("")
     for system in systems:
         table.add_column(system.name, justify="right")

@@ -115,7 +115,8 @@ class TaskCalls:
             raise InvalidBody(in_body(error)) from None
         service, id_field = service_of(said)
         definition = {id_field: service, "event_obj_str": said.event_obj_str}
-        await self._plane(deployment).ask("POST", f"{task_path(session_id, task_id)}/send_event", definition)
+        path = f"{task_path(session_id, task_id)}/send_event"
+        await self._plane(deployment).ask("POST", path, definition, once=True)
         return answer(definition)
 
     async def _begin(self, request: Request, deployment: str) -> _Begun:

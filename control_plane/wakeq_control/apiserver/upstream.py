@@ -1,8 +1,8 @@
 """What the API server asks of a deployment's control plane.
 
 A control plane that dies is started again by who supervises the deployment, and goes on from what it had stored. So
-what got no answer is asked again for a while, and any request may come twice: tasks have ids of ours, and the second
-is the first.
+what got no answer is asked again for a while, and may come twice: tasks have ids of ours, and the second is the first.
+What would count twice is asked again only where nobody can have heard it.
 """
 
 import math
@@ -78,8 +78,8 @@ class ControlPlane:
             else:
                 patience.succeeded()
 
-    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """What it answers. Raises Relayed, ControlPlaneUnavailable."""
+    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, once: bool = False) -> Any:
+        """What it answers; ``once``: it must not come twice. Raises Relayed, ControlPlaneUnavailable."""
         content = b"" if body is None else dump(body)
         patience = ServerPatience(PATIENCE_S)
         while True:
@@ -91,6 +91,8 @@ class ControlPlane:
                 raise_for_answer(answer)
                 return read_answer(answer, lambda said: said)
             except wakeq.WakeqError as error:
+                if once and isinstance(error, wakeq.ServerUnavailable) and error.may_have_happened:
+                    raise ControlPlaneUnavailable(f"it may have been done, or not: {error.detail}") from error
                 await _wait(patience, error)
 
     async def events(self, session_id: str, task_id: str) -> AsyncGenerator[bytes, None]:

@@ -177,7 +177,8 @@ class RunningDeployment:
         for name, service in config.services.items():
             python = Path(sys.executable)
             if service.python_dependencies:
-                python = await environment(name, service.python_dependencies, codes[name].folder)
+                field = f"{config.file}: services.{name}.python-dependencies"
+                python = await environment(field, service.python_dependencies, codes[name].folder)
             units[name] = self._service(name, service, codes[name], python)
         return _Services(config, units, clones)
 
@@ -202,7 +203,9 @@ class RunningDeployment:
         control, queue = config.control_plane, config.message_queue
         host = control.internal_host or control.host
         port = control.port if control.internal_port is None else control.internal_port
-        at_queue = Place("127.0.0.1", None, 8001) if queue is None else Place(queue.host, queue.port, 8001)
+        at_queue = Place("127.0.0.1", None, 8001)
+        if queue is not None:
+            at_queue = Place(queue.host, queue.port, 8001, f"{config.file}: message-queue")
 
         def keeping(kind: str) -> list[str]:
             return ["--log-format", "json", "--data", str(self._home / kind), "--durability", self._options.durability]
@@ -214,7 +217,7 @@ class RunningDeployment:
             Server(("queue", "serve"), at_queue, lambda: keeping("queue"), self._tasks),
             Server(
                 ("control-plane", "control-plane"),
-                Place(host, port, 8000),
+                Place(host, port, 8000, f"{config.file}: control-plane"),
                 lambda: [*about_queue(), *keeping("control-plane")],
                 self._tasks,
             ),

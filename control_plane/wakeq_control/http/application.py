@@ -1,6 +1,6 @@
 """What the ASGI applications of this package have in common: a request is let in, finds its call, and is answered."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
 from wakeq_control.errors import ControlError, PathNotFound
@@ -33,7 +33,7 @@ class Application:
         self._body_max_bytes = body_max_bytes
         self.lot = lot
 
-    def calls(self, request: Request) -> dict[str, Call]:
+    def calls(self, request: Request) -> Mapping[str, Call]:
         """What can be done with the request's path, by method."""
         raise NotImplementedError
 

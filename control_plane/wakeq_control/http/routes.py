@@ -1,6 +1,6 @@
 """The ASGI application: which call a request is."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from wakeq_control.errors import ControlError
@@ -42,7 +42,7 @@ class App(Application):
         """What a refusal looks like on the wire."""
         return error_answer(error)
 
-    def calls(self, request: Request) -> dict[str, Call]:
+    def calls(self, request: Request) -> Mapping[str, Call]:
         """What can be done with this path, by method."""
         services, sessions = self._services, self._sessions
         plain: dict[str, dict[str, Callable[[Request], Awaitable[Response]]]] = {
@@ -85,7 +85,7 @@ class App(Application):
                 return self._session_calls(request, rest)
         return {}
 
-    def _session_calls(self, request: Request, rest: list[str]) -> dict[str, Call]:
+    def _session_calls(self, request: Request, rest: list[str]) -> Mapping[str, Call]:
         sessions, tasks = self._sessions, self._tasks
         match rest:
             case ["create"]:
@@ -115,7 +115,7 @@ class App(Application):
                 return self._task_calls(request, session, task, action)
         return {}
 
-    def _task_calls(self, request: Request, session: str, task: str, action: str) -> dict[str, Call]:
+    def _task_calls(self, request: Request, session: str, task: str, action: str) -> Mapping[str, Call]:
         tasks = self._tasks
         known: dict[str, tuple[str, Callable[..., Awaitable[Response | None]]]] = {
             "result": ("GET", tasks.result),
