@@ -142,6 +142,19 @@ def test_what_fails_is_named_and_stops_nothing(
     assert failed.reason.startswith("wrk, which makes the load, is not installed")
 
 
+def test_what_is_left_is_told_by_the_pace_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(name: str, seconds: float) -> None:
+        stub = replace(SCENARIOS[name], run=lambda *_: Report("one", "One", {}), planned_s=lambda _: seconds)
+        monkeypatch.setitem(SCENARIOS, name, stub)
+
+    plan("wake", 36_000.0)
+    plan("writer", 60.0)
+    answer = run(cli.app, ["run", "wake", "writer"], env={"COLUMNS": "200"})
+    first, second = [line for line in answer.output.splitlines() if line.endswith(" left")]
+    assert first == "1 of 2: wake, 10 h 0 min; in all about 10 h 1 min left"
+    assert second == "2 of 2: writer, 60 s; in all about 0 s left"
+
+
 @pytest.mark.parametrize(("rounds", "status"), [(2, 0), (1, 1)])
 def test_checked_by_targets(rounds: int, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, wakes)
