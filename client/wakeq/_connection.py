@@ -14,16 +14,16 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from wakeq._errors import ServerUnavailable, raise_for_answer
+from wakeq._pool import Pool
 from wakeq._version import __version__
 
 Header = tuple[bytes, bytes]
 Transport = httpx.AsyncBaseTransport | Literal["httpx", "aiohttp"] | None
 
 _STREAMS_MAX = 10_000
+_REQUESTS_MAX = 100
 SILENCE_S = 37.5
 """Two and a half heartbeats of 15 s: a stream that silent is dead."""
-# The server keeps an idle connection for 75 s.
-_IDLE_S = 60.0
 _PATHS_KEPT = 256
 _JSON: list[Header] = [(b"content-type", b"application/json")]
 
@@ -88,14 +88,9 @@ class Connection:
         if self._transport is not None:
             return self._transport
         if name not in self._pools:
-            limits = httpx.Limits(
-                max_connections=_STREAMS_MAX if name == "streams" else 100,
-                max_keepalive_connections=None,
-                keepalive_expiry=_IDLE_S,
-            )
             # Plain HTTP needs no certificates, and loading them is most of what making a pool costs.
             verify = self._base.scheme == "https"
-            self._pools[name] = self._make(verify=verify, limits=limits)
+            self._pools[name] = self._make(verify=verify, most=_STREAMS_MAX if name == "streams" else _REQUESTS_MAX)
         return self._pools[name]
 
     async def aopen(self) -> None:
@@ -225,7 +220,7 @@ def is_server_url(text: str) -> bool:
 
 def _maker(kind: object) -> Callable[..., httpx.AsyncBaseTransport]:
     if kind in (None, "httpx") or isinstance(kind, httpx.AsyncBaseTransport):
-        return httpx.AsyncHTTPTransport
+        return Pool
     if kind != "aiohttp":
         raise ValueError(f"transport: must be 'httpx', 'aiohttp' or a transport of httpx, not {kind!r}")
     try:

@@ -72,7 +72,7 @@ async def open_app(settings: Settings, port: int, version: str, queue: str) -> A
             tasks.start_soon(engine.run)
             tasks.start_soon(_link, engine, settings, queue)
             yield build_app(engine, settings, about)
-            await engine.settled()
+            await engine.finished()
             tasks.cancel_scope.cancel()
 
 

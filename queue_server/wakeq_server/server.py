@@ -2,10 +2,7 @@
 
 import asyncio
 import contextlib
-import gc
-import resource
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
@@ -16,6 +13,7 @@ import uvicorn
 
 from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
+from wakeq._serving.process import tune_process
 from wakeq._serving.quiet import KEEP_ALIVE_S, QuietServer
 from wakeq._serving.stopping import Stops, signals
 from wakeq_server.app import open_app
@@ -93,21 +91,6 @@ def listen(host: str, port: int) -> socket.socket:
             f"can't listen on {host}:{port}: {error.strerror or error}",
             "is another server running there? name another port, or 0 for a free one",
         ) from error
-
-
-def tune_process() -> int:
-    """Raise the limit of open files, and set the garbage collector and the switch interval. Returns the limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    # A full collection walks every parked request; with CPython's thresholds, parking 10,000 is mostly that.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-    # The writer's thread needs the GIL a few times a commit; the default makes it wait 5 ms each under load.
-    sys.setswitchinterval(0.0005)
-    return soft
 
 
 def configure(app: App, settings: Settings) -> uvicorn.Config:

@@ -67,7 +67,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq._serving.stopping": (set(), {"anyio"}),
     "wakeq.otel": ({"wakeq"}, {"opentelemetry"}),
     "wakeq.testing": ({"wakeq"}, {"anyio", "httpx", "pytest"}),
-    "wakeq._fast": (set(), {"httpx", "httpx_aiohttp"}),
+    "wakeq._fast": ({"wakeq._pool"}, {"httpx", "httpx_aiohttp"}),
     "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),
     **dict.fromkeys(
         CONTROL_RULES, (CONTROL_RULES | {"wakeq_control.arguments", "wakeq_control.errors"}, {"pydantic_core"})
@@ -100,6 +100,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq._serving.origins",
             "wakeq_control.arguments",
             "wakeq_control.engine.engine",
+            "wakeq_control.engine.links",
             "wakeq_control.errors",
             "wakeq_control.http",
             "wakeq_control.messages",

@@ -96,6 +96,11 @@ class App:
                     "GET": _with(services.stands, request, name),
                     "PUT": _with(services.put_worker, request, name),
                 }
+            case ["", "v1", "workers", worker, "links", number] if worker:
+                return {
+                    "GET": _with(self._attempts.follow, request, worker, number),
+                    "POST": _with(self._attempts.hear, request, worker, number),
+                }
             case ["", "v1", "sessions", session, "tasks"] if session:
                 return {"GET": _with(self._tasks.list, request, session)}
             case ["", "v1", "sessions", session, "tasks", task, "events"] if session and task:
@@ -141,7 +146,6 @@ class App:
             "result_stream": ("GET", self._streams.follow),
             "send_event": ("POST", tasks.send_event),
             "cancel": ("POST", tasks.cancel),
-            "attempts": ("POST", self._attempts.follow),
         }
         if action not in known:
             return {}

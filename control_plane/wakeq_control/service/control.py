@@ -9,13 +9,12 @@ import anyio
 import httpx
 
 import wakeq
-from wakeq._connection import SILENCE_S, Connection, parts_of
+from wakeq._connection import SILENCE_S, Connection, parts_of, path_segment
 from wakeq._errors import raise_for_answer, read_answer
 from wakeq_control.codec import dump, load
 
 _TIMEOUT_S = 10.0
 """How long it may be silent where it isn't asked to wait."""
-_JSON = [(b"content-type", b"application/json")]
 
 
 class ControlPlane:
@@ -45,21 +44,22 @@ class ControlPlane:
         raise_for_answer(await self._connection.ask("POST", url))
 
     @asynccontextmanager
-    async def attempt(
-        self, session_id: str, task_id: str, worker: str, number: int | None
-    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """What a worker must know of its task, as it comes; None begins an attempt, a number goes on with that one.
-
-        Raises WakeqError, from the iteration too.
-        """
-        path = f"/sessions/{quote(session_id, safe='')}/tasks/{quote(task_id, safe='')}/attempts"
-        url = self._connection.url(path)
-        content = dump({"worker": worker, "attempt": number})
+    async def link(self, worker: str, number: int) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Open a worker's link: what it must know of its attempts, as it comes. Raises WakeqError, also as it comes."""
         try:
-            async with self._connection.stream(url, _JSON, SILENCE_S, content=content) as response:
+            async with self._connection.stream(self._link(worker, number), [], SILENCE_S) as response:
                 yield _lines(parts_of(response))
         except httpx.TransportError as error:
             raise wakeq.ServerUnavailable(f"the control plane can't be reached: {error!r}") from error
+
+    async def say(self, worker: str, number: int, content: bytes) -> list[dict[str, Any]]:
+        """What the control plane answers to what attempts say over a link. Raises WakeqError."""
+        answer = await self._connection.ask("POST", self._link(worker, number), content=content)
+        raise_for_answer(answer)
+        return read_answer(answer, lambda said: list(said["answers"]))
+
+    def _link(self, worker: str, number: int) -> httpx.URL:
+        return self._connection.url(f"/v1/workers/{path_segment(worker)}/links/{number}")
 
 
 def _queue_url(said: Any) -> str:

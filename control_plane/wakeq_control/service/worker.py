@@ -17,16 +17,16 @@ import wakeq
 from wakeq_control.errors import InvalidBody, StartupError
 from wakeq_control.link.broker import Broker, open_broker
 from wakeq_control.link.trying import until_done
-from wakeq_control.messages import CONTROL_PLANE, TaskDefinition
+from wakeq_control.messages import TaskDefinition
 from wakeq_control.service.attempt import Attempt
-from wakeq_control.service.control import ControlPlane, open_control_plane
+from wakeq_control.service.control import open_control_plane
+from wakeq_control.service.link import Link
 from wakeq_control.service.runnable import Runnable
-from wakeq_control.service.saying import Publish
 
 _log: Any = structlog.get_logger("wakeq.worker")
 _SERVER_ERROR = 500
 _RETRY_S = 60.0
-"""How long a result that the queue can't be told is tried again before its task is given back."""
+"""How long the queue is told again of a lease that has ended; then its task comes again, and is known to have ended."""
 
 
 class Options(NamedTuple):
@@ -83,13 +83,18 @@ class Worker:
             register = partial(control.register, options.service, options.description, self._runnable.schema)
             namespace = await _insist("registering", register)
             async with open_broker(queue, options.token, namespace, consumer=self.name, retry_s=_RETRY_S) as broker:
-                await until_done("consuming from the queue", partial(self._consume, broker, control))
+                await self._serve(broker, Link(control, self.name))
 
-    async def _consume(self, broker: Broker, control: ControlPlane) -> None:
+    async def _serve(self, broker: Broker, link: Link) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(link.run)
+            await until_done("consuming from the queue", partial(self._consume, broker, link))
+            tasks.cancel_scope.cancel()
+
+    async def _consume(self, broker: Broker, link: Link) -> None:
         options = self._options
         topic = broker.topic(options.service)
         await broker.make_topic(options.service, is_worker=True)
-        publish = partial(_publish, broker)
         error: wakeq.WakeqError | None = None
         consumer = broker.client.consume(topic, prefetch=options.max_concurrent_tasks, lease_s=options.lease_s)
         async with consumer as deliveries:
@@ -101,20 +106,14 @@ class Worker:
             async with anyio.create_task_group() as running:
                 try:
                     async for delivery in deliveries:
-                        running.start_soon(self._handle, delivery, control, publish, running)
+                        running.start_soon(self._handle, delivery, link, running)
                 except wakeq.WakeqError as raised:
                     # Those that run may end.
                     error = raised
         if error is not None:
             raise error
 
-    async def _handle(
-        self,
-        delivery: wakeq.Delivery,
-        control: ControlPlane,
-        publish: Publish,
-        running: anyio.abc.TaskGroup,
-    ) -> None:
+    async def _handle(self, delivery: wakeq.Delivery, link: Link, running: anyio.abc.TaskGroup) -> None:
         try:
             async with delivery:
                 try:
@@ -123,8 +122,7 @@ class Worker:
                     _log.warning("refused a message", reason=str(error))
                     await delivery.dead(reason=str(error))
                     return
-                attempt = Attempt(task_id, session_id, text, worker=self.name, control=control, publish=publish)
-                await attempt.run(self._runnable, running)
+                await Attempt(task_id, session_id, text, link).run(self._runnable, running)
         except wakeq.WakeqError as error:
             _log.warning("gave a task back", reason=error.detail)
 
@@ -147,10 +145,6 @@ async def _insist(what: str, work: Callable[[], Awaitable[str]]) -> str:
             raise
 
     return await until_done(what, once)
-
-
-async def _publish(broker: Broker, body: dict[str, Any], key: str) -> None:
-    await broker.publish(CONTROL_PLANE, body, key)
 
 
 def _read(body: Any) -> tuple[str, str, str]:

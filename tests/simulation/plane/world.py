@@ -23,6 +23,7 @@ Action = Callable[[], Awaitable[None] | None]
 SESSIONS_MAX = 4
 OPEN_MAX = 8
 WORKERS_MAX = 3
+NOT_UNDERSTOOD = 0.01
 ENDS_WITHIN = 400
 """Moves of the clock at the end."""
 
@@ -48,6 +49,8 @@ class World:
         self.clients = Clients(self.checker, self.rng, lambda: self.server, self.log)
         self.restarts = 0
         self._numbers = 0
+        self._understood: dict[tuple[str, int, int], bool] = {}
+        """Whether an event, of a task's attempt, can be."""
         self._control = SimControl(lambda: self.server)
         self._actions, self._weights = self._draw_weights()
 
@@ -161,7 +164,18 @@ class World:
     def _start_server(self) -> None:
         self.log("starts")
         new_id = lambda: f"id{self.number()}"  # noqa: E731
-        self.server = Server(self.loop, self.store, self.queue, self.network, new_id)
+        self.server = Server(self.loop, self.store, self.queue, self.network, new_id, self._said)
+
+    def _said(self, word: dict[str, Any]) -> bool:
+        """An attempt says something. A few events can't be understood, however often they come."""
+        for index, _ in enumerate(word["events"], word["index"]):
+            about = (word["task_id"], word["attempt"], index)
+            if about not in self._understood:
+                self._understood[about] = self.rng.random() > NOT_UNDERSTOOD
+            if not self._understood[about]:
+                return False
+        self.checker.said(word)
+        return True
 
     async def crash(self) -> None:
         if self.server is None:
@@ -211,7 +225,8 @@ class World:
 
     def start_worker(self) -> None:
         if len(self.workers) < WORKERS_MAX:
-            worker = SimWorker(f"w{self.number()}", self.queue, self._control, Script(self.checker, self.rng))
+            script = Script(self.checker, self.rng)
+            worker = SimWorker(f"w{self.number()}", self.queue, self._control, script, self.rng)
             self.workers.append(worker)
             self._begin(worker.run())
 
