@@ -204,14 +204,13 @@ def an_attempt_begins_twice(original: Any) -> Callable[..., Any]:
     return begin_attempt
 
 
-@fault(Plane, "hear")
+@fault(Engine, "hear_attempt")
 def an_old_attempt_is_heard(original: Any) -> Callable[..., Any]:
-    def hear(self: Plane, said: Said, now: float) -> Effects:
-        task = self.tasks.find(said.task_id)
-        found: Effects = original(self, said if task is None else said._replace(attempt=task.attempt), now)
-        return found
+    def hear_attempt(self: Engine, link: Any, ref: int, said: Said) -> Any:
+        task = self._plane.tasks.find(said.task_id)
+        return original(self, link, ref, said if task is None else said._replace(attempt=task.attempt))
 
-    return hear
+    return hear_attempt
 
 
 @fault(Tasks, "give")
@@ -342,15 +341,6 @@ def an_attempt_does_not_go_on_over_another_link(original: Any) -> Callable[..., 
             await original(self, attempt)
 
     return announce
-
-
-@fault(Engine, "hear_attempt")
-def who_has_lost_its_task_is_not_told_so(original: Any) -> Callable[..., Any]:
-    def hear_attempt(self: Engine, link: Any, ref: int, said: Said) -> str | None:
-        why = original(self, link, ref, said)
-        return None if why == "superseded" else why
-
-    return hear_attempt
 
 
 @fault(Registry, "require")

@@ -198,9 +198,10 @@ class Server:
         return [(*about, line.told[ref]) for line in self._lines.values() for ref, about in line.follows.items()]
 
     def cut_lines(self, chosen: Callable[[list["Line"]], "Line"]) -> None:
-        """A worker's connection breaks."""
-        if self._lines:
-            chosen(list(self._lines.values())).scope.cancel()
+        """A worker's connection breaks, of one that is at work if there is any."""
+        lines = [line for line in self._lines.values() if line.follows] or list(self._lines.values())
+        if lines:
+            chosen(lines).scope.cancel()
 
     def check_alive(self) -> None:
         """Raises what has ended it."""

@@ -10,7 +10,7 @@ from tests.simulation.plane.run import simulate
 STEPS = 500
 SEEDS = range(1, 21)
 ON_DISK = range(101, 105)
-FAULT_SEEDS = range(1, 31)
+FAULT_SEEDS = range(1, 61)
 FAULT_STEPS = 300
 
 

@@ -284,7 +284,7 @@ class World:
             return
         steps = self.rng.choices(["event", "question"], [3, 1], k=self.rng.randrange(8))
         given = json.dumps({"steps": steps, "fails": self.rng.random() < 0.1})
-        service = self.rng.choice([WORKER, WORKER, LEGACY])
+        service = self.rng.choice([WORKER, WORKER, WORKER, LEGACY, LEGACY])
         timeout_s = self.rng.choice([None, None, None, 2.0, 30.0])
         known = Known(f"T{self.number()}", session, service, given, self.loop.time(), timeout_s)
         self.checker.tasks[known.id] = known
