@@ -14,7 +14,6 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from wakeq._errors import ServerUnavailable, raise_for_answer
-from wakeq._pool import Pool
 from wakeq._version import __version__
 
 Header = tuple[bytes, bytes]
@@ -220,6 +219,9 @@ def is_server_url(text: str) -> bool:
 
 def _maker(kind: object) -> Callable[..., httpx.AsyncBaseTransport]:
     if kind in (None, "httpx") or isinstance(kind, httpx.AsyncBaseTransport):
+        # httpcore takes long to load, and httpx itself loads it only when it is needed.
+        from wakeq._pool import Pool  # noqa: PLC0415
+
         return Pool
     if kind != "aiohttp":
         raise ValueError(f"transport: must be 'httpx', 'aiohttp' or a transport of httpx, not {kind!r}")

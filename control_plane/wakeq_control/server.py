@@ -10,7 +10,7 @@ import uvicorn
 
 from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
-from wakeq._serving.phrases import PhrasedProtocol
+from wakeq._serving.phrases import phrased
 from wakeq._serving.process import tune_process
 from wakeq._serving.quiet import QuietServer
 from wakeq._serving.stopping import Stops, signals
@@ -71,7 +71,7 @@ async def serve(
                     _announce(settings, listener)
                     listening(quiet.shown_url(listener))
 
-                config = quiet.configure(app, PhrasedProtocol)
+                config = quiet.configure(app, phrased())
                 await _Server(config, app, stops, announce).serve(sockets=[listener])
             _log.info("stopped")
     except* (StartupError, StorageFailed) as group:

@@ -21,7 +21,7 @@ from wakeq_server.flow import Flow
 from wakeq_server.framing import body_header, check_head, origin_form
 from wakeq_server.http.wire import error_response
 from wakeq_server.idle import Idle
-from wakeq_server.sending import Sending, Turn
+from wakeq._serving.sending import Sending, Turn
 from wakeq_server.settings import BLOCKED_S, HEAD_MAX_BYTES, LINGER_S, PIPELINED_MAX, TCP_USER_TIMEOUT_S, Settings
 from wakeq_server.tcp import bear_with, is_open, peer_has_read, watch_peer
 

@@ -22,7 +22,7 @@ from wakeq_server.engine.base import Engine
 from wakeq_server.errors import StartupError
 from wakeq_server.http.routes import App
 from wakeq_server.idle import Idle
-from wakeq_server.sending import Turn
+from wakeq._serving.sending import Turn
 from wakeq_server.settings import Settings
 from wakeq_server.tcp import set_timeouts
 

@@ -67,6 +67,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq._serving.stopping": (set(), {"anyio"}),
     "wakeq.otel": ({"wakeq"}, {"opentelemetry"}),
     "wakeq.testing": ({"wakeq"}, {"anyio", "httpx", "pytest"}),
+    "wakeq._pool": (set(), {"anyio", "httpcore", "httpx"}),
     "wakeq._fast": ({"wakeq._pool"}, {"httpx", "httpx_aiohttp"}),
     "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),
     **dict.fromkeys(

@@ -18,6 +18,7 @@ from wakeq_control.service.runnable import Outcome, Runnable, failed, refused
 from wakeq_control.service.saying import Saying
 
 SUPERSEDED = "superseded"
+_SUCCEEDED = "succeeded"
 _log: Any = structlog.get_logger("wakeq.worker")
 
 
@@ -56,7 +57,9 @@ class Attempt:
             # By one that may have lost its lease. Whose is still good has to begin anew: if this one's isn't, giving
             # it back changes nothing.
             raise wakeq.LeaseLost("another attempt at the task has begun")
-        _log.info("task ended", task=self._about["task_id"], how=self._how(outcome))
+        # A line for each that succeeds would be most of what a worker writes, and a good part of its work.
+        if (how := self._how(outcome)) != _SUCCEEDED:
+            _log.info("task ended", task=self._about["task_id"], how=how)
 
     async def _outcome(self, service: Runnable) -> Outcome | None:
         """None where the task has ended elsewhere."""
@@ -77,7 +80,7 @@ class Attempt:
     def _how(self, outcome: Outcome | None) -> str:
         if outcome is None or self._ended is not None:
             return self._ended or "elsewhere"
-        return "succeeded" if outcome.error is None else outcome.error
+        return _SUCCEEDED if outcome.error is None else outcome.error
 
     async def _work(self, service: Runnable, task: TaskContext) -> Outcome:
         try:
