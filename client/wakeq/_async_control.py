@@ -181,9 +181,7 @@ class AsyncControlPlane:
         }
         url = self._connection.url(f"{_session(session_id)}/tasks{query(asked)}")
         content = encoded(without_none(definition))
-        return await self._insist(
-            partial(self._connection.ask, "POST", url, content=content, wait_s=wait_s, pool=pool)
-        )
+        return await self._insist(partial(self._connection.ask, "POST", url, content=content, wait_s=wait_s, pool=pool))
 
     async def tasks(self, session_id: str) -> list[TaskInfo]:
         """A session's tasks, the oldest first."""
@@ -274,7 +272,14 @@ class AsyncControlPlane:
             # One request for a task that doesn't take long.
             asked = {"wait": service_wait_s, "ended": _WAIT_S}
             answer = await self._post_task(
-                session, service, arguments, task_id, timeout_s, asked, wait_s=service_wait_s + SILENCE_S, pool="streams"
+                session,
+                service,
+                arguments,
+                task_id,
+                timeout_s,
+                asked,
+                wait_s=service_wait_s + SILENCE_S,
+                pool="streams",
             )
             task = read_answer(answer, TaskInfo.from_wire)
             return _result(task) if task.ended else await self.result(session, task_id)

@@ -15,6 +15,7 @@ from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
 from wakeq._serving.process import tune_process
 from wakeq._serving.quiet import KEEP_ALIVE_S, QuietServer
+from wakeq._serving.sending import Turn
 from wakeq._serving.stopping import Stops, signals
 from wakeq_server.app import open_app
 from wakeq_server.connection import Connection
@@ -22,7 +23,6 @@ from wakeq_server.engine.base import Engine
 from wakeq_server.errors import StartupError
 from wakeq_server.http.routes import App
 from wakeq_server.idle import Idle
-from wakeq._serving.sending import Turn
 from wakeq_server.settings import Settings
 from wakeq_server.tcp import set_timeouts
 

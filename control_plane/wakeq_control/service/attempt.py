@@ -1,7 +1,6 @@
 """One attempt at one task: begun at the control plane, run, told of inputs and of its end, and ended by one word."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -125,9 +124,9 @@ class Attempt:
 
     def _begin(self, said: dict[str, Any]) -> None:
         saying = self._saying = Saying(self._say, tasks=self._background, failed=self._running.cancel)
-        about = self._about
-        publish: Callable[[int, dict[str, Any]], None] = lambda _, data: saying.event(data)
-        self._task = TaskContext(about["task_id"], about["session_id"], said["attempt"], publish)
+        self._task = TaskContext(
+            self._about["task_id"], self._about["session_id"], said["attempt"], lambda _, data: saying.event(data)
+        )
         self._context = said["context"]
 
     async def _say(self, said: dict[str, Any]) -> None:

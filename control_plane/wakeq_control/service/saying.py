@@ -1,7 +1,7 @@
 """What an attempt tells the control plane: one word at a time, each with all that was said meanwhile.
 
-An event that nothing is on its way before is sent at once. What comes while a word is on its way shares the next, and so
-does the attempt's end: nothing overtakes anything, and a short task is one word.
+An event that nothing is on its way before is sent at once. What comes while a word is on its way shares the next, and
+so does the attempt's end: nothing overtakes anything, and a short task is one word.
 """
 
 from collections.abc import Awaitable, Callable

@@ -10,6 +10,7 @@ import pytest
 from anyio import wait_all_tasks_blocked
 
 from tests.support.clock import jump_clock, standing_trio
+from wakeq_control.engine.commits import RIDE_S
 from wakeq_control.engine.engine import Engine
 from wakeq_control.engine.signals import Signals
 from wakeq_control.errors import ServiceNotFound, SessionNotFound, StorageFailed, TaskNotFound
@@ -314,3 +315,32 @@ async def test_who_no_longer_waits_leaves_no_signal() -> None:
         await wait_all_tasks_blocked()
         assert again.ended
         assert signals.waiting() == 0
+
+
+async def test_what_rides_along_has_no_commit_of_its_own_for_a_while() -> None:
+    async with a_world() as world:
+        session = await world.task()
+        commits = world.disk.commits
+        world.engine.sent(world.sent[0])
+        await wait_all_tasks_blocked()
+        # Nobody waits for it, and nobody who waits for others does.
+        await world.engine.settled()
+        assert (world.disk.commits, len(world.store.load().outgoing)) == (commits, 1)
+        await world.engine.update_state(session, {"k": 1})
+        assert (world.disk.commits, world.store.load().outgoing) == (commits + 1, [])
+        await world.engine.add_task(session, new("U"))
+        commits = world.disk.commits
+        world.engine.sent(world.sent[1])
+        await wait_all_tasks_blocked()
+        assert world.disk.commits == commits
+        jump_clock(RIDE_S)
+        await wait_all_tasks_blocked()
+        assert (world.disk.commits, world.store.load().outgoing) == (commits + 1, [])
+
+
+async def test_at_the_end_what_rides_along_is_stored() -> None:
+    async with a_world() as world:
+        await world.task()
+        world.engine.sent(world.sent[0])
+        await world.engine.finished()
+        assert world.store.load().outgoing == []
