@@ -22,7 +22,13 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_server.errors": (set(), set()),
     "wakeq_server.settings": (set(), {"platformdirs", "pydantic", "pydantic_settings"}),
     "wakeq_server.engine": (
-        {"wakeq_server.core", "wakeq_server.engine", "wakeq_server.store.base", "wakeq_server.errors"},
+        {
+            "wakeq._serving.offload",
+            "wakeq_server.core",
+            "wakeq_server.engine",
+            "wakeq_server.store.base",
+            "wakeq_server.errors",
+        },
         {"anyio"},
     ),
     "wakeq_server.store": ({"wakeq_server.core.model", "wakeq_server.store", "wakeq_server.errors"}, {"orjson"}),
@@ -65,6 +71,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq._serving": ({"wakeq._serving"}, {"structlog", "uvicorn"}),
     "wakeq._serving.commands": (set(), {"pydantic", "typer"}),
     "wakeq._serving.stopping": (set(), {"anyio"}),
+    "wakeq._serving.offload": (set(), {"anyio"}),
     "wakeq.otel": ({"wakeq"}, {"opentelemetry"}),
     "wakeq.testing": ({"wakeq"}, {"anyio", "httpx", "pytest"}),
     "wakeq._pool": (set(), {"anyio", "httpcore", "httpx"}),
@@ -80,7 +87,13 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_control.state": (CONTROL_RULES | {"wakeq_control.errors", "wakeq_control.state"}, set()),
     "wakeq_control.engine": (
         CONTROL_RULES
-        | {"wakeq_control.engine", "wakeq_control.errors", "wakeq_control.messages", "wakeq_control.state.base"},
+        | {
+            "wakeq._serving.offload",
+            "wakeq_control.engine",
+            "wakeq_control.errors",
+            "wakeq_control.messages",
+            "wakeq_control.state.base",
+        },
         {"anyio"},
     ),
     "wakeq_control.link": (

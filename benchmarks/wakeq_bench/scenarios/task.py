@@ -81,8 +81,8 @@ def run(given: Tasks, console: Console) -> Report:
     report.samples = found.samples
     report.notes.append(
         "Medians. Round trips are from a task's creation to its result; by llama_deploy's own client but for the last "
-        "row, which is wakeq's, as are the rates, and who sees events of our worker. llama_deploy has a control plane and "
-        "a service in one process, and a queue in another, "
+        "row, which is wakeq's, as are the rates, and who sees events of our worker. llama_deploy has a control plane "
+        "and a service in one process, and a queue in another, "
         "which keeps nothing; wakeq has every message and every state on disk. An event is seen by a client that "
         "streams, on the same machine, by the same clock."
     )

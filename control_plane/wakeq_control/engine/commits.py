@@ -5,18 +5,16 @@ for rides along, and makes a commit of its own only when no other has come withi
 server (`StorageFailed` comes out of `run`): its memory is ahead of its disk then, and a restart isn't.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 
 import anyio
-import anyio.to_thread
 
+from wakeq._serving.offload import Offload
 from wakeq_control.model import Effects
 from wakeq_control.state.base import StateStore
 
 RIDE_S = 0.025
-Offload = Callable[[Callable[[], None]], Awaitable[None]]
-"""Makes a call that blocks, where it blocks nobody. A test decides by itself when it ends."""
 
 
 class _Batch:
@@ -32,9 +30,7 @@ class _Batch:
 class Commits:
     """The one writer of a store."""
 
-    def __init__(
-        self, store: StateStore, stored: Callable[[Effects], None], offload: Offload = anyio.to_thread.run_sync
-    ) -> None:
+    def __init__(self, store: StateStore, stored: Callable[[Effects], None], offload: Offload) -> None:
         """``stored`` is called with each decision's effects when its changes are durable."""
         self._store = store
         self._stored = stored

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
-from wakeq_control.engine.commits import Commits, Offload
+from wakeq._serving.offload import Offload
+from wakeq_control.engine.commits import Commits
 from wakeq_control.engine.links import GONE, Begun, Link, Links, ended
 from wakeq_control.engine.signals import Signals
 from wakeq_control.errors import SessionNotFound, TaskNotFound
@@ -32,9 +32,12 @@ class Engine:
         now: Callable[[], float],
         *,
         wait_for_service_s: float,
-        offload: Offload = anyio.to_thread.run_sync,
+        offload: Offload,
     ) -> None:
-        """``now``: seconds since 1970 that never go back. ``wait_for_service_s``: how long a task waits for one."""
+        """``now``: seconds since 1970 that never go back. ``wait_for_service_s``: how long a task waits for one.
+
+        ``offload`` makes the calls of the store.
+        """
         self._plane = plane
         self.now = now
         """The time, in seconds since 1970."""

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -21,6 +21,7 @@ from wakeq_control.state.memory import MemoryStore
 from wakeq_control.streams import Event
 
 pytestmark = pytest.mark.anyio
+T = TypeVar("T")
 SERVICE = Service("wf", "d", [], None, None)
 
 
@@ -40,10 +41,10 @@ class Disk:
     def block(self) -> None:
         self.gate = anyio.Event()
 
-    async def __call__(self, call: Callable[[], None]) -> None:
+    async def __call__(self, call: Callable[[], T]) -> T:
         await self.gate.wait()
         self.commits += 1
-        call()
+        return call()
 
 
 class World:
