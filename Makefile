@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := client queue_server control_plane benchmarks tests examples
 
-.PHONY: help setup demo test test-quick check reference format lock build clean
+.PHONY: help setup demo test test-quick check bench bench-quick bench-docs reference format lock build clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -19,7 +19,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-demo: $(STAMP) ## run llama_deploy on its own queue and on wakeq, and show what each costs while idle
+demo: $(STAMP) ## run a deployment of llama_deploy and the same one of wakeq, and compare them
 	$(BIN)/wakeq demo
 
 test: $(STAMP) ## all tests
@@ -33,6 +33,25 @@ check: $(STAMP) ## format, lint, types, layering, specification
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/unit/test_layering.py tests/unit/test_openapi.py
+
+# A scenario that could not be measured stands in the report, so one is made before the run's exit code counts.
+# The run before stays for `wakeq bench compare`.
+define run_bench
+	mkdir -p dist/bench
+	test ! -e dist/bench/$(1).json || mv dist/bench/$(1).json dist/bench/$(1)-before.json
+	$(BIN)/wakeq bench run all $(2) --json dist/bench/$(1).json; status=$$?; \
+	$(BIN)/wakeq bench report dist/bench/$(1).json --output dist/bench/$(1) && exit $$status
+endef
+
+bench-quick: $(STAMP) ## every scenario of the benchmark as short as it goes, and its report: dist/bench/quick/report.html
+	$(call run_bench,quick,--quick)
+
+bench: $(STAMP) ## the whole benchmark, which takes hours of an idle machine: dist/bench/full/report.html
+	$(call run_bench,full)
+
+bench-docs: ## put the tables and pictures of the last `make bench` into docs/
+	cp dist/bench/full/report.md docs/benchmark-results.md
+	for picture in dist/bench/full/*.svg; do cp "$$picture" "docs/images/bench-$${picture##*/}"; done
 
 # A reference that can't be made whole is an error: what pdoc can't import or read comes as a warning.
 reference: $(STAMP) ## the Python client's classes and methods as pages, in dist/reference/

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from wakeq_bench import results as result_files
+from wakeq_bench.comparing import Incomparable, compare
 from wakeq_bench.parameters import InvalidParameter
 from wakeq_bench.processes import ending_on_signals
 from wakeq_bench.registry import SCENARIOS, Scenario
@@ -17,7 +18,7 @@ from wakeq_bench.report import Report
 from wakeq_bench.results import NotResults, Results
 from wakeq_bench.running import EXPECTED, Options, command, duration, wanted
 from wakeq_bench.running import run as run_all
-from wakeq_bench.screen import show
+from wakeq_bench.screen import show, show_comparison
 
 app = typer.Typer(no_args_is_help=True, help="Measure what polling costs, and what waiting costs.")
 
@@ -33,6 +34,16 @@ def _writable(path: Path | None) -> Path | None:
     # Asked before an hour of measuring, not after.
     if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
         raise typer.BadParameter(f"{path} cannot be written")
+    return path
+
+
+def _output(path: Path) -> Path:
+    if path.suffix and path.suffix not in (".html", ".md"):
+        raise typer.BadParameter(f"{path} is neither a page (.html) nor tables (.md) nor a folder")
+    if path.suffix:
+        _writable(path)
+    elif path.exists() and not path.is_dir():
+        raise typer.BadParameter(f"{path} is a file, not a folder")
     return path
 
 
@@ -90,12 +101,79 @@ def run(
     except (InvalidParameter, NotResults) as error:
         raise typer.BadParameter(str(error)) from error
     except EXPECTED as error:
-        progress.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
-        raise typer.Exit(1) from error
+        _fail(str(error), error)
     for remark in results.remarks():
         progress.print(f"[yellow]Not a quiet machine.[/yellow] {escape(remark)}", soft_wrap=True)
+    if results.failed:
+        if json is not None:
+            result_files.write(results, json)
+        raise typer.Exit(1)
     if check and any(report.missed() for report in results.reports):
         raise typer.Exit(1)
+
+
+@app.command("report")
+def report_(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Files of `run --json`.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH",
+            callback=_output,
+            help="A page (.html), tables (.md), or a folder with these and each chart as SVG and PNG.",
+        ),
+    ] = Path("bench-report"),
+) -> None:
+    """Make a page of what was found, with charts, which needs nothing but itself; and pictures."""
+    results = [(path.name, _read(path)) for path in files]
+    try:
+        # An extra: who only measures needs neither matplotlib nor Jinja.
+        from wakeq_bench.pages import page  # noqa: PLC0415
+    except ImportError as error:
+        _fail(f"A report needs {error.name}, which is not installed. Try `pip install 'wakeq[bench]'`.", error)
+    try:
+        written = page.write([page.Run(*one) for one in results], output)
+    except page.NothingToReport as error:
+        raise typer.BadParameter(str(error)) from error
+    except OSError as error:
+        _fail(str(error), error)
+    for path in written:
+        typer.echo(path)
+
+
+@app.command("compare")
+def compare_(
+    before: Annotated[
+        Path, typer.Argument(metavar="BEFORE", exists=True, dir_okay=False, help="A file of `run --json`.")
+    ],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", exists=True, dir_okay=False, help="Another one.")],
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 where a figure is worse than --bound.")] = False,
+    bound: Annotated[float, typer.Option(min=0, metavar="PERCENT", help="How much worse is a regression.")] = 10.0,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Though machines or settings differ.")] = False,
+) -> None:
+    """Show what changed from one run to another, and which changes are beyond noise."""
+    try:
+        found = compare(_read(before), _read(after), anyway=anyway)
+    except Incomparable as error:
+        raise typer.BadParameter(f"{error}. --anyway compares them nevertheless.") from error
+    show_comparison(found, bound / 100, Console())
+    regressions = found.regressions(bound / 100)
+    if check and regressions:
+        _fail(f"{len(regressions)} worse beyond noise, and by more than {bound:g} %.")
+
+
+def _read(path: Path) -> Results:
+    try:
+        return result_files.read(path)
+    except (NotResults, OSError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _fail(sentence: str, error: Exception | None = None) -> NoReturn:
+    Console(stderr=True).print(f"[red]{escape(sentence)}[/red]", soft_wrap=True)
+    raise typer.Exit(1) from error
 
 
 def _take(report: Report, results: Results, json: Path | None) -> None:

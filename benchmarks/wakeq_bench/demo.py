@@ -1,100 +1,112 @@
-"""`wakeq demo`: the unmodified llama_deploy on its own queue and on wakeq, and what each costs while idle.
+"""`wakeq demo`: a whole deployment of the unmodified llama_deploy beside the same one of wakeq, and what each costs.
 
 Without llama_deploy it shows a parked consumer of wakeq alone. Everything it starts ends with it.
 """
 
+import shutil
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio
 import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
+from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
 import wakeq
 from wakeq_bench.measure import CpuWindow, ProcessGone
 from wakeq_bench.peers import PeerUnavailable, llama_deploy
-from wakeq_bench.processes import HOST, Child, ProcessFailed, Server, ending_on_signals, free_ports
+from wakeq_bench.processes import HOST, Child, ProcessFailed, Server, ending_on_signals, free_ports, json_record
 from wakeq_bench.report import readable
 from wakeq_bench.scenarios.raw import BrokenAnswer
-from wakeq_bench.scenarios.relay import CountingRelay, counting_relay
-from wakeq_bench.scenarios.servers import ORIGINAL_VERSION, original_queue, wakeq_server
+from wakeq_bench.scenarios.relay import counting_relay
+from wakeq_bench.scenarios.servers import ORIGINAL_VERSION, metric, original_queue, wakeq_server
 
 SERVICE = "agentic_workflow"
-USER_MSG = "What does it cost to wait?"
+USER_MSG = "hello"
+FILE = f"""\
+name: Demo
+control-plane: {{port: 0}}
+message-queue: {{type: simple, port: 0}}
+default-service: {SERVICE}
+services:
+  {SERVICE}:
+    name: Echoes what it is told
+    source: {{type: local, name: src}}
+    path: src/flows:workflow
+"""
 
+_FLOWS = Path(__file__).parent / "flows.py"
 _TASKS = 5
+_EVENTS = 20
 _TASK_MAX_S = 60.0
 # Everybody is parked, and what starting has left to do is done.
 _SETTLE_S = 2.0
 _ALONE_S = 5.0
 _TOPIC = "greetings"
+_REQUESTS_TOTAL = "wakeq_requests_total"
 
 _NEXT = """\
 [bold]What to try next[/bold]
-  wakeq serve                    [dim]# on port 8001, where llama_deploy expects its queue[/dim]
+  wakeq deploy examples/agentic_workflow/deployment.yml     [dim]# a deployment of your own begins like this one[/dim]
+  wakeq run --deployment AgenticWorkflow --arg user_msg "Hello from my shell!"
+  wakeq serve                    [dim]# the queue alone, on port 8001, where llama_deploy expects its own[/dim]
   curl -X PUT  127.0.0.1:8001/topics/greetings -H 'content-type: application/json' -d '{"schema": "json"}'
   curl '127.0.0.1:8001/messages/greetings?wait=60' &     [dim]# parked, until somebody publishes:[/dim]
   curl -X POST 127.0.0.1:8001/messages/greetings -H 'content-type: application/json' -d '{"hello": "world"}'
-  wakeq bench run idle           [dim]# the same comparison, measured at length[/dim]"""
+  wakeq bench run task           [dim]# the same comparison, measured at length[/dim]"""
 
 
 @dataclass(frozen=True)
 class System:
-    """A queue, and llama_deploy's control plane and workflow service on it."""
+    """A whole deployment that is up."""
 
     name: str
-    queue: Server
-    relay: CountingRelay
-    services: Child
+    parts: str
+    """What it consists of, for a person."""
     control_plane_url: str
+    children: tuple[Child, ...]
+    """All its processes, or their parents."""
+    requests: Callable[[], int]
+    """How many its queue has had so far; to be asked seldom, where that is a request."""
+    started_s: float
+    """How long it took to be up."""
 
 
 @dataclass(frozen=True)
-class Task:
+class Tasks:
     """What became of the tasks that were run through a system."""
 
     result: str
-    seconds: float
+    result_s: float
+    """Median of the time to a task's result."""
+    events_s: float
+    """How long a task with many events took, until the last was seen."""
 
 
 @dataclass(frozen=True)
 class Idle:
-    """What a system has used since its window was opened."""
+    """What a system has used while nothing happened."""
 
     seconds: float
+    cpu_s: float
     requests: int
-    queue_cpu_s: float
-    system_cpu_s: float
-
-
-class IdleWindow:
-    """Watches one system while nothing happens."""
-
-    def __init__(self, system: System) -> None:
-        self._system = system
-        self._requests_before = system.relay.requests
-        self._cpu = CpuWindow({"queue": system.queue.child.pid, "services": system.services.pid})
-
-    def so_far(self) -> Idle:
-        """What has been used up to now. Raises ProcessGone."""
-        cpu = self._cpu.spent()
-        requests = self._system.relay.requests - self._requests_before
-        return Idle(self._cpu.seconds, requests, cpu["queue"], cpu["queue"] + cpu["services"])
 
 
 def demo(
     seconds: Annotated[float, typer.Option(min=2, help="How long both are watched while idle.")] = 20.0,
 ) -> None:
-    """Run llama_deploy on its own queue and on wakeq, and compare what they cost while idle."""
+    """Run a deployment of llama_deploy and the same one of wakeq, and compare what they cost and how fast they are."""
     console = Console()
     try:
         with ending_on_signals():
@@ -121,95 +133,144 @@ def _demonstrate(seconds: float, console: Console) -> None:
 
 def _compare(python: Path, seconds: float, console: Console) -> None:
     console.print(
-        f"Two systems of the same, unmodified llama_deploy {ORIGINAL_VERSION}: a control plane and a workflow service, "
-        f"[bold]{SERVICE}[/bold]. One has the queue it came with, the other has wakeq.\n"
+        f"One workflow, [bold]{SERVICE}[/bold], deployed twice: by llama_deploy {ORIGINAL_VERSION}, unmodified, and by "
+        "[bold]wakeq deploy[/bold] with this file. Clients are llama_deploy's own, unmodified, in both cases.\n"
     )
+    console.print(Syntax(FILE, "yaml", background_color="default"))
     with ExitStack() as stack:
-        with console.status("Starting queues, control planes and services (about 10 s)"):
-            systems = _start_both(python, stack)
+        with console.status("Starting both (about 10 s)"):
+            systems = [stack.enter_context(_original(python)), stack.enter_context(_ours())]
         for system in systems:
-            console.print(f"[green]✓[/green] {system.name}: up")
+            console.print(f"[green]✓[/green] {system.name}: up after {system.started_s:.1f} s: {system.parts}")
+        console.print()
         tasks = [_run_tasks(python, system, console) for system in systems]
-        found = _watch(systems, seconds, console)
-    console.print(_results(systems, found, tasks))
+        idle = _watch(systems, seconds, console)
+    console.print(_results(systems, idle, tasks))
     console.print(
-        "CPU is in percent of one core; the system is queue, control plane and service. A relay in front of each queue "
-        "counts the requests. A consumer parked on wakeq asks again about once a minute; what CPU its system still "
-        f"uses goes to llama_deploy's own timers. Task: median of {_TASKS}.\n",
+        "CPU is in percent of one core, and that of all processes: queue, control plane and service. Those of "
+        "llama_deploy ask again and again whether there is something, and so do its clients; with wakeq whoever waits "
+        "is parked until there is. "
+        f"A task: median of {_TASKS}, from its creation to its result.\n",
         style="dim",
     )
 
 
-def _start_both(python: Path, stack: ExitStack) -> list[System]:
-    original = stack.enter_context(original_queue(python))
-    ours = stack.enter_context(wakeq_server())
-    systems = [
-        stack.enter_context(_system("llama_deploy's queue", original, python)),
-        stack.enter_context(_system("wakeq", ours, python)),
-    ]
-    for system in systems:
-        system.services.wait_for_ready()
-    return systems
-
-
 @contextmanager
-def _system(name: str, queue: Server, python: Path) -> Iterator[System]:
+def _original(python: Path) -> Iterator[System]:
+    began = time.perf_counter()
     control_plane_port, service_port = free_ports(2)
-    with counting_relay(queue.url) as relay:
+    with original_queue(python) as queue, counting_relay(queue.url) as relay:
         command = [str(python), str(llama_deploy.script("system")), "--service-name", SERVICE]
         command += ["--queue-port", relay.url.rpartition(":")[2], "--service-port", str(service_port)]
         command += ["--control-plane-port", str(control_plane_port)]
-        with Child(f"llama_deploy on {name}", command) as services:
-            yield System(name, queue, relay, services, f"http://{HOST}:{control_plane_port}")
+        with Child("llama_deploy", command) as services:
+            services.wait_for_ready()
+            yield System(
+                "llama_deploy",
+                "its queue, its control plane, a workflow service",
+                f"http://{HOST}:{control_plane_port}",
+                (queue.child, services),
+                lambda: relay.requests,
+                time.perf_counter() - began,
+            )
 
 
-def _run_tasks(python: Path, system: System, console: Console) -> Task:
-    command = [str(python), str(llama_deploy.script("client")), "--control-plane-url", system.control_plane_url]
-    command += ["--service", SERVICE, "--arg", f"user_msg={USER_MSG}", "--runs", str(_TASKS)]
-    with (
-        console.status(f"Running a task through {system.name}"),
-        Child(f"llama_deploy's client on {system.name}", command) as client,
-    ):
-        records = [client.wait_for_record("result", _TASK_MAX_S) for _ in range(_TASKS)]
-    task = Task(str(records[0]["result"]), statistics.median(float(record["seconds"]) for record in records))
-    console.print(
-        f'[green]✓[/green] {system.name}: task user_msg="{USER_MSG}" → "{escape(task.result)}" in {task.seconds:.2f} s'
+@contextmanager
+def _ours() -> Iterator[System]:
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="wakeq-demo-") as directory:
+        home = Path(directory)
+        (home / "src").mkdir()
+        shutil.copy(_FLOWS, home / "src" / "flows.py")
+        file = home / "deployment.yml"
+        file.write_text(FILE, encoding="utf-8")
+        command = [sys.executable, "-m", "wakeq", "deploy", str(file), "--data", str(home / "data")]
+        command += ["--api-port", "0", "--grace", "0", "--log-format", "json"]
+        with Child("wakeq deploy", command) as child:
+            deployed = child.wait_for(_deployed)
+            yield System(
+                "wakeq",
+                "a queue, a control plane, an API server, a worker",
+                deployed["control_plane"],
+                (child,),
+                _Requests(deployed["queue"]),
+                time.perf_counter() - began,
+            )
+
+
+def _deployed(line: str) -> dict[str, Any] | None:
+    record = json_record(line, "event")
+    return record if record is not None and record["event"] == "deployed" else None
+
+
+class _Requests:
+    """Those that a queue server of ours has had, without the questions for it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._asked = 0
+
+    def __call__(self) -> int:
+        found = metric(self._url, _REQUESTS_TOTAL) - self._asked
+        self._asked += 1
+        return found
+
+
+def _run_tasks(python: Path, system: System, console: Console) -> Tasks:
+    with console.status(f"Running tasks through {system.name}"):
+        echoes = _client(python, system, _TASKS)
+        streams = _client(python, system, 1, "--stream", "--arg", f"events={_EVENTS}")
+    tasks = Tasks(
+        str(echoes[0]["result"]),
+        statistics.median(float(record["seconds"]) for record in echoes),
+        float(streams[0]["last_event_seconds"]),
     )
-    return task
+    told = f'user_msg="{USER_MSG}" → "{escape(tasks.result)}"'
+    console.print(f"[green]✓[/green] {system.name}: task {told} in {tasks.result_s:.2f} s")
+    return tasks
+
+
+def _client(python: Path, system: System, runs: int, *options: str) -> list[dict[str, Any]]:
+    """What llama_deploy's own client says of so many tasks. Raises ProcessFailed."""
+    command = [str(python), str(llama_deploy.script("client")), "--control-plane-url", system.control_plane_url]
+    # One more, which finds everything loaded for those that count.
+    command += ["--service", SERVICE, "--arg", f"user_msg={USER_MSG}", "--runs", str(runs + 1), *options]
+    with Child(f"llama_deploy's client on {system.name}", command) as client:
+        return [client.wait_for_record("result", _TASK_MAX_S) for _ in range(runs + 1)][1:]
 
 
 def _watch(systems: list[System], seconds: float, console: Console) -> list[Idle]:
     console.print(f"\nNow nobody asks for anything, for {seconds:g} seconds:")
     time.sleep(_SETTLE_S)
-    windows = [IdleWindow(system) for system in systems]
-    found = [window.so_far() for window in windows]
-    with Live(_counting(systems, found, seconds), console=console, auto_refresh=False, transient=True) as live:
-        while (left := seconds - found[0].seconds) > 0:
+    before = [system.requests() for system in systems]
+    windows = [CpuWindow({child.name: child.pid for child in system.children}) for system in systems]
+    with Live(_so_far(systems, windows, seconds), console=console, auto_refresh=False, transient=True) as live:
+        while (left := seconds - windows[0].seconds) > 0:
             time.sleep(min(left, 1.0))
-            found = [window.so_far() for window in windows]
-            live.update(_counting(systems, found, seconds), refresh=True)
-    return found
+            live.update(_so_far(systems, windows, seconds), refresh=True)
+    spent = [(window.seconds, sum(window.spent().values())) for window in windows]
+    made = [system.requests() - count for system, count in zip(systems, before, strict=True)]
+    return [Idle(*used, requests) for used, requests in zip(spent, made, strict=True)]
 
 
-def _counting(systems: list[System], found: list[Idle], seconds: float) -> Group:
+def _so_far(systems: list[System], windows: list[CpuWindow], seconds: float) -> Group:
     table = _side_by_side(systems)
-    table.add_row("requests to the queue so far", *(f"{one.requests}" for one in found))
-    table.add_row("CPU of the whole system so far", *(f"{one.system_cpu_s:.2f} s" for one in found))
-    left = max(0.0, seconds - found[0].seconds)
+    table.add_row("CPU so far", *(f"{sum(window.spent().values()):.3f} s" for window in windows))
+    left = max(0.0, seconds - windows[0].seconds)
     return Group(table, Text(f"{left:.0f} s left", style="dim"))
 
 
-def _results(systems: list[System], found: list[Idle], tasks: list[Task]) -> Table:
+def _results(systems: list[System], idle: list[Idle], tasks: list[Tasks]) -> Table:
     table = _side_by_side(systems)
     table.add_column("times less", justify="right")
-    requests = [one.requests / one.seconds for one in found]
-    queue = [100 * one.queue_cpu_s / one.seconds for one in found]
-    system = [100 * one.system_cpu_s / one.seconds for one in found]
-    table.add_row("idle: requests to queue", *(f"{rate:.2f} /s" for rate in requests), times_less(requests))
-    table.add_row("idle: CPU of queue", *(f"{share:.2f} %" for share in queue), times_less(queue))
-    table.add_row("idle: CPU of system", *(f"{share:.2f} %" for share in system), times_less(system))
-    durations = [task.seconds for task in tasks]
-    table.add_row("task until its result", *(f"{duration:.2f} s" for duration in durations), times_less(durations))
+    cpu = [100 * one.cpu_s / one.seconds for one in idle]
+    requests = [one.requests / one.seconds for one in idle]
+    results = [one.result_s for one in tasks]
+    events = [one.events_s for one in tasks]
+    table.add_row("idle: CPU", *(f"{share:.2f} %" for share in cpu), times_less(cpu))
+    table.add_row("idle: requests to the queue", *(f"{rate:.2f} /s" for rate in requests), times_less(requests))
+    table.add_row("a task, until its result", *(f"{one:.3f} s" for one in results), times_less(results))
+    table.add_row(f"{_EVENTS} events, until the last is seen", *(f"{one:.3f} s" for one in events), times_less(events))
     return table
 
 
@@ -225,7 +286,7 @@ def _side_by_side(systems: list[System]) -> Table:
     table = Table()
     table.add_column("")
     for system in systems:
-        table.add_column(f"on {system.name}", justify="right")
+        table.add_column(system.name, justify="right")
     return table
 
 

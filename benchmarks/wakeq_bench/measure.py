@@ -5,11 +5,13 @@ the CPU clock of the process is read instead: nanoseconds, summed over its threa
 (/proc/PID/task/*/schedstat has the same nanoseconds, but forgets a thread when it ends).
 """
 
+import contextlib
 import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -50,6 +52,35 @@ def memory(pid: int) -> Memory:
         raise ProcessGone(f"process {pid} ended while it was measured") from error
 
 
+def switches(pid: int) -> int | None:
+    """How often the threads of a process and its living children have gone to sleep and been woken so far.
+
+    None where the system doesn't tell. Raises ProcessGone.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+        return sum(_own_switches(one) for one in family)
+    except (psutil.NoSuchProcess, OSError) as error:
+        raise ProcessGone(f"process {pid} ended while it was measured") from error
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What has gone over the loopback interface, whoever has sent it."""
+
+    byte_count: int
+    packets: int
+
+    @classmethod
+    def so_far(cls) -> "Traffic | None":
+        """Since the machine's start; None where there is no such interface."""
+        interfaces = psutil.net_io_counters(pernic=True, nowrap=True)
+        found = next((interfaces[name] for name in ("lo", "lo0") if name in interfaces), None)
+        return None if found is None else cls(found.bytes_sent, found.packets_sent)
+
+
 class CpuWindow:
     """CPU seconds that named processes have spent since the window was opened."""
 
@@ -82,6 +113,21 @@ def percentile(values: Sequence[float], percent: float) -> float:
         raise ValueError("no values")
     rank = max(1, math.ceil(len(values) * percent / 100))
     return sorted(values)[rank - 1]
+
+
+def _own_switches(pid: int) -> int:
+    # Of every thread: psutil's number is that of the first alone.
+    total = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        # A thread may end meanwhile.
+        with contextlib.suppress(OSError):
+            total += _switches_in(status.read_text())
+    return total
+
+
+def _switches_in(status: str) -> int:
+    lines = (line.partition(":") for line in status.splitlines())
+    return sum(int(value) for name, _, value in lines if name == "voluntary_ctxt_switches")
 
 
 def _own_cpu_seconds(pid: int) -> float:

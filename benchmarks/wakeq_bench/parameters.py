@@ -36,6 +36,8 @@ def among(*allowed: str) -> AfterValidator:
 
 Counts = Annotated[list[Annotated[int, Field(gt=0)]], BeforeValidator(_parts), Field(min_length=1)]
 """Numbers above 0 with commas between them, one measurement each."""
+Sizes = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_parts), Field(min_length=1)]
+"""The same, of what there may be none."""
 Names = Annotated[list[str], BeforeValidator(_parts), Field(min_length=1)]
 """Names with commas between them."""
 

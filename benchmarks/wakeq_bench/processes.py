@@ -6,6 +6,7 @@ group keeps Ctrl-C from reaching the children: they end when the `with` block th
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -82,9 +83,9 @@ class Child:
         """The next line that is a JSON object with `key` in it. Raises ProcessFailed."""
         return self.wait_for(lambda line: json_record(line, key), timeout_s)
 
-    def ask(self, key: str, timeout_s: float = START_MAX_S) -> dict[str, Any]:
-        """Send SIGUSR1 to a child that answers it by a record with `key` in it. Raises ProcessFailed."""
-        os.kill(self.pid, signal.SIGUSR1)
+    def ask(self, key: str, timeout_s: float = START_MAX_S, number: signal.Signals = signal.SIGUSR1) -> dict[str, Any]:
+        """Send a signal to a child that answers it by a record with `key` in it. Raises ProcessFailed."""
+        os.kill(self.pid, number)
         return self.wait_for_record(key, timeout_s)
 
     @property
@@ -100,8 +101,8 @@ class Child:
                 self._fail("ended")
 
     def kill(self) -> None:
-        """End it by SIGKILL, as a crash would."""
-        self._process.kill()
+        """End it and its own children by SIGKILL, as a crash would."""
+        os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
     def stop(self) -> None:
@@ -185,6 +186,13 @@ def free_ports(count: int) -> list[int]:
     for listening in sockets:
         listening.close()
     return ports
+
+
+def raise_open_files() -> int:
+    """Let this process, and its children, have as many open files as the system allows it; how many that is."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 @contextmanager

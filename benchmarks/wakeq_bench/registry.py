@@ -9,12 +9,17 @@ from rich.console import Console
 from wakeq_bench.parameters import Parameters
 from wakeq_bench.report import Report
 from wakeq_bench.scenarios import (
+    client,
+    counts,
     depth,
+    fanout,
     idle,
     latency,
+    mixed,
     parked,
     recovery,
     requests,
+    scale,
     task,
     throughput,
     wake,
@@ -36,24 +41,27 @@ class Scenario:
     """Parameters by which it is over in seconds."""
 
 
+_FEW = ["wakeq-memory", "redis-everysec"]
+"""Who is in a quick form: wakeq, and one that is soon installed where it is not yet."""
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario(
             "idle",
-            "CPU, requests and wakes of consumers that wait while nothing is published",
+            "CPU, wake-ups, requests, bytes of consumers that wait while nothing is published",
             idle.Idle,
             idle.run,
             idle.planned_s,
-            {"consumers": [20], "seconds": 2.0, "only": ["polling-original", "sse"]},
+            {"consumers": [20], "seconds": 2.0, "warm_up": 1.0, "wakes": 3, "only": ["original-50ms", "wakeq-memory"]},
         ),
         Scenario(
             "latency",
-            "from when a message was due to its consumer, in an open loop",
+            "from when a message was due to its handler, in an open loop",
             latency.Latency,
             latency.run,
             latency.planned_s,
-            {"rates": [100], "seconds": 1.0, "rounds": 1},
+            {"part": ["clients"], "rates": [100], "seconds": 1.0, "rounds": 1, "only": _FEW},
         ),
         Scenario(
             "throughput",
@@ -61,7 +69,31 @@ SCENARIOS = {
             throughput.Throughput,
             throughput.run,
             throughput.planned_s,
-            {"batch": [100], "seconds": 1.0, "rounds": 1},
+            {"mode": ["batches"], "batch": [100], "seconds": 1.0, "rounds": 1, "only": _FEW},
+        ),
+        Scenario(
+            "fanout",
+            "one publish to many groups, each of which has every message",
+            fanout.Fanout,
+            fanout.run,
+            fanout.planned_s,
+            {"groups": [10], "seconds": 1.0, "rounds": 1, "only": _FEW},
+        ),
+        Scenario(
+            "scale",
+            "what a message costs with more parked consumers, topics and waiting messages",
+            scale.Scale,
+            scale.run,
+            scale.planned_s,
+            {"parked": [1, 100], "topics": [1, 100], "depth": [0, 5_000], "messages": 100, "rounds": 1},
+        ),
+        Scenario(
+            "mixed",
+            "a day of a deployment of agents, the same for everybody",
+            mixed.Mixed,
+            mixed.run,
+            mixed.planned_s,
+            {"tasks": 20, "seconds": 4.0, "rounds": 1, "only": _FEW},
         ),
         Scenario(
             "recovery",
@@ -69,7 +101,7 @@ SCENARIOS = {
             recovery.Recovery,
             recovery.run,
             recovery.planned_s,
-            {"messages": 10_000, "rounds": 1},
+            {"part": ["wakeq"], "messages": 10_000, "rounds": 1},
         ),
         Scenario(
             "task",
@@ -78,6 +110,14 @@ SCENARIOS = {
             task.run,
             task.planned_s,
             {"tasks": 1, "rounds": 1, "lossy": 1, "idle": 2.0, "rate": 1.0},
+        ),
+        Scenario(
+            "client",
+            "what wakeq's own client adds to bare sockets, and does while it waits",
+            client.Client,
+            client.run,
+            client.planned_s,
+            {"messages": 20, "drained": 2_000, "rounds": 1, "seconds": 1.0, "imports": 1},
         ),
         Scenario(
             "parked",
@@ -93,7 +133,7 @@ SCENARIOS = {
             requests.Requests,
             requests.run,
             requests.planned_s,
-            {"rounds": 1, "seconds": 1},
+            {"rounds": 1, "seconds": 1, "publish": False},
         ),
         Scenario(
             "depth",
@@ -118,6 +158,14 @@ SCENARIOS = {
             wake.run,
             wake.planned_s,
             {"rounds": 100},
+        ),
+        Scenario(
+            "counts",
+            "calls, memory and system calls of a message, which are the same on every machine",
+            counts.Counts,
+            counts.run,
+            counts.planned_s,
+            {"messages": 50, "rounds": 3},
         ),
     )
 }

@@ -52,6 +52,31 @@ class Figure:
             return False
         return self.target.met_by(self.interval.low) != self.target.met_by(self.interval.high)
 
+    @property
+    def found_text(self) -> str:
+        """Its value and unit."""
+        return f"{readable(self.value)} {self.unit}".strip()
+
+    @property
+    def interval_text(self) -> str:
+        """Its interval and how often such a one holds the true value; empty where that is never."""
+        if self.interval is None or not self.interval.confidence:
+            return ""
+        low, high = readable(self.interval.low), readable(self.interval.high)
+        return f"{low} to {high} ({100 * self.interval.confidence:.0f} %)"
+
+    @property
+    def target_text(self) -> str:
+        """Its target with the unit; empty without one."""
+        return "" if self.target is None else f"{self.target} {self.unit}".strip()
+
+    @property
+    def verdict(self) -> str:
+        """Whether it keeps its target, in words; empty without one."""
+        if self.met is None:
+            return ""
+        return ("met" if self.met else "missed") + (", just" if self.open else "")
+
 
 @dataclass(frozen=True, config=_EXACT)
 class Overview:
@@ -69,10 +94,13 @@ class Measure:
     title: str
     unit: str
     better: Literal["lower", "higher"]
-    chart: Literal["lines", "bars", "curves", "none"] = "bars"
+    chart: Literal["lines", "costs", "bars", "curves", "none"] = "bars"
+    """`costs` are lines over a size, with a power law fitted to each; `curves` are distributions of `latencies`."""
     x_title: str = ""
-    """What `x` of its series is; for bars, the groups they stand in."""
+    """What `x` of its series is; for bars and curves, the groups they stand in."""
     logarithmic: bool = False
+    flat_within: float | None = None
+    """For costs that a size should not change: by which share of that at the smallest size they may."""
 
 
 @dataclass(frozen=True, config=_EXACT)

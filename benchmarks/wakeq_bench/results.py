@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wakeq_bench.environment import environment
 from wakeq_bench.noise import Noise
-from wakeq_bench.report import Report
+from wakeq_bench.report import Missing, Report
 
 
 class NotResults(ValueError):
@@ -28,6 +28,8 @@ class Results(BaseModel):
     environment: dict[str, Any] = Field(default_factory=environment)
     noise: list[Noise] = Field(default_factory=list)
     reports: list[Report] = Field(default_factory=list)
+    failed: list[Missing] = Field(default_factory=list)
+    """Scenarios that were to be run and ended without a report."""
 
     def remarks(self) -> list[str]:
         """What may have disturbed the run, a sentence a scenario; none on a quiet machine."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from wakeq_bench.measure import ProcessGone
 from wakeq_bench.noise import Watch
@@ -14,7 +15,7 @@ from wakeq_bench.parameters import InvalidParameter, Parameters, filled
 from wakeq_bench.peers import PeerUnavailable
 from wakeq_bench.processes import ProcessFailed
 from wakeq_bench.registry import SCENARIOS, Scenario
-from wakeq_bench.report import Report
+from wakeq_bench.report import Missing, Report
 from wakeq_bench.results import Results
 from wakeq_bench.scenarios.parked import ParkingFailed
 from wakeq_bench.scenarios.raw import BrokenAnswer
@@ -62,7 +63,7 @@ def run(
 ) -> None:
     """Run them, and add what they find to `results`; `each` is called with every report when it is complete.
 
-    Raises what EXPECTED names, InvalidParameter.
+    One that fails is named in `results`, and the others go on. Raises InvalidParameter, and what `each` does.
     """
     started = time.monotonic()
     for number, one in enumerate(all_wanted):
@@ -70,7 +71,12 @@ def run(
         of_all = f"{number + 1} of {len(all_wanted)}: {one.scenario.name}"
         console.print(f"{of_all}, {duration(one.planned_s)}; in all about {duration(left_s)} left", highlight=False)
         watch = Watch(one.scenario.name)
-        report = one.scenario.run(one.parameters, console)
+        try:
+            report = one.scenario.run(one.parameters, console)
+        except EXPECTED as error:
+            console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+            results.failed.append(Missing(one.scenario.name, str(error)))
+            continue
         report.parameters = one.parameters.model_dump(mode="json")
         results.noise.append(watch.close(report.series))
         results.reports.append(report)

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from wakeq_bench.comparing import Change, Comparison
 from wakeq_bench.report import Figure, Overview, Report, readable
 
 
@@ -38,22 +39,51 @@ def _figures_table(title: str, figures: Sequence[Figure]) -> Table:
     table.add_column("target", justify="right")
     table.add_column("")
     for figure in figures:
-        found = f"{readable(figure.value)} {figure.unit}".strip()
-        target = "" if figure.target is None else f"{figure.target} {figure.unit}".strip()
-        table.add_row(Text(figure.name), found, interval_text(figure), target, _verdict(figure))
+        style = "" if figure.met is None else "green" if figure.met else "bold red"
+        verdict = Text(figure.verdict, style=style)
+        table.add_row(Text(figure.name), figure.found_text, figure.interval_text, figure.target_text, verdict)
     return table
 
 
-def interval_text(figure: Figure) -> str:
-    """Its interval and how often such a one holds the true value."""
-    if figure.interval is None:
+def show_comparison(comparison: Comparison, bound: float, console: Console) -> None:
+    """Print what changed beyond noise, what can't be told, and what has to be known besides."""
+    scenarios = dict.fromkeys(change.scenario for change in comparison.changes)
+    for scenario in scenarios:
+        changes = [change for change in comparison.changes if change.scenario == scenario]
+        console.print(_changes_table(scenario, changes, bound))
+    for remark in comparison.remarks:
+        console.print(Text(f"- {remark}"))
+    judged = [change for change in comparison.changes if change.judged]
+    beyond = sum(change.beyond_noise for change in judged)
+    console.print(
+        f"{beyond} of {len(judged)} that could be judged changed beyond noise; "
+        f"about {comparison.by_chance:.0f} would by chance alone.",
+        highlight=False,
+    )
+
+
+def _changes_table(title: str, changes: Sequence[Change], bound: float) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("figure")
+    for column in ("before", "after", "times", "interval"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for change in changes:
+        regressed = change.regressed(bound)
+        style = "bold red" if regressed else "green" if change.verdict in ("better", "now met") else ""
+        unit = f" {change.unit}" if change.unit else ""
+        table.add_row(
+            Text(change.name),
+            f"{readable(change.before)}{unit}",
+            f"{readable(change.after)}{unit}",
+            "" if change.ratio is None else f"{change.ratio:.3f}",
+            _ratio_interval_text(change),
+            Text(change.verdict, style=style),
+        )
+    return table
+
+
+def _ratio_interval_text(change: Change) -> str:
+    if change.interval is None or not change.interval.confidence:
         return ""
-    low, high = readable(figure.interval.low), readable(figure.interval.high)
-    return f"{low} to {high} ({100 * figure.interval.confidence:.0f} %)"
-
-
-def _verdict(figure: Figure) -> Text:
-    if figure.met is None:
-        return Text("")
-    word, style = ("met", "green") if figure.met else ("missed", "bold red")
-    return Text(f"{word}, just" if figure.open else word, style=style)
+    return f"{change.interval.low:.3f} to {change.interval.high:.3f} ({100 * change.interval.confidence:.0f} %)"

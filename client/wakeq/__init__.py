@@ -15,7 +15,7 @@ from wakeq._async_control import AsyncControlPlane
 from wakeq._client import Client
 from wakeq._consumer import Consumer
 from wakeq._control import ControlPlane
-from wakeq._control_model import ServiceInfo, SessionInfo, TaskEvent, TaskInfo
+from wakeq._control_model import ServiceInfo, SessionInfo, TaskEvent, TaskFailure, TaskInfo
 from wakeq._delivery import Delivery, SyncDelivery
 from wakeq._errors import (
     BadRequest,
@@ -116,6 +116,7 @@ __all__ = [
     "TaskEvent",
     "TaskEvents",
     "TaskFailed",
+    "TaskFailure",
     "TaskInfo",
     "TaskNotFound",
     "TaskTimedOut",

@@ -9,6 +9,16 @@ TaskStatus = Literal["queued", "running", "waiting_input", "succeeded", "failed"
 
 
 @dataclass(frozen=True, slots=True)
+class TaskFailure:
+    """An attempt at a task that has failed, and was followed by another."""
+
+    attempt: int
+    worker: str | None
+    failed_at: datetime
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskInfo:
     """Where a task stands."""
 
@@ -19,9 +29,13 @@ class TaskInfo:
     """Its arguments, as JSON."""
     status: TaskStatus
     attempt: int
-    """How often it was begun; 1 until a worker has died with it."""
+    """How often it was begun; 1 until a worker has died with it, or one has failed and another followed."""
     worker: str | None
     """Who has it, as far as its service says so."""
+    failures: tuple[TaskFailure, ...]
+    """The attempts that have failed and were followed by another, the oldest first."""
+    retry_at: datetime | None
+    """When the next attempt is to begin; None: it need not wait."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -43,6 +57,8 @@ class TaskInfo:
         return cls(
             id=wire["task_id"],
             service=wire.get("service_id") or wire["agent_id"],
+            failures=tuple(_failure(one) for one in wire["failures"]),
+            retry_at=_instant(wire["retry_at"]),
             created_at=datetime.fromisoformat(wire["created_at"]),
             started_at=_instant(wire["started_at"]),
             finished_at=_instant(wire["finished_at"]),
@@ -70,8 +86,12 @@ class ServiceInfo:
     """JSON Schema of its tasks' arguments; None: anything passes."""
     is_worker: bool
     """Whether it is run by `wakeq worker`."""
-    state: Literal["up", "down"]
-    """Whether anybody takes its tasks just now."""
+    retry: Mapping[str, Any]
+    """What follows a failed attempt: ``max_attempts``, ``backoff_s``, ``max_backoff_s``."""
+    max_concurrent_tasks: int | None
+    """How many tasks each of its workers takes at a time; None: it doesn't say."""
+    state: Literal["up", "down", "unknown"]
+    """Whether anybody takes its tasks just now; unknown while the control plane doesn't reach the queue."""
     consumers: tuple[str, ...]
     """Who does, by name."""
     raw: Mapping[str, Any] = field(repr=False, compare=False)
@@ -110,6 +130,11 @@ class TaskEvent:
     """From 0 on."""
     data: Any
     """JSON, an object in all that services show."""
+
+
+def _failure(wire: Mapping[str, Any]) -> TaskFailure:
+    failed_at = datetime.fromisoformat(wire["failed_at"])
+    return TaskFailure(wire["attempt"], wire["worker"], failed_at, wire["error"])
 
 
 def _instant(text: str | None) -> datetime | None:

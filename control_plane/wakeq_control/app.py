@@ -1,6 +1,7 @@
 """The composition root: settings, store, engine, link to the queue, ASGI application. Nothing else wires these."""
 
 import asyncio
+import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -46,7 +47,7 @@ def build_app(engine: Engine, settings: Settings, about: About) -> App:
     lot = Lot()
     guard = Guard(bound_to=settings.host, allowed_hosts=settings.allowed_hosts)
     return App(
-        Services(engine, about),
+        Services(engine, about, lot),
         Sessions(engine),
         Tasks(engine, lot),
         Streams(engine, lot),
@@ -63,9 +64,13 @@ async def open_app(settings: Settings, port: int, version: str, queue: str) -> A
     Raises StartupError; StorageFailed, in a group, when its state can't be kept.
     """
     with closing(make_store(settings)) as store:
-        plane = Plane(lambda: str(uuid.uuid4()), keep=settings.keep_tasks, keep_s=settings.keep_for)
+        plane = Plane(
+            lambda: str(uuid.uuid4()), keep=settings.keep_tasks, keep_s=settings.keep_for, jitter=random.random
+        )
         try:
             plane.restore(store.load())
+            # What it publishes has its name, so that has to be kept first.
+            store.commit(plane.name_itself().changes)
         except StorageFailed as error:
             raise StartupError(str(error), "restore a copy of it, or name another directory with --data") from error
         about = About(settings.host, port, settings.queue, settings.namespace, version)

@@ -8,6 +8,7 @@ The one table from code to status is in `wakeq_control.http.wire`.
     ├── InvalidBody             a body that is not what the call takes
     ├── TooLarge
     ├── OriginRefused
+    ├── PathNotFound
     ├── ServiceNotFound
     ├── SessionNotFound
     ├── TaskNotFound
@@ -64,6 +65,16 @@ class OriginRefused(ControlError):
 
     code = "ORIGIN_REFUSED"
     title = "Origin refused"
+
+
+class PathNotFound(ControlError):
+    """Nothing is there."""
+
+    code = "NOT_FOUND"
+    title = "Not found"
+
+    def __init__(self) -> None:
+        super().__init__("Not Found")
 
 
 class ServiceNotFound(ControlError):

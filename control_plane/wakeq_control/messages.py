@@ -68,6 +68,15 @@ class TaskDefinition(BaseModel):
         return NewTask(self.input, service, id_field, self.task_id, self.session_id or None, self.timeout_s)
 
 
+class TaskMessage(TaskDefinition):
+    """What a worker is handed: a task, begun or begun again."""
+
+    task_id: str
+    session_id: str
+    retries: Annotated[int, Field(ge=0)] = 0
+    """How many attempts have failed and were followed by another."""
+
+
 class EventDefinition(BaseModel):
     """llama_deploy's event for a running workflow."""
 

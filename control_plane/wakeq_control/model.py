@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 from wakeq_control.codec import dump
 from wakeq_control.streams import Stream
 
-Table = Literal["service", "session", "task", "event", "outbox"]
-TABLES: tuple[Table, ...] = ("service", "session", "task", "event", "outbox")
+Table = Literal["service", "session", "task", "event", "outbox", "plane"]
+TABLES: tuple[Table, ...] = ("service", "session", "task", "event", "outbox", "plane")
 IdField = Literal["service_id", "agent_id"]
 
 
@@ -28,6 +28,25 @@ class TaskStatus(StrEnum):
     TIMED_OUT = "timed_out"
 
 
+class Retry(NamedTuple):
+    """What follows an attempt that has failed."""
+
+    max_attempts: int = 1
+    """How many may fail, the last of them for good. Those that a worker died with don't count."""
+    backoff_s: float = 1.0
+    """How long after the first failure the next attempt begins; twice as long after each further one."""
+    max_backoff_s: float = 60.0
+
+    def delay_s(self, failures: int, jitter: float) -> float:
+        """How long after so many failures; ``jitter`` is in [0, 1): what fails together doesn't come back together."""
+        longest = min(self.max_backoff_s, self.backoff_s * 2.0 ** (failures - 1))
+        return longest * (0.5 + 0.5 * jitter)
+
+
+NO_RETRY = Retry()
+"""The first failure is the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """A registration, as llama_deploy has it, or a worker's."""
@@ -41,6 +60,9 @@ class Service:
     """JSON Schema of its tasks' arguments; None: anything passes."""
     is_worker: bool = False
     """Whether it follows each of its tasks here; others are told by the queue of what is sent to a running task."""
+    retry: Retry = NO_RETRY
+    max_concurrent_tasks: int | None = None
+    """How many tasks each of its workers takes at a time; None: it doesn't say."""
 
 
 @dataclass(slots=True)
@@ -63,6 +85,15 @@ class Input(NamedTuple):
     """How many questions the task had asked by then: an attempt that begins anew gets it when it has asked as many."""
 
 
+class Failure(NamedTuple):
+    """An attempt that has failed, and was followed by another."""
+
+    attempt: int
+    worker: str | None
+    failed_at: float
+    error: str
+
+
 @dataclass(slots=True)
 class Task:
     """A task, from its creation to its end."""
@@ -81,6 +112,11 @@ class Task:
     """Who has it, as far as services say so."""
     inputs: list[Input] = field(default_factory=list)
     """For a service that is a worker, in order."""
+    for_worker: bool = False
+    """Whether its service was a worker when it was made."""
+    failures: list[Failure] = field(default_factory=list)
+    retry_at: float | None = None
+    """When the next attempt is to begin; None: it need not wait."""
     started_at: float | None = None
     finished_at: float | None = None
     error: str | None = None
@@ -130,6 +166,8 @@ class Snapshot(NamedTuple):
     """In the order of their creation, with their events."""
     outgoing: list[Outgoing]
     """In the order of their numbers."""
+    name: str = ""
+    """The control plane's own; empty where it has none yet."""
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from wakeq_control.model import Effects, IdField, Service, Snapshot, Task, TaskS
 from wakeq_control.registry import Registry
 from wakeq_control.sessions import Sessions, shown_state
 from wakeq_control.streams import Event
-from wakeq_control.tasks import Tasks
+from wakeq_control.tasks import MAX_ATTEMPTS, PUBLISHER, Tasks
 
 
 class NewTask(NamedTuple):
@@ -36,6 +36,8 @@ class End(NamedTuple):
     """Why the task failed; None: it didn't."""
     context: dict[str, Any] | None = None
     """A workflow's context, for the next task of the session; None: as it was."""
+    retryable: bool = False
+    """Whether another attempt may end better."""
 
 
 class Said(NamedTuple):
@@ -57,9 +59,16 @@ def context_key(service: str) -> str:
 class Plane:
     """Services, sessions and tasks together."""
 
-    def __init__(self, new_id: Callable[[], str], *, keep: int, keep_s: float) -> None:
-        """``keep``, ``keep_s``: how many tasks that have ended are kept, and how long."""
+    def __init__(
+        self, new_id: Callable[[], str], *, keep: int, keep_s: float, jitter: Callable[[], float] = lambda: 0.5
+    ) -> None:
+        """``keep``, ``keep_s``: how many tasks that have ended are kept, and how long.
+
+        ``jitter`` gives numbers in [0, 1), by which what fails at one moment begins again at several.
+        """
         self._new_id = new_id
+        self._jitter = jitter
+        self._name = ""
         self.registry = Registry()
         self.sessions = Sessions()
         self.tasks = Tasks(keep=keep, keep_s=keep_s)
@@ -71,6 +80,24 @@ class Plane:
         for session in snapshot.sessions:
             self.sessions.restore(session)
         self.tasks.restore(snapshot.tasks, snapshot.outgoing)
+        self._take_name(snapshot.name)
+
+    def name_itself(self) -> Effects:
+        """Have a name that no other control plane has, and none that begins with other data, unless it has one."""
+        effects = Effects()
+        if not self._name:
+            self._take_name(self._new_id())
+            effects.put("plane", "name", self._name)
+        return effects
+
+    def _take_name(self, name: str) -> None:
+        self._name = name
+        self.tasks.publisher = f"{PUBLISHER}-{name}" if name else PUBLISHER
+
+    @property
+    def publisher(self) -> str:
+        """What its messages to services name as theirs."""
+        return self.tasks.publisher
 
     def register(self, service: Service) -> Effects:
         """Add a service, or replace the one of its name."""
@@ -118,7 +145,8 @@ class Plane:
         known = None if new.task_id is None else self.tasks.find(new.task_id)
         if known is None:
             return None
-        if (known.session_id, known.input, known.service) != (session_id, new.input, new.service):
+        asked = (session_id, new.input, new.service, new.timeout_s)
+        if (known.session_id, known.input, known.service, known.timeout_s) != asked:
             raise TaskConflict(f"there is another task {known.id!r} already")
         return known.id
 
@@ -128,7 +156,8 @@ class Plane:
         known = self.check_task(session_id, new)
         if known is not None:
             return known, effects
-        arguments.check_input(self.registry.require(new.service).schema, new.input)
+        service = self.registry.require(new.service)
+        arguments.check_input(service.schema, new.input)
         task = Task(
             id=new.task_id or self._new_id(),
             session_id=session_id,
@@ -137,19 +166,26 @@ class Plane:
             id_field=new.id_field,
             created_at=now,
             timeout_s=new.timeout_s,
+            for_worker=service.is_worker,
         )
         self.sessions.get(session_id).task_ids.append(task.id)
         self.tasks.add(task, effects)
         return task.id, effects
 
-    def begin_attempt(self, session_id: str, task_id: str, worker: str, now: float) -> tuple[int, Effects]:
+    def begin_attempt(
+        self, session_id: str, task_id: str, worker: str, now: float, retries: int | None = None
+    ) -> tuple[int, Effects]:
         """A worker takes a task, and whoever had it before has it no more; returns the attempt's number.
 
+        ``retries`` is how many attempts had failed when the message was made that it has the task by; None: all that
+        have. By one that comes again after its attempt has failed nothing is begun; the number is the failed one's.
         Raises SessionNotFound, TaskNotFound.
         """
         effects = Effects()
         self.sessions.get(session_id)
         task = self.tasks.get(task_id, session_id)
+        if retries is not None and retries < len(task.failures):
+            return task.failures[retries].attempt, effects
         self.tasks.begin_attempt(task, worker, now, effects)
         return task.attempt, effects
 
@@ -169,10 +205,21 @@ class Plane:
     def _complete(self, task: Task, end: End, now: float, effects: Effects) -> None:
         if task.finished_at is not None:
             return
+        if end.error is not None and end.retryable and (delay_s := self._retry_delay_s(task)) is not None:
+            self.tasks.retry(task, end.error, now + delay_s, now, effects)
+            return
         status = TaskStatus.SUCCEEDED if end.error is None else TaskStatus.FAILED
         self.tasks.finish(task, status, now, effects, result=end.result, error=end.error)
         if end.context is not None:
             self.sessions.update(task.session_id, {context_key(task.service): end.context}, effects)
+
+    def _retry_delay_s(self, task: Task) -> float | None:
+        """How long after this failure the next attempt begins; None: it was the last."""
+        failures = len(task.failures) + 1
+        policy = self.registry.retry(task.service)
+        if failures >= policy.max_attempts or task.attempt >= MAX_ATTEMPTS or task.worker is None:
+            return None
+        return policy.delay_s(failures, self._jitter())
 
     def hear(self, said: Said, now: float) -> Effects:
         """Events, and perhaps the end, of a worker's attempt; those of one that is not the newest are nobody's.
@@ -208,7 +255,7 @@ class Plane:
         if service != task.service:
             self.registry.require(service)
         # A worker that has it follows it, whatever has become of the registration meanwhile.
-        if task.worker is not None or self.registry.is_worker(task.service):
+        if task.worker is not None or self.registry.is_worker(task.service, task.for_worker):
             self.tasks.give(task, event, effects)
         else:
             self.tasks.answer(task, service, event, f"event:{self._new_id()}", now, effects)

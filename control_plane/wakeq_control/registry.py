@@ -1,9 +1,10 @@
 """Which services are registered, and which of them are there."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 from wakeq_control.errors import ServiceNotFound
-from wakeq_control.model import Effects, Service
+from wakeq_control.model import NO_RETRY, Effects, Retry, Service
 
 
 class Registry:
@@ -12,6 +13,7 @@ class Registry:
     def __init__(self) -> None:
         self._services: dict[str, Service] = {}
         self._present: dict[str, set[str]] = {}
+        self._sees = False
 
     def __contains__(self, name: object) -> bool:
         return name in self._services
@@ -33,9 +35,13 @@ class Registry:
             raise ServiceNotFound.among(name, self._services)
         return self._services[name]
 
-    def is_worker(self, name: str) -> bool:
-        """Whether the service follows its tasks."""
-        return name in self._services and self._services[name].is_worker
+    def is_worker(self, name: str, was: bool) -> bool:
+        """Whether the service follows its tasks; ``was``: what one that is no longer registered did."""
+        return self._services[name].is_worker if name in self._services else was
+
+    def retry(self, name: str) -> Retry:
+        """What follows a failed attempt; of a service that isn't registered, nothing."""
+        return self._services[name].retry if name in self._services else NO_RETRY
 
     def restore(self, service: Service) -> None:
         """Take one from the store."""
@@ -45,7 +51,12 @@ class Registry:
         """Add a service, or replace the one of its name."""
         if self._services.get(service.name) != service:
             self._services[service.name] = service
-            row = to_definition(service) | {"schema": service.schema, "is_worker": service.is_worker}
+            row = to_definition(service) | {
+                "schema": service.schema,
+                "is_worker": service.is_worker,
+                "retry": service.retry,
+                "max_concurrent_tasks": service.max_concurrent_tasks,
+            }
             effects.put("service", service.name, row)
         effects.registered.append(service)
 
@@ -55,7 +66,8 @@ class Registry:
             effects.drop("service", name)
             effects.deregistered.append(name)
 
-    # Presence is the queue's to know, and is told anew whenever its events are followed: it is not stored.
+    # Presence is the queue's to know, and is told anew whenever its events are followed: it is not stored, and while
+    # they are not followed nothing is known.
 
     def appeared(self, name: str, consumer: str) -> None:
         """A consumer of the service's topic is there."""
@@ -71,8 +83,20 @@ class Registry:
     def present_are(self, present: Iterable[tuple[str, str]]) -> None:
         """Those of a snapshot, and nobody else."""
         self._present = {}
+        self._sees = True
         for name, consumer in present:
             self.appeared(name, consumer)
+
+    def lost_sight(self) -> None:
+        """The queue's events are followed no more: who was there may have gone."""
+        self._present = {}
+        self._sees = False
+
+    def state(self, name: str) -> Literal["up", "down", "unknown"]:
+        """Whether anybody consumes a service's messages."""
+        if not self._sees:
+            return "unknown"
+        return "up" if name in self._present else "down"
 
     def consumers(self, name: str) -> list[str]:
         """Who consumes a service's messages, by name."""

@@ -54,13 +54,7 @@ async def serve(
     ``queue``: where the queue is reached from here, None: where services reach it. ``listening`` is told where the
     control plane listens, as soon as it does.
     """
-    try:
-        listener = quiet.listen(settings.host, settings.port, lambda listener: None)
-    except OSError as error:
-        raise StartupError(
-            f"can't listen on {settings.host}:{settings.port}: {error.strerror or error}",
-            "is another server running there? name another port, or 0 for a free one",
-        ) from error
+    listener = quiet.listen(settings.host, settings.port, StartupError)
     try:
         with contextlib.closing(listener):
             port = listener.getsockname()[1]

@@ -1,7 +1,8 @@
 """The events of one task, each once and in order.
 
 An event is known by its index. Messages that are delivered again may be overtaken by others, so one that is late holds
-back those behind it, until it comes or the task ends. Adding one and reading on cost the same however many there are.
+back those behind it, until it comes or the task ends. So a stream is the beginning of what was said, without a gap; and
+all of it where the task has succeeded. Adding one and reading on cost the same however many there are.
 """
 
 from bisect import insort
@@ -57,7 +58,14 @@ class Stream:
         return True
 
     def close(self) -> None:
-        """The task has ended: nothing is waited for."""
+        """The task has come to its own end: nothing is waited for."""
         self.ready += (self._held[index] for index in sorted(self._held))
+        self._held = {}
+        self._closed = True
+
+    def cut(self) -> None:
+        """The task has ended before its time: what is on its way never comes, and what is behind a gap is dropped."""
+        if self._held:
+            self.arrived = [event for event in self.arrived if event.index not in self._held]
         self._held = {}
         self._closed = True

@@ -11,9 +11,10 @@ from typing import Any
 
 from wakeq_control.errors import TaskNotFound
 from wakeq_control.lifecycle import OPEN, may_become
-from wakeq_control.model import Effects, Input, Outgoing, Task, TaskStatus
+from wakeq_control.model import Effects, Failure, Input, Outgoing, Task, TaskStatus
 from wakeq_control.streams import Event
 
+PUBLISHER = "ControlPlaneServer"
 MAX_ATTEMPTS = 20
 """How often a task is begun at most: one whose worker always dies with it must come to an end."""
 _ABANDONED = f"TASK_ABANDONED: none of {MAX_ATTEMPTS} attempts has come to its end"
@@ -31,6 +32,10 @@ class Tasks:
         self._ended: OrderedDict[str, float] = OrderedDict()
         self._deadlines: list[tuple[float, str]] = []
         self._outgoing: dict[int, Outgoing] = {}
+        self._outgoing_of: dict[str, set[int]] = {}
+        """The numbers of each task's."""
+        self.publisher = PUBLISHER
+        """What messages to services name as theirs."""
         self._last_number = 0
 
     def find(self, task_id: str) -> Task | None:
@@ -57,20 +62,19 @@ class Tasks:
         for task in tasks:
             self._tasks[task.id] = task
             if task.status in OPEN:
-                self._set_deadline(task)
+                self._set_deadlines(task)
         ended = (task for task in self._tasks.values() if task.finished_at is not None)
         for task in sorted(ended, key=lambda task: task.finished_at or 0.0):
             self._ended[task.id] = task.finished_at or 0.0
         for message in outgoing:
-            self._outgoing[message.number] = message
+            self._keep_outgoing(message)
             self._last_number = max(self._last_number, message.number)
 
     def add(self, task: Task, effects: Effects) -> None:
         """Begin a task: it is stored together with the message that starts it."""
         self._tasks[task.id] = task
-        self._set_deadline(task)
-        _store(task, effects)
-        self._send(task, "new_task", task.service, task.definition, f"task:{task.id}:{task.attempt}", effects)
+        self._set_deadlines(task)
+        self._start(task, effects)
 
     def remove(self, task_id: str, effects: Effects) -> None:
         """Forget a task and all that belongs to it."""
@@ -78,22 +82,24 @@ class Tasks:
         self._ended.pop(task_id, None)
         effects.drop("task", task_id)
         effects.drop("event", task_id)
-        for message in [message for message in self._outgoing.values() if message.task_id == task_id]:
-            self.sent(message.number, effects)
+        for number in sorted(self._outgoing_of.get(task_id, ())):
+            self.sent(number, effects)
         effects.wakes.append(task_id)
 
     def begin_attempt(self, task: Task, worker: str, now: float, effects: Effects) -> None:
         """A worker takes the task; a task that has ended stays as it is."""
         if task.status not in OPEN:
             return
-        if task.started_at is not None and task.attempt >= MAX_ATTEMPTS:
+        was_begun = task.status is not TaskStatus.QUEUED
+        if was_begun and task.attempt >= MAX_ATTEMPTS:
             self.finish(task, TaskStatus.FAILED, now, effects, error=_ABANDONED)
             return
-        if task.started_at is not None:
+        if was_begun:
             task.attempt += 1
         task.started_at = now if task.started_at is None else task.started_at
         task.worker = worker
         task.status = TaskStatus.RUNNING
+        task.retry_at = None
         _store(task, effects)
         effects.wakes.append(task.id)
 
@@ -128,6 +134,18 @@ class Tasks:
         _store(task, effects)
         effects.wakes.append(task.id)
 
+    def retry(self, task: Task, error: str, at: float, now: float, effects: Effects) -> None:
+        """The attempt has failed, and another is to begin at that time: nothing that this one says counts any more."""
+        if not may_become(task.status, TaskStatus.QUEUED):
+            return
+        task.failures.append(Failure(task.attempt, task.worker, now, error))
+        task.attempt += 1
+        task.worker = None
+        task.retry_at = at
+        self._move(task, TaskStatus.QUEUED, now, effects)
+        heapq.heappush(self._deadlines, (at, task.id))
+        effects.wakes.append(task.id)
+
     def finish(
         self,
         task: Task,
@@ -143,7 +161,11 @@ class Tasks:
             return
         task.result = dict(result) if result is not None else _result(task.id, error or "")
         task.error = error
-        task.stream.close()
+        task.retry_at = None
+        if status is TaskStatus.SUCCEEDED:
+            task.stream.close()
+        else:
+            task.stream.cut()
         self._move(task, status, now, effects)
         self._ended[task.id] = now
         effects.wakes.append(task.id)
@@ -152,16 +174,28 @@ class Tasks:
         """The queue has a message, or nobody needs it any more; returns it unless that was known."""
         message = self._outgoing.pop(number, None)
         if message is not None:
+            numbers = self._outgoing_of[message.task_id]
+            numbers.discard(number)
+            if not numbers:
+                del self._outgoing_of[message.task_id]
             effects.drop("outbox", str(number))
         return message
 
     def tick(self, now: float, effects: Effects) -> list[Task]:
-        """End what is past its deadline; returns the ended tasks that need not be kept any longer."""
+        """End what is past its deadline, and begin again what has waited for that.
+
+        Returns the ended tasks that need not be kept any longer.
+        """
         while self._deadlines and self._deadlines[0][0] <= now:
             task = self._tasks.get(heapq.heappop(self._deadlines)[1])
-            if task is not None and task.timeout_s is not None and task.created_at + task.timeout_s <= now:
+            if task is None or task.status not in OPEN:
+                continue
+            if task.timeout_s is not None and task.created_at + task.timeout_s <= now:
                 error = _TIMED_OUT.format(task.timeout_s)
                 self.finish(task, TaskStatus.TIMED_OUT, now, effects, error=error)
+            elif task.retry_at is not None and task.retry_at <= now:
+                task.retry_at = None
+                self._start(task, effects)
         surplus = max(0, len(self._ended) - self._keep)
         old = []
         for place, (task_id, ended_at) in enumerate(self._ended.items()):
@@ -183,9 +217,11 @@ class Tasks:
             due.append(oldest + self._keep_s if len(self._ended) <= self._keep else oldest)
         return min(due, default=None)
 
-    def _set_deadline(self, task: Task) -> None:
+    def _set_deadlines(self, task: Task) -> None:
         if task.timeout_s is not None:
             heapq.heappush(self._deadlines, (task.created_at + task.timeout_s, task.id))
+        if task.retry_at is not None:
+            heapq.heappush(self._deadlines, (task.retry_at, task.id))
 
     def _move(self, task: Task, status: TaskStatus, now: float, effects: Effects) -> None:
         if not may_become(task.status, status):
@@ -197,11 +233,23 @@ class Tasks:
             task.finished_at = now
         _store(task, effects)
 
+    def _start(self, task: Task, effects: Effects) -> None:
+        _store(task, effects)
+        data = task.definition
+        if task.failures:
+            # By it a message that comes again is known to have been worked on.
+            data["retries"] = len(task.failures)
+        self._send(task, "new_task", task.service, data, f"task:{task.id}:{task.attempt}", effects)
+
+    def _keep_outgoing(self, message: Outgoing) -> None:
+        self._outgoing[message.number] = message
+        self._outgoing_of.setdefault(message.task_id, set()).add(message.number)
+
     def _send(self, task: Task, action: str, service: str, data: dict[str, object], key: str, effects: Effects) -> None:
         self._last_number += 1
-        body = {"publisher_id": "ControlPlaneServer", "data": data, "action": action, "type": service}
+        body = {"publisher_id": self.publisher, "data": data, "action": action, "type": service}
         message = Outgoing(self._last_number, service, task.id, key, body)
-        self._outgoing[message.number] = message
+        self._keep_outgoing(message)
         row = {"service": service, "task_id": task.id, "key": key, "body": body}
         effects.put("outbox", str(message.number), row)
         effects.messages.append(message)
@@ -229,6 +277,9 @@ def _store(task: Task, effects: Effects) -> None:
         "attempt": task.attempt,
         "worker": task.worker,
         "inputs": task.inputs,
+        "for_worker": task.for_worker,
+        "failures": task.failures,
+        "retry_at": task.retry_at,
         "started_at": task.started_at,
         "finished_at": task.finished_at,
         "error": task.error,

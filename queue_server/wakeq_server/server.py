@@ -78,21 +78,6 @@ def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> 
     return _Task(coroutine, loop=loop, **more)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, whose connections inherit what finds dead peers. Raises StartupError."""
-    try:
-        return quiet.listen(host, port, set_timeouts)
-    except socket.gaierror as error:
-        raise StartupError(
-            f"can't listen on {host}:{port}: {error.strerror or error}", "name an address of this machine with --host"
-        ) from error
-    except OSError as error:
-        raise StartupError(
-            f"can't listen on {host}:{port}: {error.strerror or error}",
-            "is another server running there? name another port, or 0 for a free one",
-        ) from error
-
-
 def configure(app: App, settings: Settings) -> uvicorn.Config:
     """uvicorn's settings, for connections of ours."""
     loop = asyncio.get_running_loop()
@@ -109,7 +94,7 @@ async def serve(
     ``listening`` is told where it listens, as soon as it does.
     """
     asyncio.get_running_loop().set_task_factory(_make_task)
-    listener = listen(settings.host, settings.port)
+    listener = quiet.listen(settings.host, settings.port, StartupError, prepare=set_timeouts)
     with contextlib.closing(listener):
         async with open_app(settings, version) as (engine, app):
             files = tune_process()

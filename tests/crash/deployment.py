@@ -3,11 +3,14 @@
 Each of them can be killed, and is started again on the same data and the same ports.
 """
 
+import json
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from tests.compat.peer_process import START_MAX_S, PeerProcess, peer
+from tests.crash.tasks import EVENTS, PAUSE_S, Client, History, Seen
 from tests.support.server import LoggedProcess, ServerProcess, start_control_plane, start_server, start_worker
 from wakeq_bench.processes import free_ports
 
@@ -16,10 +19,14 @@ SERVICE = "unmodified"
 WORKERS = 2
 PARTS = ("queue", "control plane", "worker", "service")
 """What can be killed."""
+SERVICE_TASK_MAX_S = 30.0
+"""What died with an unmodified service comes to its end by its deadline alone."""
 
 
 class Deployment:
     """All of its processes."""
+
+    parts = PARTS
 
     def __init__(self, directory: Path, python: Path, stack: ExitStack) -> None:
         """``python`` has llama_deploy."""
@@ -30,6 +37,7 @@ class Deployment:
         (self._service_port,) = free_ports(1)
         self.up = threading.Event()
         """Set while the control plane runs."""
+        self.lives = 0
         self.queue = self._start_queue(0)
         self.control = self._start_control(0)
         self.workers = [self._start_worker() for _ in range(WORKERS)]
@@ -55,6 +63,15 @@ class Deployment:
         assert service.line(START_MAX_S) == "READY"
         return service
 
+    @property
+    def url(self) -> str:
+        """Of the control plane."""
+        return self.control.url
+
+    def client(self, history: History) -> Client:
+        """One that asks the control plane."""
+        return PlaneClient(self, history)
+
     def kill(self, part: str) -> None:
         """Kill it, and start another in its place."""
         match part:
@@ -63,6 +80,7 @@ class Deployment:
                 self.queue = self._start_queue(self.queue.port)
             case "control plane":
                 self.up.clear()
+                self.lives += 1
                 self.control.kill()
                 self.control = self._start_control(self.control.port)
             case "worker":
@@ -72,3 +90,30 @@ class Deployment:
                 self.service.process.kill()
                 self.service.process.wait()
                 self.service = self._start_service()
+
+
+class PlaneClient(Client):
+    """Has tasks run by a control plane: one in four by the unmodified service."""
+
+    stream = "/result_stream"
+    send = "/send_event"
+
+    def begin(self, number: int) -> Seen:
+        """A task, with an id of its own: asked for again it is the same."""
+        task_id, is_ours = f"T{number}", number % 4 != 3
+        session = self.ask("POST", "/sessions/create")
+        arguments: dict[str, Any] = {"events": EVENTS, "pause": PAUSE_S}
+        task: dict[str, Any] = {"task_id": task_id, "service_id": WORKER}
+        seen = Seen(task_id, session, WORKER, f"done: {EVENTS}")
+        if not is_ours:
+            arguments["user_msg"] = task_id
+            task |= {"service_id": SERVICE, "timeout_s": SERVICE_TASK_MAX_S}
+            seen = Seen(task_id, session, SERVICE, f"echo: {task_id}", must_succeed=False)
+        answer = self.ask("POST", f"/sessions/{session}/tasks", {**task, "input": json.dumps(arguments)})
+        if answer != task_id:
+            self._history.problems.append(f"{task_id} was answered {answer}")
+        return seen
+
+    def path(self, seen: Seen, action: str = "", **query: Any) -> str:
+        parameters = "&".join(f"{name}={value}" for name, value in query.items())
+        return f"/sessions/{seen.session}/tasks/{seen.id}{action}?{parameters}"

@@ -4,24 +4,20 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import httpx
 
-from tests.crash.deployment import PARTS, SERVICE, WORKER, Deployment
 from tests.crash.rounds import Outcome
 
 CLIENTS = 8
 EVENTS = 12
 PAUSE_S = 0.05
-SERVICE_TASK_MAX_S = 30.0
-"""What died with an unmodified service comes to its end by its deadline alone."""
+ANSWER = json.dumps("go")
 PATIENCE_S = 120.0
 KILL_WITHIN_S = 60.0
 
@@ -33,9 +29,34 @@ class Seen:
     id: str
     session: str
     service: str
+    wanted: str
+    """Its result, where it succeeds."""
+    must_succeed: bool = True
     events: list[dict[str, Any]] = field(default_factory=list)
     ends: list[tuple[str, str]] = field(default_factory=list)
     """Its status and its result, whenever somebody asked."""
+    answered: bool = False
+    """Whether it has asked, and was answered."""
+
+
+class Target(Protocol):
+    """A deployment that runs, and whose parts can be killed."""
+
+    parts: Sequence[str]
+    up: threading.Event
+    """Set while what clients ask is there."""
+    lives: int
+    """Grows whenever that is killed, before it is, and after `up` is cleared."""
+
+    @property
+    def url(self) -> str:
+        """What clients ask."""
+
+    def kill(self, part: str) -> None:
+        """Kill it, and have another in its place."""
+
+    def client(self, history: "History") -> "Client":
+        """One that asks."""
 
 
 class History:
@@ -83,57 +104,62 @@ def _wrong_with(seen: Seen) -> Iterator[str]:
     numbers = [data["number"] for data in (event.get("_data", event) for event in seen.events) if "number" in data]
     if numbers != sorted(set(numbers)):
         yield f"{seen.id} has shown {numbers}"
-    complete = f"done: {EVENTS}" if seen.service == WORKER else f"echo: {seen.id}"
-    if result == complete and numbers != list(range(EVENTS)):
+    if result == seen.wanted and numbers != list(range(EVENTS)):
         yield f"{seen.id} has succeeded, and shown {numbers}"
-    if seen.service == WORKER and (status, result) != ("succeeded", complete):
+    if seen.must_succeed and (status, result) != ("succeeded", seen.wanted):
         yield f"{seen.id} is {status}: {result}"
 
 
 class Client:
     """Runs one task after the other, and asks again whatever breaks off."""
 
-    def __init__(self, deployment: Deployment, history: History) -> None:
-        self._deployment = deployment
+    stream: ClassVar[str]
+    """What the path of a task's events ends with."""
+    send: ClassVar[str]
+    """What the path ends with to which an answer is sent."""
+
+    def __init__(self, target: Target, history: History) -> None:
+        self._target = target
         self._history = history
-        self._http = httpx.Client(base_url=deployment.control.url, timeout=PATIENCE_S, verify=False)
+        self._http = httpx.Client(base_url=target.url, timeout=PATIENCE_S, verify=False)
 
     def close(self) -> None:
         self._http.close()
 
-    def run(self, task_id: str, service: str) -> None:
+    def begin(self, number: int) -> Seen:
+        """Have a task begun."""
+        raise NotImplementedError
+
+    def path(self, seen: Seen, action: str = "", **query: Any) -> str:
+        """Where a task is."""
+        raise NotImplementedError
+
+    def run(self, number: int) -> None:
         """A task from its beginning to its end."""
-        session = self._ask("POST", "/sessions/create")
-        seen = Seen(task_id, session, service)
+        seen = self.begin(number)
         self._history.tasks.append(seen)
-        arguments = {"events": EVENTS, "pause": PAUSE_S} | ({"user_msg": task_id} if service == SERVICE else {})
-        timeout = {"timeout_s": SERVICE_TASK_MAX_S} if service == SERVICE else {}
-        body = {"input": json.dumps(arguments), "task_id": task_id, "service_id": service, **timeout}
-        answer = self._ask("POST", f"/sessions/{session}/tasks", body)
-        if answer != task_id:
-            self._history.problems.append(f"{task_id} was answered {answer}")
         self.look(seen)
-        self._history.note(f"{service}: {seen.ends[-1][0]}")
+        self._history.note(f"{seen.service}: {seen.ends[-1][0]}")
 
     def look(self, seen: Seen) -> None:
         """Its events, from the first on, and its end."""
         while not self._watched(seen):
             self._history.note("watched again")
-        task = self._ask("GET", f"/sessions/{seen.session}/tasks/{seen.id}?wait=30")
+        task = self.ask("GET", self.path(seen, wait=30))
         seen.ends.append((task["status"], task["result"]["result"]))
 
     def _watched(self, seen: Seen) -> bool:
         """Whether the stream has come to its end."""
-        place = 0
-        self._deployment.up.wait(PATIENCE_S)
+        place, lives = 0, self._wait_for_target()
         try:
-            with self._http.stream("GET", f"/sessions/{seen.session}/tasks/{seen.id}/result_stream") as stream:
+            with self._http.stream("GET", self.path(seen, self.stream)) as stream:
                 for line in filter(str.strip, stream.iter_lines()):
                     event = json.loads(line)
                     if event:
                         self._saw(seen, place, event)
                         place += 1
-        except httpx.TransportError:
+        except httpx.TransportError as error:
+            self._broke(lives, error)
             return False
         if place != len(seen.events):
             self._history.problems.append(f"{seen.id} has shown {place} events, and {len(seen.events)} before")
@@ -145,64 +171,77 @@ class Client:
             self._history.note("event")
         elif seen.events[place] != event:
             self._history.problems.append(f"event {place} of {seen.id} was {seen.events[place]}, and then {event}")
+        if "prefix" in event and not seen.answered:
+            seen.answered = True
+            self.ask("POST", self.path(seen, self.send), {"service_id": seen.service, "event_obj_str": ANSWER})
 
-    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """What is answered."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            self._deployment.up.wait(PATIENCE_S)
+            lives = self._wait_for_target()
             try:
                 answer = self._http.request(method, path, json=body)
-            except httpx.TransportError:
+            except httpx.TransportError as error:
+                self._broke(lives, error)
                 self._history.note("asked again")
                 assert time.monotonic() < deadline, f"no answer to {method} {path}"
             else:
                 assert answer.status_code == 200, (method, path, answer.status_code, answer.text)
                 return answer.json()
 
+    def _wait_for_target(self) -> int:
+        """Its life, read before it is waited for: whatever is killed from now on has another."""
+        lives = self._target.lives
+        self._target.up.wait(PATIENCE_S)
+        return lives
 
-def run_tasks(directory: Path, python: Path, tasks: int, kills: int, seed: int) -> Outcome:
-    """Kill parts of a deployment while its clients run tasks. ``python`` has llama_deploy."""
+    def _broke(self, lives: int, error: httpx.TransportError) -> None:
+        if lives == self._target.lives:
+            self._history.problems.append(f"a connection broke, and who was asked has lived on: {error!r}")
+
+
+def run_tasks(target: Target, tasks: int, kills: int, seed: int) -> Outcome:
+    """Kill parts of a deployment while its clients run tasks."""
     chance, history = Random(seed), History()
-    with ExitStack() as stack:
-        deployment = Deployment(directory, python, stack)
-        with ThreadPoolExecutor(CLIENTS + 1) as pool:
-            killing = pool.submit(_kill, deployment, history, chance, kills)
-            numbers = iter(range(tasks))
-            lock = threading.Lock()
-            working = [pool.submit(_work, deployment, history, numbers, lock) for _ in range(CLIENTS)]
-            try:
-                for one in working:
-                    one.result()
-            finally:
-                history.end()
-            killing.result()
-        client = Client(deployment, history)
-        for seen in history.tasks:
-            client.look(seen)
-        client.close()
+    with ThreadPoolExecutor(CLIENTS + 1) as pool:
+        killing = pool.submit(_kill, target, history, chance, kills)
+        numbers = iter(range(tasks))
+        lock = threading.Lock()
+        working = [pool.submit(_work, target, history, numbers, lock) for _ in range(CLIENTS)]
+        try:
+            for one in working:
+                one.result()
+        finally:
+            history.end()
+        killing.result()
+    client = target.client(history)
+    for seen in history.tasks:
+        client.look(seen)
+    client.close()
     return Outcome(history.violations(), dict(history.counts))
 
 
-def _work(deployment: Deployment, history: History, numbers: Iterator[int], lock: threading.Lock) -> None:
-    client = Client(deployment, history)
+def _work(target: Target, history: History, numbers: Iterator[int], lock: threading.Lock) -> None:
+    client = target.client(history)
     try:
         while True:
             with lock:
                 number = next(numbers, None)
             if number is None:
                 return
-            client.run(f"T{number}", SERVICE if number % 4 == 3 else WORKER)
+            client.run(number)
     finally:
         client.close()
 
 
-def _kill(deployment: Deployment, history: History, chance: Random, kills: int) -> None:
+def _kill(target: Target, history: History, chance: Random, kills: int) -> None:
     """Each part in turn, in an order that is drawn, after some of the load."""
     parts: list[str] = []
     for _ in range(kills):
-        parts = parts or chance.sample(PARTS, len(PARTS))
+        parts = parts or chance.sample(target.parts, len(target.parts))
         if not history.wait(chance.randint(5, 60), KILL_WITHIN_S):
             return
         part = parts.pop()
-        deployment.kill(part)
+        target.kill(part)
         history.note(f"killed {part}")

@@ -10,12 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.apiserver import FILE, Served, start_apiserver, start_deployment, task, upload
+from tests.support.apiserver import ANSWER, FILE, Served, start_apiserver, start_deployment, task, upload
 from tests.support.raw import FAIL_S, Client, wait_until
 from tests.support.recordings import recording
 from tests.support.server import start_server
 
-ANSWER = {"__is_pydantic": True, "qualified_name": "workflows.events.HumanResponseEvent"}
 TOKEN = "s3cret"
 
 

@@ -5,7 +5,6 @@ and doesn't show. Ids that a server makes up are learnt from the answers and put
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,27 +15,26 @@ from tests.e2e.test_control_plane import said
 from tests.support.control_differences import Expected, differences, documented
 from tests.support.raw import Answer, Client
 from tests.support.recordings import VERSIONS, Recorded, recording
+from tests.support.replay import Ids, matches, named
 from tests.support.server import ServerProcess, start_control_plane, start_server
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _EMPTY_POLLS = {"queue (2)", "queue (3)", "queue (4)", "queue (6)", "queue wf after completion", "queue human topic"}
 PARKED = "stream not started"
 """The one request that isn't made: it would be parked, and has a test of its own."""
 
 
-class Replay:
+class Replay(Ids):
     """One run through a recording."""
 
     def __init__(self, version: str, queue: ServerProcess, control_plane: ServerProcess) -> None:
+        super().__init__()
         self.version = version
         self.queue = queue
         self.control_plane = control_plane
-        self.ours: dict[str, str] = {}
-        """Recorded ids, and those that took their place."""
         self.id_field = "agent_id" if version == "0.4.2" else "service_id"
 
     def ask(self, name: str, recorded: Recorded) -> Answer:
-        target, sent = self._translated(recorded.target), recorded.sent
+        target, sent = self.translated(recorded.target), recorded.sent
         server = self.control_plane
         if target.startswith("/messages/"):
             server = self.queue
@@ -44,35 +42,12 @@ class Replay:
             target += "?wait=0" if name in _EMPTY_POLLS else "?wait=10"
         elif target.endswith("/result"):
             target += "?wait=0"
-        body = None if sent is None else self._translated(sent.decode()).encode()
+        body = None if sent is None else self.translated(sent.decode()).encode()
         with Client(server) as client:
             client.ask(recorded.method, target, body, {"Connection": "close"} if not is_open(recorded) else {})
             if is_open(recorded):
                 return read_open(client, len(lines_of(recorded)))
             return client.answer(has_body=recorded.method != "HEAD")
-
-    def learn(self, recorded: Any, ours: Any) -> None:
-        """Ids where ours has others in the same places."""
-        if isinstance(recorded, str) and isinstance(ours, str):
-            for then, now in zip(_UUID.findall(recorded), _UUID.findall(ours), strict=False):
-                self.ours.setdefault(then, now)
-        elif isinstance(recorded, dict) and isinstance(ours, dict):
-            for then, now in zip(recorded.items(), ours.items(), strict=False):
-                self.learn(list(then), list(now))
-        elif isinstance(recorded, list) and isinstance(ours, list):
-            for then, now in zip(recorded, ours, strict=False):
-                self.learn(then, now)
-
-    def translate(self, value: Any) -> Any:
-        """Recorded JSON with our ids; what is left open stays so."""
-        if isinstance(value, str):
-            return self._translated(value)
-        if isinstance(value, dict):
-            return {self._translated(key): self.translate(one) for key, one in value.items()}
-        return [self.translate(one) for one in value] if isinstance(value, list) else value
-
-    def _translated(self, text: str) -> str:
-        return _UUID.sub(lambda found: self.ours.get(found[0], found[0]), text)
 
 
 def is_open(recorded: Recorded) -> bool:
@@ -96,15 +71,6 @@ def read_open(client: Client, lines: int) -> Answer:
     return Answer(head, body)
 
 
-def named(requests: list[Recorded]) -> Iterator[tuple[str, Recorded]]:
-    """Labels that come again have a number."""
-    seen: dict[str, int] = {}
-    for recorded in requests:
-        label = recorded.label.strip()
-        seen[label] = seen.get(label, 0) + 1
-        yield label if seen[label] == 1 else f"{label} ({seen[label]})", recorded
-
-
 def content(recorded_type: str | None, body: bytes) -> Any:
     if recorded_type == "application/x-ndjson":
         return [json.loads(line) for line in body.splitlines()]
@@ -118,17 +84,6 @@ def expected_of(recorded: Recorded) -> Expected:
     if kind.startswith("text/plain"):
         return Expected(recorded.status, recorded.body.decode())
     return Expected(recorded.status, json.loads(recorded.body) if recorded.body else None)
-
-
-def matches(expected: Any, ours: Any) -> bool:
-    """Equal, where nothing is left open."""
-    if expected is ...:
-        return True
-    if isinstance(expected, dict) and isinstance(ours, dict):
-        return list(expected) == list(ours) and all(matches(value, ours[key]) for key, value in expected.items())
-    if isinstance(expected, list) and isinstance(ours, list):
-        return len(expected) == len(ours) and all(map(matches, expected, ours))
-    return bool(expected == ours and type(expected) is type(ours))
 
 
 def without_own_members(status: int, body: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.test_control_plane import Control
 from tests.support.raw import Client, wait_until
+from tests.support.receiver import free_port, receiving
 from tests.support.server import ServerProcess, start_control_plane, start_server
 
 
@@ -162,6 +163,49 @@ def test_a_queue_that_comes_back_is_used_again(machine: Machine) -> None:
     control.emit(session, "T", 0)
     control.complete("T")
     assert control.result(session, "T", 60) == "done"
+
+
+def test_a_push_that_went_down_unheard_is_removed(machine: Machine) -> None:
+    control = machine.control
+    with receiving() as service, Client(machine.queue) as client:
+        there = f"127.0.0.1:{service.port}"
+
+        def pushes() -> dict[str, str]:
+            shown = client.call("GET", "/topics/llama_deploy.wf/push").json()["pushes"]
+            return {push["name"]: push["state"] for push in shown}
+
+        gone = f"127.0.0.1:{free_port()}"
+        for address in (gone, there):
+            control.register(host="127.0.0.1", port=int(address.partition(":")[2]))
+            wait_until(lambda: address in pushes())  # noqa: B023
+        control.server.kill()
+        # Pushes take turns, so that by the second message the one that can't be reached has been tried.
+        for _ in range(2):
+            client.call("POST", "/messages/llama_deploy.wf", b'{"type": "wf"}', {"content-type": "application/json"})
+            service.next().answer(200)
+        wait_until(lambda: pushes() == {gone: "suspended", there: "up"})
+        machine.restart_control_plane()
+        wait_until(lambda: pushes() == {there: "up"})
+
+
+def test_who_is_there_is_unknown_while_the_queue_is_away(machine: Machine) -> None:
+    control = machine.control
+    control.register()
+
+    def standing() -> tuple[str, list[str]]:
+        service = control.get("/v1/services/wf").json()
+        return service["state"], service["consumers"]
+
+    with Client(machine.queue) as first, Client(machine.queue) as second:
+        for name, client in (("stays", first), ("goes", second)):
+            client.ask("GET", "/messages/llama_deploy.wf", headers={"Wakeq-Consumer": name})
+        wait_until(lambda: standing() == ("up", ["goes", "stays"]))
+    machine.queue.kill()
+    wait_until(lambda: standing() == ("unknown", []))
+    machine.restart_queue()
+    with Client(machine.queue) as client:
+        client.ask("GET", "/messages/llama_deploy.wf", headers={"Wakeq-Consumer": "stays"})
+        wait_until(lambda: standing() == ("up", ["stays"]))
 
 
 def test_a_queue_that_forgot_everything_is_told_again(tmp_path: Path) -> None:

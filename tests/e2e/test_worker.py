@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.test_control_plane import Control, running
 from tests.e2e.test_control_restart import Machine
-from tests.support.raw import Client
+from tests.support.raw import Client, wait_until
 from tests.support.server import LoggedProcess, start_control_plane, start_worker
 
 FLOWS = "tests.e2e.worker_flows"
@@ -198,6 +198,100 @@ def test_what_has_not_ended_in_time_is_given_back(control: Control) -> None:
     assert control.stream(session, "back") == list(range(10))
 
 
+def test_an_attempt_that_fails_is_followed_by_another(control: Control) -> None:
+    with working(control, "flaky", "--max-attempts", "3", "--retry-backoff", "0.01"):
+        session = begin(control, "retried", good=3)
+        assert control.result(session, "retried") == "attempt 3"
+        task = show(control, session, "retried")
+        assert (task["status"], task["attempt"], task["error"]) == ("succeeded", 3, None)
+        assert [(one["attempt"], one["error"]) for one in task["failures"]] == [
+            (1, "ValueError: attempt 1"),
+            (2, "ValueError: attempt 2"),
+        ]
+        assert control.stream(session, "retried") == [0, 1, 2]
+        more(control, session, "hopeless", good=4)
+        assert control.result(session, "hopeless") == "attempt 3"
+        assert show(control, session, "hopeless")["error"] == "ValueError: attempt 3"
+        more(control, session, "final", good=2, final=True)
+        assert control.result(session, "final") == "never"
+        assert show(control, session, "final")["failures"] == []
+        service = control.get("/v1/services/wf").json()
+    assert service["retry"] == {"max_attempts": 3, "backoff_s": 0.01, "max_backoff_s": 60.0}
+    assert service["max_concurrent_tasks"] == 8
+
+
+def test_a_failed_attempt_is_followed_by_another_of_a_control_plane_that_was_killed(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        machine = Machine(tmp_path, stack)
+        control = machine.control
+        options = ("--max-attempts", "2", "--retry-backoff", "2")
+        stack.enter_context(start_worker(control.server, f"{FLOWS}:flaky", *options))
+        session = begin(control, "T", good=2)
+        wait_until(lambda: len(show(control, session, "T")["failures"]) == 1)
+        port = control.server.port
+        control.server.kill()
+        server = start_control_plane(machine.queue, tmp_path / "control", port=port)
+        control = Control(machine.queue, stack.enter_context(server))
+        assert control.result(session, "T") == "attempt 2"
+        assert control.stream(session, "T") == [0, 1]
+
+
+def test_workers_register_anew_where_a_control_plane_has_lost_everything(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        machine = Machine(tmp_path, stack)
+        control = machine.control
+        options = ("--max-concurrent-tasks", "1")
+        worker = stack.enter_context(start_worker(control.server, f"{FLOWS}:waiting", *options))
+        session = begin(control, "runs")
+        more(control, session, "waits")
+        wait_for_event(control, session, "runs")
+        port = control.server.port
+        control.server.kill()
+        server = start_control_plane(machine.queue, tmp_path / "empty", port=port)
+        control = Control(machine.queue, stack.enter_context(server))
+        # Nobody knows what the two were for: they are there for people to see.
+        with Client(machine.queue) as client:
+
+            def dead() -> list[dict[str, Any]]:
+                found = client.call("GET", "/topics/llama_deploy.wf/messages?state=dead").json()["messages"]
+                return sorted(found, key=lambda one: str(one["body"]["data"]["task_id"]))
+
+            wait_until(lambda: len(dead()) == 2)
+            reasons = [one["reason"] for one in dead()]
+        assert reasons == [
+            f"task {name}: the control plane does not know the task: SESSION_NOT_FOUND" for name in ("runs", "waits")
+        ]
+        new = begin(control, "new")
+        wait_for_event(control, new, "new")
+        answer(control, new, "new", "end")
+        assert control.result(new, "new") == "told: end"
+        # The data is found again, and what was put aside goes on.
+        control.server.kill()
+        server = start_control_plane(machine.queue, tmp_path / "control", port=port)
+        control = Control(machine.queue, stack.enter_context(server))
+        with Client(machine.queue) as client:
+            client.call("POST", "/topics/llama_deploy.wf/redrive", b"{}", {"content-type": "application/json"})
+        for name in ("runs", "waits"):
+            answer(control, session, name, "end")
+            assert control.result(session, name) == "told: end"
+        assert worker.process.poll() is None
+
+
+def test_a_task_that_was_deleted_is_no_dead_letter(control: Control) -> None:
+    with working(control, "waiting", "--max-concurrent-tasks", "1"):
+        session = begin(control, "deleted")
+        more(control, session, "never begun")
+        wait_for_event(control, session, "deleted")
+        control.post(f"/sessions/{session}/delete")
+        session = begin(control, "other")
+        wait_for_event(control, session, "other")
+        answer(control, session, "other", "end")
+        assert control.result(session, "other") == "told: end"
+        with Client(control.queue) as client:
+            group = client.call("GET", "/topics/llama_deploy.wf").json()["groups"]["default"]
+        assert (group["dead"], group["ready"]) == (0, 0)
+
+
 def test_a_task_goes_on_while_the_control_plane_is_away(tmp_path: Path) -> None:
     with ExitStack() as stack:
         machine = Machine(tmp_path, stack)
@@ -261,6 +355,10 @@ def test_what_is_no_control_plane_is_named(control: Control) -> None:
         ([f"{FLOWS}:Flow"], "it is a class, and neither an async function nor an instance of a workflow"),
         ([f"{FLOWS}:echo", "--control-plane", "here"], "control-plane: 'here' is no address of a server"),
         ([f"{FLOWS}:echo", "--service", "a/b"], "service: must have 1 to 150 characters"),
+        (
+            [f"{FLOWS}:echo", "--retry-backoff", "90"],
+            "max-retry-backoff: must be at least --retry-backoff, which is 90",
+        ),
     ],
 )
 def test_a_mistake_is_named(arguments: list[str], said: str) -> None:

@@ -4,7 +4,7 @@ import anyio
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
-from wakeq_control.service import TaskContext
+from wakeq_control.service import NotRetryable, TaskContext
 
 
 async def echo(user_msg: str, events: int = 0, *, task: TaskContext) -> str:
@@ -26,6 +26,15 @@ async def stuck_at_first(task: TaskContext) -> str:
         await anyio.sleep_forever()
     for number in range(5, 10):
         task.emit({"n": number})
+    return f"attempt {task.attempt}"
+
+
+async def flaky(good: int, final: bool = False, *, task: TaskContext) -> str:
+    """Fails until the attempt that is good, each having shown one event more than the one before."""
+    for number in range(task.attempt):
+        task.emit({"n": number})
+    if task.attempt < good:
+        raise NotRetryable("never") if final else ValueError(f"attempt {task.attempt}")
     return f"attempt {task.attempt}"
 
 

@@ -27,6 +27,9 @@ services:
   wf: {{name: Flow, source: {{type: local, name: .}}, path: 'worker_flows:flow'}}
 """
 
+ANSWER = {"__is_pydantic": True, "qualified_name": "workflows.events.HumanResponseEvent"}
+"""An event that a human answers with, but for its value."""
+
 
 @dataclass(frozen=True)
 class Standing:

@@ -91,7 +91,7 @@ def as_sent(services: Any) -> Any:
 
 def own_message(message: Any) -> Any:
     stats = {**message["stats"], "publish_time": None}
-    return {**message, "id_": ..., "publisher_id": "ControlPlaneServer", "stats": stats}
+    return {**message, "id_": ..., "publisher_id": ..., "stats": stats}
 
 
 def own_queue(config: Any) -> Any:
@@ -222,8 +222,8 @@ def differences(orphan: str, made: str) -> list[Difference]:
     ]
 
 
-def documented() -> list[str]:
-    """The first cells of the rows of the table of differences."""
-    _, _, section = DOCUMENT.read_text(encoding="utf-8").partition("\n## Differences")
+def documented(document: Path = DOCUMENT) -> list[str]:
+    """The first cells of the rows of a document's table of differences."""
+    _, _, section = document.read_text(encoding="utf-8").partition("\n## Differences")
     rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("| ")]
     return [row.split(" | ")[0].removeprefix("| ") for row in rows[1:]]

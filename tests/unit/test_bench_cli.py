@@ -24,9 +24,14 @@ run = CliRunner().invoke
         (["idle", "--set", "consumers=2,none"], "consumers: 'none' should be a valid integer"),
         (["idle", "--set", "consumers=0"], "should be greater than 0"),
         (["idle", "--set", "consumers="], "is not NAME=VALUE"),
-        (["idle", "--only", "nobody"], "only: nobody is not among polling-original,"),
+        (["idle", "--only", "nobody"], "only: nobody is not among wakeq-fsync,"),
         (["idle", "--seconds", "0.5"], "seconds: 0.5 should be"),
-        (["idle", "--rounds", "2"], "there is no 'rounds' here; it takes"),
+        (["parked", "--rounds", "2"], "there is no 'rounds' here; it takes"),
+        (["scale", "--set", "depth=-1"], "should be greater than or equal to 0"),
+        (["fanout", "--only", "beanstalkd-always"], "only: beanstalkd-always is not among"),
+        (["mixed", "--set", "seed=-1"], "seed: '-1' should be"),
+        (["counts", "--set", "kind=seconds"], "seconds is not among calls, blocks, system calls, instructions"),
+        (["throughput", "--set", "in_flight=65"], "at most 64 batches"),
         (["idle", "wake", "--set", "wake.consumers=2"], "there is no 'wake.consumers' here"),
         (["parked", "--set", "connections=100000000"], "(`ulimit -Hn`)"),
         (["requests", "--rounds", "0"], "rounds: 0 should be greater than or equal to 1"),
@@ -68,11 +73,11 @@ def test_every_quick_form_is_allowed() -> None:
 
 def test_a_parameter_of_one_scenario_goes_before_the_shared_one() -> None:
     given = {"writer.rounds": "7", "rounds": "2", "seconds": "3"}
-    idle, writer = chosen = wanted(["idle", "writer"], Options(given))
-    expected = "wakeq bench run idle writer --set idle.seconds=3.0 --set writer.seconds=3 --set writer.rounds=7"
+    parked, writer = chosen = wanted(["parked", "writer"], Options(given))
+    expected = "wakeq bench run parked writer --set parked.seconds=3.0 --set writer.seconds=3 --set writer.rounds=7"
     assert command(chosen) == expected
     assert writer.parameters.model_dump() == {"seconds": 3, "rounds": 7}
-    assert idle.parameters.model_dump()["seconds"] == 3
+    assert parked.parameters.model_dump()["seconds"] == 3
 
 
 def test_without_wrk_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ class FaultyQueue:
     async def ack(self, tokens: Sequence[Any]) -> None:
         await asyncio.sleep(0)
 
-    async def deliveries(self, _topic: str, prefetch: int) -> AsyncIterator[tuple[Any, str]]:
+    async def deliveries(self, _topic: str, prefetch: int, _group: str | None = None) -> AsyncIterator[tuple[Any, str]]:
         while True:
             for one in await self.take(prefetch):
                 yield one
@@ -66,7 +66,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def run(load: Any, queue: FaultyQueue, *, singly: bool, batch: int = 1) -> None:
-    options = argparse.Namespace(batch=batch, in_flight=3, singly=singly, size=20, warm_up=0.01, seconds=0.05)
+    options = argparse.Namespace(batch=batch, in_flight=3, singly=singly, ahead=0, size=20, warm_up=0.01, seconds=0.05)
 
     async def until_finished() -> None:
         finished = asyncio.Event()

@@ -3,7 +3,6 @@ import threading
 
 import pytest
 
-from wakeq_bench.scenarios.idle import Found, times_less
 from wakeq_bench.scenarios.raw import Connection, request
 from wakeq_bench.scenarios.relay import counting_relay
 from wakeq_bench.scenarios.servers import metric_in
@@ -15,10 +14,6 @@ WRK = """Running 1s test @ http://127.0.0.1:1/
 {extra}Requests/sec:  41190.52
 Transfer/sec:      5.00MB
 """
-
-
-def found(key: str, consumers: int, cores: float) -> Found:
-    return Found(key, key, consumers, 1.0, cores / 2, cores / 2, 0.0, [0.1])
 
 
 def test_wrk_result() -> None:
@@ -43,13 +38,6 @@ def test_metrics_are_summed_over_labels() -> None:
     assert metric_in(text, "wakeq_x") == 3
     assert metric_in(text, "wakeq_xy") == 7
     assert metric_in(text, "none") == 0
-
-
-def test_compared_with_as_many_polling_consumers() -> None:
-    everything = [found("polling-original", 2, 0.1), found("polling-original", 100, 1.0), found("sse", 100, 0.002)]
-    assert times_less(everything[2], everything) == pytest.approx(500)
-    assert times_less(found("sse", 20, 0.002), everything) is None
-    assert times_less(found("sse", 2, 0.0), everything) is None
 
 
 def test_relay_counts_requests_and_passes_answers() -> None:

@@ -36,9 +36,27 @@ def test_only_what_was_agreed_on_has_targets() -> None:
 
 def test_rates_are_compared_by_their_medians() -> None:
     runs = [found("wakeq-fsync", rate) for rate in (10.0, 30.0, 90.0)] + [found("redis-always", 20.0)]
-    ratio, wrong = figures(BATCHES, runs)
+    ratio, among_synced, among_all, wrong = figures(BATCHES, runs)
     assert (ratio.value, ratio.met) == (1.5, True)
+    assert (among_synced.value, among_all.value) == (1, 1)
     assert (wrong.value, wrong.met) == (0, True)
+
+
+def test_its_place_is_among_others_and_not_among_its_own_ways() -> None:
+    rates = {
+        "wakeq-fsync": 20.0,
+        "wakeq-memory": 90.0,
+        "redis-always": 30.0,
+        "redis-everysec": 50.0,
+        "nats-always": 1.0,
+    }
+    among_synced, among_all = (
+        figure
+        for figure in figures(BATCHES, [found(key, rate) for key, rate in rates.items()])
+        if "place" in figure.name
+    )
+    assert (among_synced.value, among_synced.met) == (2, False)
+    assert (among_all.value, among_all.met) == (3, False)
 
 
 def test_what_is_lost_or_doubled_misses_its_target() -> None:

@@ -144,6 +144,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq_control.errors",
             "wakeq_control.link",
             "wakeq_control.messages",
+            "wakeq_control.model",
             "wakeq_control.service",
             "wakeq_control.tasks",
         },
@@ -176,6 +177,8 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     # Whoever imports it has llama_deploy, and with it fastapi and pydantic.
     "wakeq.integrations.llama_deploy": ({"wakeq"}, {"anyio", "fastapi", "httpx", "llama_deploy", "pydantic"}),
     "wakeq_bench.flows": (set(), {"workflows"}),
+    # What the extra `bench` brings: whoever only measures has neither.
+    "wakeq_bench.pages": ({"wakeq_bench"}, {"jinja2", "matplotlib"}),
     "wakeq_bench": (
         {"wakeq", "wakeq_bench"},
         {"anyio", "httpx", "orjson", "platformdirs", "psutil", "pydantic", "rich", "typer", "uvicorn"},

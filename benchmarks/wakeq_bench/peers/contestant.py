@@ -42,6 +42,14 @@ class Contestant:
     """Whether messages are there after its process was killed."""
     consumers_max: int = 10_000
     """Idle consumers beyond which it is not asked for more."""
+    http: bool = False
+    """Whether HTTP is what it speaks."""
+    takes_per_s: float | None = None
+    """Messages a second that a consumer takes at most, where it pauses between them."""
+    waits_only: bool = False
+    """Whether it is another's queue or client, and only how it waits is its own."""
+    requests: Callable[[str], int] | None = None
+    """How many its server has answered, where that counts them itself, the one that asks included."""
     remarks: tuple[str, ...] = ()
     """What a reader has to know to compare it fairly."""
 

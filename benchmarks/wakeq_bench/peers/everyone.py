@@ -18,13 +18,19 @@ CONTESTANTS = (
     *beanstalkd.CONTESTANTS,
     *nchan.CONTESTANTS,
     *original.CONTESTANTS,
+    *original.ON_WAKEQ,
 )
 BY_KEY = {contestant.key: contestant for contestant in CONTESTANTS}
 
 
 def keys_of(able: Callable[[Contestant], bool] = lambda _: True, *, claims: bool = False) -> list[str]:
     """Who can do something; wakeq's claims are left out where they would measure the same as its streams."""
-    return [one.key for one in CONTESTANTS if able(one) and (claims or one not in wakeq.CLAIMS)]
+    return [one.key for one in CONTESTANTS if able(one) and not one.waits_only and (claims or one not in wakeq.CLAIMS)]
+
+
+def one_of_each(contestants: Iterable[Contestant] = CONTESTANTS) -> list[str]:
+    """Of those that differ by what they keep alone, the one that keeps least: waiting is the same for them."""
+    return [one.key for one in {(one.client, one.way): one for one in contestants}.values()]
 
 
 def prepared(keys: Sequence[str], report: Report, console: Console) -> dict[Contestant, Path]:

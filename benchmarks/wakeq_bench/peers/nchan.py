@@ -108,6 +108,7 @@ CONTESTANTS = (
         settings={"worker_processes": "1", "nchan_message_buffer_length": "10000"},
         batches=False,
         restarts=False,
+        http=True,
         remarks=("It has no acks, and no consumers that share a topic: each subscriber is sent everything.",),
     ),
 )

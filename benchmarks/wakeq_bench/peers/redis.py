@@ -46,7 +46,8 @@ def _program() -> str:
 
 def settings(appendfsync: str) -> dict[str, str]:
     """What is set; everything else is as Redis has it."""
-    return {"appendonly": "yes", "appendfsync": appendfsync, "save": ""}
+    # A consumer that waits is a connection, and 10,000 are as many as there may be otherwise, publishers included.
+    return {"appendonly": "yes", "appendfsync": appendfsync, "save": "", "maxclients": "20000"}
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from wakeq_bench.peers.contestant import Contestant, Keeps
-from wakeq_bench.scenarios.servers import wakeq_server
+from wakeq_bench.scenarios.servers import requests_total, wakeq_server
 
 
 def _contestant(keeps: Keeps, way: str) -> Contestant:
@@ -21,6 +21,8 @@ def _contestant(keeps: Keeps, way: str) -> Contestant:
         settings={"durability": keeps},
         way=way,
         restarts=keeps != "memory",
+        http=True,
+        requests=requests_total,
     )
 
 

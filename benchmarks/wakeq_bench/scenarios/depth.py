@@ -7,7 +7,6 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -21,10 +20,12 @@ from wakeq_bench.parameters import Names, Parameters, among
 from wakeq_bench.processes import Server
 from wakeq_bench.report import Figure, Report, Target
 from wakeq_bench.scenarios import wrk
-from wakeq_bench.scenarios.filling import BATCH, ENVELOPES, KILOBYTE, fill, made, publish_lines
+from wakeq_bench.scenarios.costs import claim_cost, cycle_cost, publish_cost
+from wakeq_bench.scenarios.filling import BATCH, ENVELOPES, KILOBYTE, fill, publish_lines
 from wakeq_bench.scenarios.progress import Work
-from wakeq_bench.scenarios.raw import Answer, BrokenAnswer, Connection, call, request
-from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, metric, wakeq_server
+from wakeq_bench.scenarios.raw import call, made
+from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, metric, server_pair
+from wakeq_bench.scenarios.topic_making import make_topics, publish_to_each
 
 _DAY_S = 86_400
 _GROUPS = 100
@@ -93,7 +94,7 @@ def deep(sizes: Depth) -> Found:
     """A million messages of 1 KB, beside an empty topic; synced to disk."""
     found = Found()
     claims = 25_000 * sizes.seconds
-    with _pair("fsync") as (full, plain):
+    with server_pair("fsync") as (full, plain):
         fill(full, "t", [KILOBYTE] * BATCH, sizes.messages)
         found.figures.append(_rss("resident memory", full, 400))
         found.rates("publish", *_in_turns(full, plain, sizes, lambda server: _publishing(server, "t", KILOBYTE, sizes)))
@@ -108,13 +109,13 @@ def deep(sizes: Depth) -> Found:
 def topics(sizes: Depth) -> Found:
     """A hundred thousand topics with a message each, beside none; written, not synced."""
     found = Found()
-    with _pair("os") as (full, plain):
+    with server_pair("os") as (full, plain):
         before = cpu_seconds(full.child.pid)
         topics_made = wrk.run(full.url, _seconds_for(sizes.topics, 3_000), _each_once("PUT", "/topics/t", b"{}"))
         found.samples.append({"made": topics_made.requests, "cpu_s": cpu_seconds(full.child.pid) - before})
         found.figures.append(Figure("topics made", topics_made.per_second, "a second", Target(">=", 3_000)))
         _make_up_to(full, topics_made.requests, sizes.topics)
-        _publish_to_each(full, sizes.topics)
+        publish_to_each(full, 1, sizes.topics)
         scrapes = [_seconds_of(lambda: call(full.url, "GET", "/metrics")) for _ in range(5)]
         found.samples.append({"scrape_s": scrapes})
         found.figures.append(Figure("scrape of /metrics", statistics.median(scrapes), "s", Target("<=", 0.2)))
@@ -127,7 +128,7 @@ def scheduled(sizes: Depth) -> Found:
     """A hundred thousand messages due within a day, beside none."""
     found = Found()
     chance = random.Random(7)
-    with _pair("fsync") as (full, plain):
+    with server_pair("fsync") as (full, plain):
         for _ in range(0, sizes.scheduled, BATCH):
             lines = [orjson.dumps({"body": {"n": n}, "delay_s": chance.uniform(600, _DAY_S)}) for n in range(BATCH)]
             publish_lines(full, "t", lines, ENVELOPES)
@@ -142,7 +143,7 @@ def scheduled(sizes: Depth) -> Found:
 def groups(sizes: Depth) -> Found:
     """A hundred groups on a topic with a hundred thousand messages, beside one group."""
     found = Found()
-    with _pair("fsync") as (full, plain):
+    with server_pair("fsync") as (full, plain):
         for server in (full, plain):
             for number in range(_GROUPS if server is full else 1):
                 call(server.url, "PUT", f"/topics/t/groups/g{number}")
@@ -150,9 +151,9 @@ def groups(sizes: Depth) -> Found:
             fill(server, "t", [QUEUE_MESSAGE] * BATCH, sizes.backlog)
         claim = orjson.dumps({"lease_s": 3600, "group": "g0"})
         for name, measure in (
-            ("claim", lambda server: _claim_cost(server, "t", claim, 2_000)),
-            ("claim and ack", lambda server: _cycle_cost(server, "t", claim, 1_000)),
-            ("publish", lambda server: _publish_cost(server, "t", 2_000)),
+            ("claim", lambda server: claim_cost(server, "t", claim, 2_000)),
+            ("claim and ack", lambda server: cycle_cost(server, "t", claim, 1_000)),
+            ("publish", lambda server: publish_cost(server, "t", 2_000)),
         ):
             found.costs(name, *_in_turns(full, plain, sizes, measure))
     return found
@@ -161,7 +162,7 @@ def groups(sizes: Depth) -> Found:
 def keys(sizes: Depth) -> Found:
     """Ten thousand ordering keys on a topic, beside none."""
     found = Found()
-    with _pair("fsync") as (full, plain):
+    with server_pair("fsync") as (full, plain):
         for server in (full, plain):
             for first in range(0, sizes.backlog, BATCH):
                 numbers = range(first, first + BATCH)
@@ -170,7 +171,7 @@ def keys(sizes: Depth) -> Found:
                     for n in numbers
                 ]
                 publish_lines(server, "t", lines, ENVELOPES)
-        cycles = _in_turns(full, plain, sizes, lambda server: _cycle_cost(server, "t", b"{}", 1_000))
+        cycles = _in_turns(full, plain, sizes, lambda server: cycle_cost(server, "t", b"{}", 1_000))
         found.costs("claim and ack", *cycles)
     return found
 
@@ -185,30 +186,6 @@ CASES: dict[str, Callable[[Depth], Found]] = {
 
 
 # Two servers
-
-
-class _Servers(AbstractContextManager[tuple[Server, Server]]):
-    """Two servers with an empty topic `t` each."""
-
-    def __init__(self, durability: str) -> None:
-        self._durability = durability
-        self._stack = ExitStack()
-
-    def __enter__(self) -> tuple[Server, Server]:
-        with ExitStack() as stack:
-            full = stack.enter_context(wakeq_server(durability=self._durability))
-            plain = stack.enter_context(wakeq_server(durability=self._durability))
-            for server in (full, plain):
-                made(call(server.url, "PUT", "/topics/t", {"max_deliveries": 0}))
-            self._stack = stack.pop_all()
-        return full, plain
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-
-def _pair(durability: str) -> _Servers:
-    return _Servers(durability)
 
 
 def _in_turns(
@@ -244,35 +221,6 @@ def _claiming(server: Server, topic: str, claim: bytes, sizes: Depth) -> float:
     return (metric(server.url, "wakeq_delivered_messages_total") - before) / seconds
 
 
-def _claim_cost(server: Server, topic: str, claim: bytes, count: int) -> float:
-    asking = request(server.url, "POST", f"/messages/{topic}/claim", claim)
-    return _cost(server, count, lambda connection: _one_message(connection.exchange(asking)))
-
-
-def _publish_cost(server: Server, topic: str, count: int) -> float:
-    posting = request(server.url, "POST", f"/messages/{topic}", QUEUE_MESSAGE)
-    return _cost(server, count, lambda connection: made(connection.exchange(posting)))
-
-
-def _cycle_cost(server: Server, topic: str, claim: bytes, count: int) -> float:
-    asking = request(server.url, "POST", f"/messages/{topic}/claim", claim)
-
-    def cycle(connection: Connection) -> None:
-        lease = _one_message(connection.exchange(asking))["lease_id"]
-        ack = orjson.dumps({"ack": [lease]})
-        made(connection.exchange(request(server.url, "POST", f"/messages/{topic}/settle", ack)))
-
-    return _cost(server, count, cycle)
-
-
-def _cost(server: Server, count: int, once: Callable[[Connection], object]) -> float:
-    with Connection(server.url) as connection:
-        before = cpu_seconds(server.child.pid)
-        for _ in range(count):
-            once(connection)
-        return (cpu_seconds(server.child.pid) - before) / count
-
-
 def _empty(server: Server, topic: str) -> None:
     made(call(server.url, "POST", f"/topics/{topic}/purge"))
 
@@ -291,15 +239,8 @@ def _each_once(method: str, path: str, body: bytes, first: int = 0) -> str:
 
 def _make_up_to(server: Server, reached: int, count: int) -> None:
     # wrk throws the first request away, and has made more topics than it says when its time is over.
-    with Connection(server.url) as connection:
-        for number in (1, *range(reached, count + 1)):
-            made(connection.exchange(request(server.url, "PUT", f"/topics/t{number}", b"{}")))
-
-
-def _publish_to_each(server: Server, count: int) -> None:
-    with Connection(server.url) as connection:
-        for number in range(1, count + 1):
-            made(connection.exchange(request(server.url, "POST", f"/messages/t{number}", QUEUE_MESSAGE)))
+    make_topics(server, 1, 1)
+    make_topics(server, reached, count)
 
 
 def _seconds_for(count: int, per_second: int) -> int:
@@ -307,14 +248,6 @@ def _seconds_for(count: int, per_second: int) -> int:
 
 
 # Answers
-
-
-def _one_message(answer: Answer) -> dict[str, object]:
-    made(answer)
-    found: list[dict[str, object]] = orjson.loads(answer.body)["messages"]
-    if not found:
-        raise BrokenAnswer("there was no message left to claim")
-    return found[0]
 
 
 def _seconds_of(once: Callable[[], object]) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from wakeq_bench.processes import Server
-from wakeq_bench.scenarios.raw import Answer, BrokenAnswer, Connection, request
+from wakeq_bench.scenarios.raw import Connection, made, request
 
 BATCH = 5_000
 LINES = "application/x-ndjson"
@@ -23,9 +23,3 @@ def publish_lines(server: Server, topic: str, lines: Sequence[bytes], content_ty
     posting = request(server.url, "POST", f"/messages/{topic}", b"\n".join(lines), content_type)
     with Connection(server.url) as connection:
         made(connection.exchange(posting))
-
-
-def made(answer: Answer) -> None:
-    """Raises BrokenAnswer where a request was refused."""
-    if answer.status >= 300:
-        raise BrokenAnswer(f"refused with {answer.status}: {answer.body[:300]!r}")

@@ -5,6 +5,11 @@ import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from wakeq_bench.scenarios.raw import call
+
+COMMIT = "wakeq_commit_seconds"
+"""From a batch being handed to the store to its being durable."""
+
 _BUCKET = re.compile(r'^(\w+)_bucket\{(?:[^}]*,)?le="([^"]+)"[^}]*\} (\S+)')
 
 
@@ -46,3 +51,8 @@ def histogram_in(text: str, name: str) -> Histogram:
         if match and match[1] == name:
             found += Histogram({float(match[2]): float(match[3])})
     return found
+
+
+def commits_of(url: str) -> Histogram:
+    """What the server's commits took since its start. Raises BrokenAnswer, OSError."""
+    return histogram_in(call(url, "GET", "/metrics").body.decode(), COMMIT)

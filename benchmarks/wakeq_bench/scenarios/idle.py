@@ -1,6 +1,7 @@
 """What consumers cost while nothing is published: polling, and being parked."""
 
 import random
+import signal
 import statistics
 import time
 from collections.abc import Sequence
@@ -11,192 +12,293 @@ from typing import Annotated
 from pydantic import Field
 from rich.console import Console
 
-from wakeq_bench.measure import CpuWindow, percentile
+from wakeq_bench.intervals import Interval, ratio_interval
+from wakeq_bench.measure import CpuWindow, Traffic, percentile, switches
 from wakeq_bench.parameters import Counts, Names, Parameters, among
-from wakeq_bench.peers import PeerUnavailable, llama_deploy
-from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, readable
-from wakeq_bench.scenarios.consumers import TOPIC_PREFIX
-from wakeq_bench.scenarios.contestants import CONTESTANTS, REFERENCE, Contestant, Running
+from wakeq_bench.peers.contestant import Contestant
+from wakeq_bench.peers.everyone import BY_KEY, CONTESTANTS, one_of_each, prepared, remarks
+from wakeq_bench.processes import Child, ProcessFailed, Server, raise_open_files
+from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.progress import Work
-from wakeq_bench.scenarios.raw import Connection, request
-from wakeq_bench.scenarios.servers import ORIGINAL_VERSION, QUEUE_MESSAGE
 
-WAKES = 20
-# The counts of consumers that the targets are meant for.
+KEYS = [contestant.key for contestant in CONTESTANTS]
+REFERENCE = "original-50ms"
+"""What the others are measured against."""
+
+# The number of consumers that its targets are meant for.
 _TIMES_LESS_AT = 100
-_REQUESTS_AT = 2
+_TIMES_LESS_MIN = {
+    "wakeq-memory": Target(">=", 500),
+    "original-wakeq": Target(">=", 80),
+    "original-silent": Target(">=", 25),
+}
+# A consumer of llama_deploy's own client asks anew once in 55 s.
+_REQUESTS_MAX = {"original-wakeq": Target("<=", 0.025)}
+_SLICES = 3
 # Before the window: imports are done, connections made, everybody is parked.
-_WARM_UP_S = 5.0
-_WARM_UP_EACH_S = 0.04
-_STARTING_PLANNED_S = 3.0
+_WARM_UP_EACH_S = 0.002
+_STARTING_PLANNED_S = 4.0
+_STARTING_EACH_S = 0.01
+_START_MAX_S = 300.0
 # Between wakes, at random: long enough to be parked again, and not in step with whoever polls.
 _REST_S = (0.2, 0.3)
 _WAKE_MAX_S = 15.0
 
 
-KEYS = [contestant.key for contestant in CONTESTANTS]
-
-
 class Idle(Parameters):
     """What `idle` can be told."""
 
-    consumers: Counts = Field([2, 20, 100], description="how many consumers wait, one measurement each")
+    consumers: Counts = Field([1, 10, 100, 1_000, 10_000], description="how many consumers wait, one measurement each")
     seconds: float = Field(120.0, ge=1, description="length of each window")
-    only: Annotated[Names, among(*KEYS)] = Field(KEYS, description="the contestants that take part")
+    warm_up: float = Field(5.0, ge=0, description="seconds before each window, and 2 ms more a consumer")
+    wakes: int = Field(20, ge=1, description="messages that are published after each window, one at a time")
+    rounds: int = Field(1, ge=1, description="how often each is measured, in turns")
+    only: Annotated[Names, among(*KEYS)] = Field(one_of_each(), description="the contestants that take part")
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was measured of one contestant with one number of consumers."""
+    """What was measured of one contestant with one number of consumers; of each third of the window where several."""
 
-    key: str
-    title: str
+    contestant: str
     consumers: int
     window_s: float
-    server_cores: float
-    clients_cores: float
-    requests_per_s: float
+    server_cores: list[float]
+    clients_cores: list[float]
+    wake_ups_per_s: float | None
+    """Of threads of both, by the kernel."""
+    requests_per_s: float | None
+    """Where the server or its client counts them."""
+    bytes_per_s: float | None
+    """Over the loopback interface, with the heads of TCP and IP."""
+    packets_per_s: float | None
     wakes_s: list[float]
 
     @property
-    def cores(self) -> float:
+    def cores(self) -> list[float]:
         """Server and clients together."""
-        return self.server_cores + self.clients_cores
+        return [server + clients for server, clients in zip(self.server_cores, self.clients_cores, strict=True)]
 
 
 def planned_s(given: Idle) -> float:
     """About how long it takes."""
-    return sum(len(given.only) * _planned_s(count, given.seconds) for count in given.consumers)
+    return given.rounds * sum(
+        _planned_s(count, given)
+        for count in given.consumers
+        for key in given.only
+        if count <= BY_KEY[key].consumers_max
+    )
 
 
 def run(given: Idle, console: Console) -> Report:
-    """Measure the contestants. Raises ProcessFailed, BrokenAnswer, OSError."""
-    counts, seconds, keys = given.consumers, given.seconds, given.only
-    settings = {"consumers": list(counts), "seconds": seconds, "contestants": list(keys), "wakes": WAKES}
-    report = Report("idle", f"Idle for {seconds:g} s", settings)
-    contestants = [contestant for contestant in CONTESTANTS if contestant.key in keys]
-    python = _original_python(contestants, report, console)
-    contestants = [one for one in contestants if python is not None or not one.needs_original]
+    """Measure the contestants; one that can't be had is named. Raises ProcessGone, OSError."""
+    raise_open_files()
+    report = Report("idle", f"Idle for {given.seconds:g} s", given.model_dump())
+    pythons = prepared(given.only, report, console)
     found: list[Found] = []
-    with Work(console, sum(len(contestants) * _planned_s(count, seconds) for count in counts)) as work:
-        for count in counts:
-            for contestant in contestants:
-                work.step(f"{count} consumers: {contestant.title}")
-                found.append(_measure(contestant, count, seconds, python, work))
-                report.samples.append(asdict(found[-1]))
+    with Work(console, planned_s(given)) as work:
+        for count in given.consumers:
+            for number in range(given.rounds):
+                for contestant in _able(pythons, count, report):
+                    work.step(f"{count:,} consumers, round {number + 1} of {given.rounds}: {contestant.title}")
+                    try:
+                        found.append(_measure(contestant, pythons[contestant], count, given, work))
+                    except ProcessFailed as error:
+                        report.missing.append(Missing(f"{contestant.title}, {count:,} consumers", str(error)))
+    report.samples = [asdict(one) for one in found]
     report.overview = _overview(found)
     report.measures = list(MEASURES)
-    report.series = [series for one in found for series in _series(one)]
-    for contestant in contestants:
-        report.figures += _figures(contestant, found)
-    report.notes.append(
-        "Cores are CPU seconds a second, of the server and of the one process that holds all consumers. Wakes are from "
-        "before a publish until the consumer has the message, after the window. No process is pinned to a core."
-    )
+    report.series = _series(found)
+    report.figures = figures(found)
+    report.notes += [_NOTE, *remarks(pythons)]
     return report
 
 
 MEASURES = (
     Measure("cores", "CPU of server and clients while nothing happens", "cores", "lower", "lines", "consumers", True),
+    Measure("wake_ups", "Wake-ups while nothing happens", "a second", "lower", "none", "consumers", True),
     Measure("requests", "Requests while nothing happens", "a second", "lower", "none", "consumers", True),
+    Measure("bytes", "Traffic while nothing happens", "bytes a second", "lower", "none", "consumers", True),
     Measure("wake", "From a publish to the waiting consumer", "s", "lower", "none", "consumers", True),
+)
+_NOTE = (
+    "Cores are CPU seconds a second, of the server and of the one process that holds all consumers, over the whole "
+    "window; intervals are those of its thirds. Wake-ups are how often their threads were woken. Requests are "
+    "counted by the server, or by its client; bytes and packets on the loopback interface, whoever has sent them. "
+    "Wakes are from before a publish until the consumer has the message, after the window, in one process. No process "
+    "is pinned to a core."
 )
 
 
-def _series(found: Found) -> list[Series]:
-    values = {"cores": [found.cores], "requests": [found.requests_per_s], "wake": found.wakes_s}
-    return [Series(measure, found.title, samples, found.consumers) for measure, samples in values.items()]
+def _able(pythons: dict[Contestant, Path], count: int, report: Report) -> list[Contestant]:
+    """Who is asked for so many; the others are named, once."""
+    for one in pythons:
+        limit = f"It is not asked for more than {one.consumers_max:,} consumers."
+        if count > one.consumers_max and not any(
+            (had.name, had.reason) == (one.title, limit) for had in report.missing
+        ):
+            report.missing.append(Missing(one.title, limit))
+    return [one for one in pythons if count <= one.consumers_max]
 
 
-def times_less(found: Found, everything: Sequence[Found]) -> float | None:
-    """How much less CPU it takes than the reference with as many consumers; None where that was not measured."""
-    references = [one for one in everything if (one.key, one.consumers) == (REFERENCE, found.consumers)]
-    return references[0].cores / found.cores if references and found.cores else None
+def _planned_s(count: int, given: Idle) -> float:
+    return _starting_s(count) + _warm_up_s(count, given) + given.seconds + given.wakes * _REST_S[1]
 
 
-def _original_python(contestants: Sequence[Contestant], report: Report, console: Console) -> Path | None:
-    wanting = [one for one in contestants if one.needs_original]
-    if not wanting:
-        return None
-    try:
-        with console.status("looking for llama_deploy") as status:
-            return llama_deploy.environment(ORIGINAL_VERSION, lambda line: status.update(line))
-    except PeerUnavailable as error:
-        report.missing += [Missing(one.title, str(error)) for one in wanting]
-        return None
+def _starting_s(count: int) -> float:
+    return _STARTING_PLANNED_S + count * _STARTING_EACH_S
 
 
-def _planned_s(count: int, seconds: float) -> float:
-    return _STARTING_PLANNED_S + _warm_up_s(count) + seconds + WAKES * _REST_S[1]
+def _warm_up_s(count: int, given: Idle) -> float:
+    return given.warm_up + count * _WARM_UP_EACH_S
 
 
-def _warm_up_s(count: int) -> float:
-    return _WARM_UP_S + count * _WARM_UP_EACH_S
-
-
-def _measure(contestant: Contestant, count: int, seconds: float, python: Path | None, work: Work) -> Found:
-    with contestant.start(count, python) as running:
-        work.done(_STARTING_PLANNED_S)
-        work.wait(_warm_up_s(count))
-        requests_before, counted_at = running.requests(), time.perf_counter()
-        window = CpuWindow({"server": running.server.child.pid, "clients": running.consumers.pid})
-        work.wait(seconds)
-        cores, window_s = window.cores(), window.seconds
-        requests = running.requests() - requests_before - running.requests_of_counting
-        requests_s = time.perf_counter() - counted_at
-        wakes_s = _wakes(running, count)
-        work.done(WAKES * _REST_S[1])
+def _measure(contestant: Contestant, python: Path, count: int, given: Idle, work: Work) -> Found:
+    with contestant.loaded(python, "idle", ("--consumers", str(count))) as (server, clients):
+        clients.wait_for_ready(_START_MAX_S)
+        work.done(_starting_s(count))
+        work.wait(_warm_up_s(count, given))
+        pids = {"server": server.child.pid, "clients": clients.pid}
+        requests, counted_at = _requests(contestant, server, clients), time.perf_counter()
+        wake_ups, traffic = _wake_ups(pids), Traffic.so_far()
+        window = CpuWindow(pids)
+        slices = []
+        for _ in range(_SLICES):
+            one = CpuWindow(pids)
+            work.wait(given.seconds / _SLICES)
+            slices.append(one.cores())
+        window_s, later, more_wake_ups = window.seconds, Traffic.so_far(), _wake_ups(pids)
+        more_requests, requests_s = _requests(contestant, server, clients), time.perf_counter() - counted_at
+        wakes_s = _wakes(clients, given.wakes)
+        work.done(given.wakes * _REST_S[1])
     return Found(
-        key=contestant.key,
-        title=contestant.title,
+        contestant=contestant.key,
         consumers=count,
         window_s=window_s,
-        server_cores=cores["server"],
-        clients_cores=cores["clients"],
-        requests_per_s=requests / requests_s,
+        server_cores=[one["server"] for one in slices],
+        clients_cores=[one["clients"] for one in slices],
+        wake_ups_per_s=_per_s(wake_ups, more_wake_ups, window_s),
+        # Where the server counts, the question before the window was one of them.
+        requests_per_s=_per_s(requests, more_requests, requests_s, counting=contestant.requests is not None),
+        bytes_per_s=_traffic_per_s(traffic, later, window_s, "byte_count"),
+        packets_per_s=_traffic_per_s(traffic, later, window_s, "packets"),
         wakes_s=wakes_s,
     )
 
 
-def _wakes(running: Running, count: int) -> list[float]:
-    url, found = running.server.url, []
-    with Connection(url) as publisher:
-        for number in range(WAKES):
-            topic = f"{TOPIC_PREFIX}{number % count}"
-            publish = request(url, "POST", f"/messages/{topic}", QUEUE_MESSAGE)
-            time.sleep(random.uniform(*_REST_S))
-            # The consumer is another process, and wall time is what both can read.
-            published_at = time.time()
-            publisher.exchange(publish)
-            received = running.consumers.wait_for_record("received_at", _WAKE_MAX_S)
-            found.append(float(received["received_at"]) - published_at)
+def _per_s(before: int | None, after: int | None, seconds: float, *, counting: bool = False) -> float | None:
+    return None if before is None or after is None else (after - before - counting) / seconds
+
+
+def _traffic_per_s(before: Traffic | None, after: Traffic | None, seconds: float, what: str) -> float | None:
+    first, last = (None if one is None else int(getattr(one, what)) for one in (before, after))
+    return _per_s(first, last, seconds)
+
+
+def _requests(contestant: Contestant, server: Server, clients: Child) -> int | None:
+    if contestant.requests is not None:
+        return contestant.requests(server.url)
+    told: int | None = clients.ask("requests", number=signal.SIGUSR2)["requests"]
+    return told
+
+
+def _wake_ups(pids: dict[str, int]) -> int | None:
+    found = [switches(pid) for pid in pids.values()]
+    return None if None in found else sum(one or 0 for one in found)
+
+
+def _wakes(clients: Child, count: int) -> list[float]:
+    found = []
+    for _ in range(count):
+        time.sleep(random.uniform(*_REST_S))
+        found.append(float(clients.ask("woken_s", _WAKE_MAX_S)["woken_s"]))
     return found
 
 
-def _figures(contestant: Contestant, everything: Sequence[Found]) -> list[Figure]:
-    figures = []
-    for found in (one for one in everything if one.key == contestant.key):
-        title = f"{found.consumers} consumers, {found.title}"
-        less = times_less(found, everything)
-        if contestant.times_less_min is not None and found.consumers == _TIMES_LESS_AT and less is not None:
-            figures.append(Figure(f"{title}: less CPU than polling", less, "times", contestant.times_less_min))
-        if contestant.requests_max is not None and found.consumers == _REQUESTS_AT:
-            figures.append(Figure(f"{title}: requests", found.requests_per_s, "/s", contestant.requests_max))
-    return figures
+def _of(found: Sequence[Found], key: str, consumers: int) -> list[Found]:
+    return [one for one in found if (one.contestant, one.consumers) == (key, consumers)]
 
 
-def _overview(everything: Sequence[Found]) -> Overview:
-    columns = ["waiting by", "consumers", "server", "clients", "cores", "times less", "requests/s", "wake p50", "worst"]
-    return Overview(columns, [_row(one, times_less(one, everything)) for one in everything])
+def _cores(found: Sequence[Found], key: str, consumers: int) -> list[float]:
+    """One number a window: what a slice has or lacks of a heartbeat is no difference between contestants."""
+    return [statistics.fmean(one.cores) for one in _of(found, key, consumers)]
 
 
-def _row(found: Found, less: float | None) -> list[str]:
+def times_less(found: Sequence[Found], key: str, consumers: int) -> float | None:
+    """How much less CPU it takes than the reference with as many consumers; None where that was not measured."""
+    ours, reference = _cores(found, key, consumers), _cores(found, REFERENCE, consumers)
+    return statistics.median(reference) / statistics.median(ours) if ours and reference and min(ours) > 0 else None
+
+
+def _times_less_interval(found: Sequence[Found], key: str, consumers: int) -> Interval | None:
+    """By thirds of the windows."""
+    ours, reference = ([s for one in _of(found, who, consumers) for s in one.cores] for who in (key, REFERENCE))
+    return ratio_interval(reference, ours) if min(*ours, *reference) > 0 else None
+
+
+def figures(found: Sequence[Found]) -> list[Figure]:
+    """What has a target."""
+    shown = []
+    for key, target in _TIMES_LESS_MIN.items():
+        less = times_less(found, key, _TIMES_LESS_AT)
+        if less is not None:
+            name = f"{_TIMES_LESS_AT} consumers, {BY_KEY[key].title}: less CPU than {BY_KEY[REFERENCE].title}"
+            shown.append(Figure(name, less, "times", target, _times_less_interval(found, key, _TIMES_LESS_AT)))
+    for key, target in _REQUESTS_MAX.items():
+        for count in sorted({one.consumers for one in found if one.contestant == key}):
+            asked = [one.requests_per_s / count for one in _of(found, key, count) if one.requests_per_s is not None]
+            if asked:
+                name = f"{count:,} consumers, {BY_KEY[key].title}: requests of each"
+                shown.append(Figure(name, statistics.median(asked), "/s", target))
+    return shown
+
+
+def _cases(found: Sequence[Found]) -> list[tuple[str, int]]:
+    return list(dict.fromkeys((one.contestant, one.consumers) for one in found))
+
+
+def _series(found: Sequence[Found]) -> list[Series]:
+    shown = []
+    for key, count in _cases(found):
+        runs = _of(found, key, count)
+        values: dict[str, Sequence[float | None]] = {
+            "cores": [cores for one in runs for cores in one.cores],
+            "wake_ups": [one.wake_ups_per_s for one in runs],
+            "requests": [one.requests_per_s for one in runs],
+            "bytes": [one.bytes_per_s for one in runs],
+            "wake": [wake for one in runs for wake in one.wakes_s],
+        }
+        for measure, samples in values.items():
+            told = [sample for sample in samples if sample is not None]
+            if told:
+                shown.append(Series(measure, BY_KEY[key].title, told, count))
+    return shown
+
+
+def _overview(found: Sequence[Found]) -> Overview:
+    columns = ["waiting by", "consumers", "server", "clients", "cores", "times less", "wake-ups/s", "requests/s"]
+    return Overview([*columns, "bytes/s", "wake p50", "worst"], [_row(found, *case) for case in _cases(found)])
+
+
+def _row(found: Sequence[Found], key: str, count: int) -> list[str]:
+    runs = _of(found, key, count)
+    server = statistics.median(statistics.fmean(one.server_cores) for one in runs)
+    clients = statistics.median(statistics.fmean(one.clients_cores) for one in runs)
+    wakes_s = [wake for one in runs for wake in one.wakes_s]
+    less = times_less(found, key, count)
     return [
-        found.title,
-        str(found.consumers),
-        *(f"{cores:.5f}" for cores in (found.server_cores, found.clients_cores, found.cores)),
+        key,
+        f"{count:,}",
+        *(f"{cores:.5f}" for cores in (server, clients, statistics.median(_cores(found, key, count)))),
         "" if less is None else readable(less),
-        f"{found.requests_per_s:.3f}",
-        f"{1000 * statistics.median(found.wakes_s):.1f} ms",
-        f"{1000 * percentile(found.wakes_s, 100):.1f} ms",
+        _told([one.wake_ups_per_s for one in runs]),
+        _told([one.requests_per_s for one in runs]),
+        _told([one.bytes_per_s for one in runs]),
+        f"{1000 * statistics.median(wakes_s):.1f} ms",
+        f"{1000 * percentile(wakes_s, 100):.1f} ms",
     ]
+
+
+def _told(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return readable(statistics.median(known)) if known else ""

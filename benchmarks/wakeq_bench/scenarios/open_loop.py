@@ -15,8 +15,7 @@ from typing import Any, Literal, Self
 
 import orjson
 
-from wakeq_bench.scenarios.filling import made
-from wakeq_bench.scenarios.raw import AnswerParser, BrokenAnswer, address_of, request
+from wakeq_bench.scenarios.raw import AnswerParser, BrokenAnswer, address_of, made, request
 
 Way = Literal["sse", "claim"]
 

@@ -145,6 +145,15 @@ def run(given: Parked, console: Console) -> Report:
     return report
 
 
+@contextmanager
+def filled_place(kind: Kind, count: int) -> Iterator[Place]:
+    """So many of a kind parked on a server of their own. Raises ProcessFailed, ParkingFailed, BrokenAnswer, OSError."""
+    with _place(kind) as place:
+        place.parker.park(count - 1, place.probe, lambda _: None)
+        _wait_until_parked(kind, place, count)
+        yield place
+
+
 def _measure(kind: Kind, connections: int, seconds: float, work: Work) -> Found:
     work.step(f"{kind.name}: starting")
     with _place(kind) as full, _place(kind) as alone:
@@ -254,20 +263,21 @@ def _parked_on_bare(url: str) -> int:
 
 _JSON_TOPIC: tuple[str, dict[str, object]] = ("PUT", {"schema": "json", "lease_s": 3600})
 
+CLAIM = Kind(
+    "claim",
+    wakeq_server,
+    "/healthz",
+    _parked_on_wakeq,
+    method="POST",
+    path=f"/messages/{_TOPIC}/claim",
+    body=b'{"wait_s": 60}',
+    topic=_JSON_TOPIC,
+    ends_after_s=60.0,
+    cores_max=0.5,
+)
 KINDS = (
     Kind("bare ASGI app", lambda: bare_server("exchange"), "/parked", _parked_on_bare),
-    Kind(
-        "claim",
-        wakeq_server,
-        "/healthz",
-        _parked_on_wakeq,
-        method="POST",
-        path=f"/messages/{_TOPIC}/claim",
-        body=b'{"wait_s": 60}',
-        topic=_JSON_TOPIC,
-        ends_after_s=60.0,
-        cores_max=0.5,
-    ),
+    CLAIM,
     Kind(
         "GET ?wait=60",
         wakeq_server,

@@ -164,3 +164,9 @@ def address_of(url: str) -> tuple[str, int]:
     """Host and port of a URL."""
     parts = urlsplit(url)
     return parts.hostname or "127.0.0.1", parts.port or 80
+
+
+def made(answer: Answer) -> None:
+    """Raises BrokenAnswer where a request was refused."""
+    if answer.status >= 300:
+        raise BrokenAnswer(f"refused with {answer.status}: {answer.body[:300]!r}")

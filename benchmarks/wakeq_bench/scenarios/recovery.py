@@ -5,20 +5,20 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import psutil
 from pydantic import Field
 from rich.console import Console
 
 from wakeq_bench.measure import memory
-from wakeq_bench.parameters import Parameters
+from wakeq_bench.parameters import Names, Parameters, among
 from wakeq_bench.processes import Child, Server
-from wakeq_bench.report import Figure, Report, Target
-from wakeq_bench.scenarios import wrk
-from wakeq_bench.scenarios.filling import BATCH, KILOBYTE, fill, made
+from wakeq_bench.report import Figure, Overview, Report, Target
+from wakeq_bench.scenarios import peer_recovery, wrk
+from wakeq_bench.scenarios.filling import BATCH, KILOBYTE, fill
 from wakeq_bench.scenarios.progress import Work
-from wakeq_bench.scenarios.raw import BrokenAnswer, call
+from wakeq_bench.scenarios.raw import BrokenAnswer, call, made
 from wakeq_bench.scenarios.servers import wakeq_server
 
 _TOPIC = "full"
@@ -31,32 +31,62 @@ _BACKUP_MAX_S = 600.0
 _PUBLISH_MIN = Target(">=", 50)
 
 
+PARTS = ("wakeq", "contestants")
+
+
 class Recovery(Parameters):
     """What `recovery` can be told."""
 
-    messages: int = Field(1_000_000, ge=1, description="how many of 1 KB are stored")
-    rounds: int = Field(3, ge=1, description="how often the server is killed and started")
+    part: Annotated[Names, among(*PARTS)] = Field(
+        list(PARTS), description="wakeq by itself, with a backup; or every contestant, by its own client"
+    )
+    messages: int = Field(1_000_000, ge=1, description="how many of 1 KB are stored in wakeq by itself")
+    stored: int = Field(50_000, ge=1, description="how many of 1 KB are stored in each contestant")
+    only: Annotated[Names, among(*peer_recovery.KEYS)] = Field(
+        peer_recovery.KEYS, description="the contestants that take part"
+    )
+    rounds: int = Field(3, ge=1, description="how often each is killed and started, in turns")
 
 
 def planned_s(given: Recovery) -> float:
     """About how long it takes."""
-    return given.messages / _FILL_PER_S + given.rounds * _START_PLANNED_S + _BACKUP_PLANNED_S
+    parts = {"wakeq": _own_planned_s(given), "contestants": len(given.only) * _plan(given).planned_s}
+    return sum(parts[part] for part in given.part)
 
 
 def run(given: Recovery, console: Console) -> Report:
-    """Fill, kill, start again, back up. Raises ProcessFailed, WrkFailed, BrokenAnswer, OSError."""
+    """Fill, kill, start again, back up. Raises ProcessFailed, ProcessGone, WrkFailed, BrokenAnswer, OSError."""
+    report = Report("recovery", "From kill -9 to ready, and a backup", given.model_dump())
+    with Work(console, planned_s(given)) as work:
+        if "wakeq" in given.part:
+            _measure_own(given, report, work)
+        if "contestants" in given.part:
+            rows = peer_recovery.measure(_plan(given), given.only, report, console, work)
+            columns = ["", "ready again", "first message", f"all {given.stored:,}", "lost", "doubled"]
+            report.overview = Overview(columns, rows)
+    report.notes.append(
+        "From the start of the process to the first 200 of /readyz, or what the server has for it, its own start "
+        "included. Files are in the page cache; after a reboot they would be read from the disk first."
+    )
+    return report
+
+
+def _plan(given: Recovery) -> peer_recovery.Plan:
+    return peer_recovery.Plan(given.stored, given.rounds)
+
+
+def _own_planned_s(given: Recovery) -> float:
+    return given.messages / _FILL_PER_S + given.rounds * _START_PLANNED_S + _BACKUP_PLANNED_S
+
+
+def _measure_own(given: Recovery, report: Report, work: Work) -> None:
     messages, rounds = given.messages, given.rounds
-    report = Report("recovery", "From kill -9 to ready, and a backup", {"messages": messages, "rounds": rounds})
     starts: list[dict[str, float]] = []
-    fill_planned_s = messages / _FILL_PER_S
-    with (
-        tempfile.TemporaryDirectory(prefix="wakeq-bench-") as directory,
-        Work(console, planned_s(given)) as work,
-    ):
+    with tempfile.TemporaryDirectory(prefix="wakeq-bench-") as directory:
         data = Path(directory) / "data"
         work.step(f"filling a topic with {messages:,} messages")
         _fill_and_die(data, messages)
-        work.done(fill_planned_s)
+        work.done(messages / _FILL_PER_S)
         for number in range(rounds):
             work.step(f"start {number + 1} of {rounds}")
             starts.append(_start_and_die(data, messages))
@@ -72,11 +102,6 @@ def run(given: Recovery, console: Console) -> Report:
         Figure("on disk", stored / 1e6, "MB"),
         *backup_figures,
     ]
-    report.notes.append(
-        "From the start of the process to the first 200 of /readyz, Python's own start included. Its files are in the "
-        "page cache; after a reboot they would be read from the disk first."
-    )
-    return report
 
 
 def _fill_and_die(data: Path, messages: int) -> None:

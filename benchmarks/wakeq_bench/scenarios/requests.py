@@ -27,7 +27,7 @@ class Requests(Parameters):
 
     rounds: int = Field(5, ge=1, description="how often both servers are measured, in turns")
     seconds: int = Field(10, ge=1, description="length of each run of wrk")
-    publish: bool = Field(False, description="measure publishing too")
+    publish: bool = Field(True, description="measure publishing too")
     durability: Literal["memory", "os", "fsync"] = Field("memory", description="how wakeq keeps what is published")
 
     @property

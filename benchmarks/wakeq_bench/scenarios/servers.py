@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wakeq_bench.peers import llama_deploy
 from wakeq_bench.processes import HOST, Child, Server, free_ports, json_record
-from wakeq_bench.scenarios.raw import call
+from wakeq_bench.scenarios.raw import call, made
 
 ORIGINAL_VERSION = "0.8.1"
 
@@ -20,19 +20,32 @@ QUEUE_MESSAGE = b'{"type": "default", "publisher_id": "bench", "data": {"text": 
 def wakeq_server(*options: str, durability: str = "memory", data: Path | None = None) -> Iterator[Server]:
     """wakeq's own server, which keeps nothing on disk unless it is told to; `data` outlives it."""
     with tempfile.TemporaryDirectory(prefix="wakeq-bench-") as directory:
-        command = [sys.executable, "-m", "wakeq", "serve", "--port", "0"]
-        command += ["--data", str(data or Path(directory) / "data")]
-        # Without a drain: a benchmark leaves leases behind that nobody will settle.
-        command += ["--durability", durability, "--log-format", "json", "--drain", "0", *options]
-        with Child("wakeq serve", command) as child:
-            yield Server(_announced_url(child), child)
+        arguments = serve_command(data or Path(directory) / "data", durability, *options)
+        with Child("wakeq serve", [sys.executable, "-m", "wakeq", *arguments]) as child:
+            yield Server(announced_url(child), child)
+
+
+def serve_command(data: Path, durability: str = "memory", *options: str) -> list[str]:
+    """The arguments of `wakeq` that start a server whose address `announced_url` reads."""
+    # Without a drain: a benchmark leaves leases behind that nobody will settle.
+    stored = ["--data", str(data), "--durability", durability]
+    return ["serve", "--port", "0", *stored, "--log-format", "json", "--drain", "0", *options]
+
+
+@contextmanager
+def server_pair(durability: str) -> Iterator[tuple[Server, Server]]:
+    """Two of them with an empty topic `t` each: one to be filled, and one to be measured beside it, in turns."""
+    with wakeq_server(durability=durability) as full, wakeq_server(durability=durability) as plain:
+        for server in (full, plain):
+            made(call(server.url, "PUT", "/topics/t", {"max_deliveries": 0}))
+        yield full, plain
 
 
 @contextmanager
 def bare_server(app: str) -> Iterator[Server]:
     """One of the bare ASGI apps of `wakeq_bench.baseline`."""
     with Child(f"bare ASGI app {app}", [sys.executable, "-m", "wakeq_bench.baseline", app]) as child:
-        yield Server(_announced_url(child), child)
+        yield Server(announced_url(child), child)
 
 
 @contextmanager
@@ -51,13 +64,20 @@ def metric(url: str, name: str) -> int:
     return metric_in(text, name)
 
 
+def requests_total(url: str) -> int:
+    """Requests that a wakeq server has answered, this one included."""
+    return metric(url, "wakeq_requests_total")
+
+
 def metric_in(text: str, name: str) -> int:
     """The same, from the text of `/metrics`."""
     lines = (line.rpartition(" ") for line in text.splitlines())
     return int(sum(float(value) for key, _, value in lines if key.partition("{")[0] == name))
 
 
-def _announced_url(child: Child) -> str:
+def announced_url(child: Child) -> str:
+    """Where a server that has just been started listens. Raises ProcessFailed."""
+
     def listening(line: str) -> str | None:
         record = json_record(line, "url")
         # wakeq's log names the event; a bare app says nothing else.

@@ -4,6 +4,7 @@ A run has a server of its own in an empty directory, and one client process that
 is numbered, so that a queue can neither lose one nor deliver one twice unseen.
 """
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -52,6 +53,8 @@ _STARTING_PLANNED_S = 2.0
 _DRAIN_MAX_S = 120.0
 _BUSY = 0.9
 _OURS = "wakeq-fsync"
+_USUAL_IN_FLIGHT = 4
+_FIRST, _FIRST_OR_SECOND = Target("<=", 1), Target("<=", 2)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Load:
     batches: bool = False
     """Whether it takes a client that has batches."""
     bounds: tuple[tuple[str, Target], ...] = ()
+    ranked: bool = False
+    """Whether wakeq's place among the others has a target."""
 
 
 @dataclass(frozen=True)
@@ -82,33 +87,47 @@ class Found:
 
 
 KEYS = keys_of()
-# One consumer at a time, or none of the durable ones: not among those that are measured without being asked for.
-_AS_A_RULE = [key for key in KEYS if not key.startswith(("original", "nchan"))]
+_DURABILITIES = ("memory", "os", "fsync")
+_IN_FLIGHT_MAX = 64
+
+
+def _in_flight(batches: list[int]) -> list[int]:
+    if max(batches) > _IN_FLIGHT_MAX:
+        raise ValueError(f"at most {_IN_FLIGHT_MAX} batches are published at a time")
+    return batches
 
 
 class Throughput(Parameters):
     """What `throughput` can be told."""
 
     mode: Annotated[Names, among(*MODES)] = Field(list(MODES), description="in batches, or singly but concurrently")
-    only: Annotated[Names, among(*KEYS)] = Field(_AS_A_RULE, description="the contestants that take part")
+    only: Annotated[Names, among(*KEYS)] = Field(KEYS, description="the contestants that take part")
+    durability: Annotated[Names, among(*_DURABILITIES)] = Field(
+        list(_DURABILITIES), description="where a message is when its publish is confirmed: only those that keep it so"
+    )
     batch: Annotated[Counts, AfterValidator(_at_once)] = Field([1, 10, 100], description="messages a batch")
-    in_flight: int = Field(4, ge=1, le=64, description="batches published at a time")
+    in_flight: Annotated[Counts, AfterValidator(_in_flight)] = Field([4], description="batches published at a time")
     calls: Annotated[Counts, AfterValidator(_calls)] = Field([100], description="single publishes at a time")
     size: Annotated[Counts, AfterValidator(_bytes)] = Field([100], description="bytes of a message, 12 to 1000000")
     seconds: float = Field(5.0, ge=0.1, description="length of each window")
     rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
 
+    @property
+    def contestants(self) -> list[str]:
+        """Those that take part and keep messages as asked for."""
+        return [key for key in self.only if BY_KEY[key].keeps in self.durability]
+
 
 def planned_s(given: Throughput) -> float:
     """About how long it takes."""
-    return len(loads_of(given)) * given.rounds * len(given.only) * _turn_s(given)
+    return len(loads_of(given)) * given.rounds * len(given.contestants) * _turn_s(given)
 
 
 def run(given: Throughput, console: Console) -> Report:
     """Measure the contestants; one that can't be had is named. Raises ProcessFailed, ProcessGone, OSError."""
     sizes = given
     report = Report("throughput", "From publish to ack, messages a second", given.model_dump())
-    pythons = prepared(given.only, report, console)
+    pythons = prepared(given.contestants, report, console)
     loads = loads_of(given)
     found: list[Found] = []
     with Work(console, len(loads) * sizes.rounds * len(pythons) * _turn_s(given)) as work:
@@ -144,7 +163,10 @@ def loads_of(sizes: Throughput) -> list[Load]:
     for size in sizes.size:
         if "batches" in sizes.mode:
             loads += [
-                _batches(batch, sizes.in_flight, size) for batch in sizes.batch if batch * size <= _BATCH_MAX_BYTES
+                _batches(batch, in_flight, size)
+                for batch in sizes.batch
+                for in_flight in sizes.in_flight
+                if batch * size <= _BATCH_MAX_BYTES
             ]
         if "concurrent" in sizes.mode:
             loads += [_single_calls(calls, size) for calls in sizes.calls]
@@ -160,7 +182,9 @@ def _single_calls(calls: int, size: int) -> Load:
 def _batches(batch: int, in_flight: int, size: int) -> Load:
     bounds = (("redis-always", Target(">=", 1.5)), ("nats-always", Target(">=", 10)))
     options = ("--batch", str(batch), "--in-flight", str(in_flight), "--size", str(size))
-    return Load(f"batches of {batch}{_of(size)}", options, True, bounds if (batch, size) == (100, 100) else ())
+    usual = (batch, in_flight, size) == (100, _USUAL_IN_FLIGHT, 100)
+    at_a_time = "" if in_flight == _USUAL_IN_FLIGHT else f", {in_flight} at a time"
+    return Load(f"batches of {batch}{_of(size)}{at_a_time}", options, True, bounds if usual else (), ranked=usual)
 
 
 def _of(size: int) -> str:
@@ -178,7 +202,25 @@ def figures(load: Load, found: Sequence[Found]) -> list[Figure]:
         if min(rates.get(key, [0.0]))
     ]
     wrong = sum(one.lost + one.doubled for one in found if one.load == load.name and one.contestant == _OURS)
+    if load.ranked:
+        shown += _places(load, rates)
     return [*shown, Figure(f"{load.name}: {_OURS}, lost or doubled", wrong, "", Target("==", 0))]
+
+
+def _places(load: Load, rates: dict[str, list[float]]) -> list[Figure]:
+    """Its place among those that sync too, and among all; wakeq in its other ways is no other."""
+    others = [key for key in rates if BY_KEY[key].client != BY_KEY[_OURS].client]
+    synced = [key for key in others if BY_KEY[key].keeps == "fsync"]
+    return [
+        Figure(f"{load.name}: place of {_OURS} among {whom}", _place(rates, among), "", target)
+        for whom, among, target in (("those that sync", synced, _FIRST), ("all", others, _FIRST_OR_SECOND))
+        if among
+    ]
+
+
+def _place(rates: dict[str, list[float]], others: Sequence[str]) -> int:
+    ours = statistics.median(rates[_OURS])
+    return 1 + sum(statistics.median(rates[key]) > ours for key in others)
 
 
 def _times(name: str, ours: list[float], theirs: list[float], target: Target) -> Figure:
@@ -192,6 +234,9 @@ def _able(load: Load, pythons: dict[Contestant, Path]) -> dict[Contestant, Path]
 
 def _measure(load: Load, broker: Contestant, python: Path, sizes: Throughput) -> Found:
     options = ("--seconds", str(sizes.seconds), "--warm-up", str(_WARM_UP_S), *load.options)
+    if broker.takes_per_s is not None:
+        # What is published and not taken in the window would be waited for after it.
+        options += ("--ahead", str(math.ceil(broker.takes_per_s)))
     with broker.loaded(python, "load", options) as (server, client):
         client.wait_for_record("opened")
         window = CpuWindow({"server": server.child.pid})
@@ -236,7 +281,7 @@ def _row(load: Load, broker: Contestant, found: Sequence[Found]) -> list[str]:
 def _notes(found: Sequence[Found], sizes: Throughput) -> list[str]:
     synced = [key for key in _keys(found) if BY_KEY[key].keeps == "fsync"]
     notes = [
-        f"{sizes.in_flight} batches, or as many single calls as is said, are in flight at a time. CPU is that of one "
+        f"{_USUAL_IN_FLIGHT} batches, or as many as is said, are in flight at a time. CPU is that of one "
         "message. Servers have their default settings, but for what the contestants' names say.",
         f"Of these, {', '.join(synced) or 'none'} have a message on disk when its publish is confirmed.",
         "Publishers and consumers share one process, on asyncio's own loop, and the server shares the machine's cores.",

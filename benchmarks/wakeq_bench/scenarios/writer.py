@@ -17,15 +17,14 @@ from wakeq_bench.parameters import Parameters
 from wakeq_bench.processes import Server
 from wakeq_bench.report import Figure, Overview, Report, Target
 from wakeq_bench.scenarios import wrk
-from wakeq_bench.scenarios.filling import LINES, made
-from wakeq_bench.scenarios.histograms import Histogram, histogram_in
+from wakeq_bench.scenarios.filling import LINES
+from wakeq_bench.scenarios.histograms import COMMIT, Histogram, commits_of
 from wakeq_bench.scenarios.progress import Work
-from wakeq_bench.scenarios.raw import Connection, call, request
+from wakeq_bench.scenarios.raw import Connection, call, made, request
 from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, wakeq_server
 
 CHANGES = 100
 
-_COMMIT = "wakeq_commit_seconds"
 _RATIO_MAX = Target("<=", 3)
 # Of the seconds of wrk: it connects first.
 _LEAD_S = 0.5
@@ -86,13 +85,13 @@ def run(given: Writer, console: Console) -> Report:
 def _publish(server: Server, seconds: float, turns: _Turns) -> None:
     lines = b"\n".join([QUEUE_MESSAGE] * CHANGES)
     posting = request(server.url, "POST", "/messages/written", lines, LINES)
-    before = _commit_histogram(server)
+    before = commits_of(server.url)
     with Connection(server.url) as connection:
         end = time.perf_counter() + seconds
         while (started := time.perf_counter()) < end:
             made(connection.exchange(posting))
             turns.publish_s.append(time.perf_counter() - started)
-    turns.commits += _commit_histogram(server) - before
+    turns.commits += commits_of(server.url) - before
     made(call(server.url, "POST", "/topics/written/purge"))
 
 
@@ -102,10 +101,6 @@ def _publish_beside_wrk(server: Server, seconds: int, turns: _Turns) -> float:
         time.sleep(_LEAD_S / 2)
         _publish(server, seconds - _LEAD_S, turns)
         return polling.result().per_second
-
-
-def _commit_histogram(server: Server) -> Histogram:
-    return histogram_in(call(server.url, "GET", "/metrics").body.decode(), _COMMIT)
 
 
 def _commits(idle: _Turns, saturated: _Turns) -> list[Figure]:
@@ -134,7 +129,5 @@ def _notes(idle: _Turns) -> list[str]:
         "wrk shares the machine's cores with the server."
     ]
     if not idle.commits.total:
-        notes.append(
-            f"Without {_COMMIT} in /metrics, commits can't be told from that waiting: no target was looked at."
-        )
+        notes.append(f"Without {COMMIT} in /metrics, commits can't be told from that waiting: no target was looked at.")
     return notes

@@ -65,8 +65,30 @@ def configure(app: Any, protocol: Any) -> uvicorn.Config:
     )  # fmt: skip
 
 
-def listen(host: str, port: int, prepare: Callable[[socket.socket], None]) -> socket.socket:
-    """A listening socket; ``prepare`` sets what its connections inherit. Raises OSError."""
+def listen(
+    host: str,
+    port: int,
+    refuse: Callable[[str, str], Exception],
+    *,
+    host_option: str = "--host",
+    port_option: str | None = None,
+    prepare: Callable[[socket.socket], None] = lambda listener: None,
+) -> socket.socket:
+    """A listening socket; ``prepare`` sets what its connections inherit.
+
+    Where there can't be one, raises what ``refuse`` makes of a sentence and a hint, in which the options are named.
+    """
+    try:
+        return _listener(host, port, prepare)
+    except OSError as error:
+        another = f"another port with {port_option}" if port_option else "another port"
+        hint = f"is another server running there? name {another}, or 0 for a free one"
+        if isinstance(error, socket.gaierror):
+            hint = f"name an address of this machine with {host_option}"
+        raise refuse(f"can't listen on {host}:{port}: {error.strerror or error}", hint) from error
+
+
+def _listener(host: str, port: int, prepare: Callable[[socket.socket], None]) -> socket.socket:
     info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.socket(info[0], info[1])
     try:

@@ -13,9 +13,14 @@ from wakeq.cli import _grid, _values
 
 def show_services(services: Iterable[wakeq.ServiceInfo]) -> None:
     """A line a service."""
-    table = _grid.table("name", "state", "consumers", "run by", "description", numbers=("consumers",))
+    table = _grid.table(
+        "name", "state", "consumers", "tasks each", "run by", "description", numbers=("consumers", "tasks each")
+    )
     for one in services:
-        table.add_row(_grid.text(one.name), one.state, str(len(one.consumers)), _kind(one), _grid.text(one.description))
+        table.add_row(
+            _grid.text(one.name), one.state, str(len(one.consumers)), _tasks_each(one), _kind(one),
+            _grid.text(one.description),
+        )  # fmt: skip
     _grid.show(table)
 
 
@@ -30,6 +35,8 @@ def show_service(service: wakeq.ServiceInfo) -> None:
             ("run by", _kind(service)),
             ("address", address),
             ("consumers", ", ".join(service.consumers) or "-"),
+            ("tasks each", _tasks_each(service)),
+            ("attempts", _attempts(service)),
         ]
     )
     if service.schema is None:
@@ -75,6 +82,8 @@ def show_task(task: wakeq.TaskInfo) -> None:
         "status": task.status,
         "attempt": str(task.attempt),
         "worker": task.worker,
+        **{f"attempt {one.attempt}": f"{one.error} ({_instant(one.failed_at)})" for one in task.failures},
+        "begins again": _instant(task.retry_at),
         "created": _instant(task.created_at),
         "started": _instant(task.started_at),
         "finished": _instant(task.finished_at),
@@ -101,6 +110,18 @@ def _tasks_table(tasks: Iterable[wakeq.TaskInfo]) -> Any:
 
 def _kind(service: wakeq.ServiceInfo) -> str:
     return "workers" if service.is_worker else "llama_deploy"
+
+
+def _tasks_each(service: wakeq.ServiceInfo) -> str:
+    return "-" if service.max_concurrent_tasks is None else f"{service.max_concurrent_tasks:,}"
+
+
+def _attempts(service: wakeq.ServiceInfo) -> str:
+    retry = service.retry
+    if retry["max_attempts"] == 1:
+        return "1"
+    least, most = (_values.duration(retry[name]) for name in ("backoff_s", "max_backoff_s"))
+    return f"{retry['max_attempts']}, {least} to {most} between them"
 
 
 def _instant(at: datetime | None) -> str | None:

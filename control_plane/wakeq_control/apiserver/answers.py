@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from wakeq._errors import sentence_of
-from wakeq_control.apiserver.errors import DeploymentRefused, Relayed
+from wakeq_control.apiserver.errors import NO_DEPLOYMENT, DeploymentRefused, Relayed
 from wakeq_control.codec import dump
 from wakeq_control.deploy.errors import DeploymentError, DeploymentNotFound
 from wakeq_control.errors import ControlError, InvalidBody, Stopping
@@ -25,12 +25,11 @@ def refusal_of(error: ControlError | DeploymentError) -> Refusal:
     if isinstance(error, Relayed):
         return _refusal(error.status, error.relayed_code, error.detail)
     if isinstance(error, DeploymentRefused):
-        # The clients' own words where there is none of that name.
         missing = error.relayed_code == DeploymentNotFound.code
         return _refusal(
             STATUS[error.relayed_code],
             error.relayed_code,
-            "Deployment not found" if missing else error.detail,
+            NO_DEPLOYMENT if missing else error.detail,
             "" if missing else error.hint,
         )
     if isinstance(error, InvalidBody):
@@ -48,6 +47,3 @@ def _refusal(status: int, code: str, detail: object, hint: str = "") -> Refusal:
     sentence = detail if isinstance(detail, str) else sentence_of(detail)
     reason = f"{code}: {sentence}" + (f" (hint: {hint})" if hint else "")
     return Refusal(Response(status, [JSON_TYPE], dump(problem)), reason)
-
-
-NOT_FOUND = _refusal(STATUS["NOT_FOUND"], "NOT_FOUND", "Not Found")

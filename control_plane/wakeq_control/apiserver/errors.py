@@ -3,6 +3,9 @@
 from wakeq_control.deploy.errors import DeploymentError
 from wakeq_control.errors import ControlError
 
+NO_DEPLOYMENT = "Deployment not found"
+"""The clients' own words where there is none of that name."""
+
 
 class NoDefaultService(ControlError):
     """A task that names no service, in a deployment that has no default one."""

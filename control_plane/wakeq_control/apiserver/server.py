@@ -70,13 +70,9 @@ async def open_apiserver(deployments: Deployments, settings: Settings) -> AsyncI
 
     The deployments must outlive it: leave this block before theirs.
     """
-    try:
-        listener = quiet.listen(settings.host, settings.port, lambda listener: None)
-    except OSError as error:
-        raise StartupError(
-            f"can't listen on {settings.host}:{settings.port}: {error.strerror or error}",
-            "is another API server running there? name another port with --port, or 0 for a free one",
-        ) from error
+    listener = quiet.listen(
+        settings.host, settings.port, StartupError, host_option="WAKEQ_APISERVER_HOST", port_option="--api-port"
+    )
     with contextlib.closing(listener):
         async with open_app(deployments, settings) as app, anyio.create_task_group() as tasks:
             stop = anyio.Event()

@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 from pydantic import ValidationError
 
 from wakeq_control.apiserver.arguments import typed
-from wakeq_control.apiserver.errors import NoDefaultService, Relayed
+from wakeq_control.apiserver.errors import NO_DEPLOYMENT, NoDefaultService, Relayed
 from wakeq_control.apiserver.outcome import Outcome
 from wakeq_control.apiserver.sessions import session_of
 from wakeq_control.apiserver.upstream import ControlPlane, ControlPlanes, service_path, session_path, task_path
@@ -65,7 +65,8 @@ class TaskCalls:
     async def show(self, request: Request, deployment: str, task_id: str) -> Response | None:
         """Where a task stands; with `wait`, as soon as it has ended or after so many seconds."""
         session_id, wait_s = session_of(request), request.seconds("wait", WAIT_MAX_S)
-        work = partial(_standing, self._plane(deployment), session_id, task_id, wait_s or 0.0)
+        path = f"{task_path(session_id, task_id)}?wait={wait_s or 0.0:.3f}"
+        work = partial(self._plane(deployment).ask, "GET", path)
         return await self._answer(request, lambda held: _beside(held, work))
 
     async def create(self, request: Request, deployment: str) -> Response:
@@ -94,7 +95,7 @@ class TaskCalls:
             plane = self._plane(deployment)
             await self._lot.attend(request, partial(_stream, held, plane, session_id, task_id))
         except DeploymentNotFound as error:
-            raise Relayed(_GONE, error.code, error.detail) from None
+            raise Relayed(_GONE, error.code, NO_DEPLOYMENT) from None
         except ControlError as error:
             if held.begun:
                 await request.cut_off()
@@ -238,12 +239,6 @@ async def _result(plane: ControlPlane, session_id: str, task_id: str, wait_s: fl
         if error.relayed_code != "TASK_NOT_FOUND":
             raise
         return None
-
-
-async def _standing(plane: ControlPlane, session_id: str, task_id: str, wait_s: float) -> object:
-    if wait_s:
-        await plane.result(session_id, task_id, wait_s)
-    return await plane.ask("GET", task_path(session_id, task_id))
 
 
 async def _beside(held: Held, work: Callable[[], Awaitable[_T]]) -> _T:

@@ -65,6 +65,10 @@ def deploy(
         float,
         typer.Option(min=0, max=3_600, help="Seconds that running tasks have when their service is to end."),
     ] = 10.0,
+    lease: Annotated[
+        float,
+        typer.Option(min=1, max=3_600, help="Seconds for which a task is leased; it is extended while the task runs."),
+    ] = 30.0,
     log_format: Annotated[
         Literal["text", "json"], typer.Option(help="One line an event, for people or for programs.")
     ] = "text",
@@ -76,7 +80,7 @@ def deploy(
     """
     if file is None and port is not None:
         fail("--port is the control plane's of a deployment file", "name the file too, or leave --port out", code=2)
-    options = Options(data, durability, grace)
+    options = Options(data, durability, grace, lease)
     try:
         run = _run_nothing if file is None else _of_file(_File(file, port), reload=reload)
         logs.configure(log_format)

@@ -30,7 +30,6 @@ from wakeq_control.deploy.unit import Unit
 from wakeq_control.service.control import open_control_plane
 
 MAX_CONCURRENT_TASKS = 8
-LEASE_S = 30.0
 _STOP_S = 10.0
 """How long the queue and the control plane have to end; they don't need a second."""
 _log: Any = structlog.get_logger("wakeq.deploy")
@@ -44,6 +43,8 @@ class Options(NamedTuple):
     durability: Literal["fsync", "memory"]
     grace_s: float
     """Seconds that running tasks have when their service is to end."""
+    lease_s: float
+    """Seconds for which a task is leased."""
 
 
 Found = Callable[[list[Path]], None]
@@ -190,7 +191,7 @@ class RunningDeployment:
             "file": str(code.file),
             "source": str(code.source),
             "max_concurrent_tasks": MAX_CONCURRENT_TASKS,
-            "lease_s": LEASE_S,
+            "lease_s": self._options.lease_s,
             "grace_s": self._options.grace_s,
         }
         job = Job(name, ("service", name), python, code.env, first)

@@ -68,35 +68,39 @@ class Sources:
         return Code(folder, imports, module, attribute, file, roots[-1], env, tuple(files))
 
     def _local(self, field: str, name: str) -> Path:
-        folder = self._inside(field, name, self._base)
+        folder = self._inside(field, name, self._base, self._base)
         if not folder.is_dir():
             hint = f"it is looked for in {self._base}; write the folder that has the service's code"
             raise self._config.broken(field, f"there is no folder {name!r}", hint)
         return folder
 
-    def _inside(self, field: str, name: str, root: Path) -> Path:
-        if not _is_within(name):
+    def _inside(self, field: str, name: str, root: Path, folder: Path) -> Path:
+        """The path of that name below ``root``, which may lead anywhere in the folder of all."""
+        path = Path(os.path.normpath(root / name))
+        if not path.is_relative_to(folder):
             hint = "write a path below the deployment file's folder, and move there what is elsewhere"
             raise self._config.broken(field, f"{name!r} is outside the deployment", hint)
-        return Path(os.path.normpath(root / name))
+        return path
 
     def _module(self, field: str, place: str, roots: list[Path]) -> tuple[Path, str, Path]:
         candidates: list[Path] = []
         for root in roots:
-            folder = self._inside(field, place, root).parent
+            folder = self._inside(field, place, root, roots[0]).parent
             module = Path(place).name
             for file in _files(folder, module):
                 candidates.append(file)
                 # A path from the deployment file on has to lead into the source.
                 if file.is_file() and roots[-1] in file.parents:
                     return folder, module, file
-        looked = " nor ".join(str(one.relative_to(roots[0])) for one in candidates if roots[-1] in one.parents)
+        looked = " nor ".join(
+            dict.fromkeys(str(one.relative_to(roots[0])) for one in candidates if roots[-1] in one.parents)
+        )
         hint = "write where its module is from the deployment file on, or from the source on, without .py"
         raise self._config.broken(field, f"there is no module {place!r} in the source: neither {looked} is there", hint)
 
     def _env_file(self, field: str, name: str, roots: list[Path]) -> Path:
         for root in roots:
-            file = self._inside(field, name, root)
+            file = self._inside(field, name, root, roots[0])
             if file.is_file():
                 return file
         raise self._config.broken(field, f"there is no file {name!r}", "make it, or take it off the list")
@@ -140,11 +144,6 @@ def split_branch(name: str) -> tuple[str, str | None]:
     assert found is not None
     rest, _, branch = found["rest"].partition("@")
     return found["host"] + rest, branch or None
-
-
-def _is_within(name: str) -> bool:
-    path = os.path.normpath(name)
-    return not os.path.isabs(path) and path != ".." and not path.startswith("../")
 
 
 def _files(folder: Path, module: str) -> Iterator[Path]:

@@ -11,7 +11,7 @@ import anyio
 
 from wakeq._serving.offload import Offload
 from wakeq_control.engine.commits import Commits
-from wakeq_control.engine.links import GONE, Begun, Link, Links, ended
+from wakeq_control.engine.links import Begun, Link, Links, ended
 from wakeq_control.engine.signals import Signals
 from wakeq_control.errors import SessionNotFound, TaskNotFound
 from wakeq_control.messages import CompletedTask, Heard, NewTaskMessage, TaskEvent
@@ -60,6 +60,11 @@ class Engine:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._commits.run)
             tasks.start_soon(self._keep_time)
+
+    @property
+    def publisher(self) -> str:
+        """What messages to services name as theirs; none of another control plane does, or of one with other data."""
+        return self._plane.publisher
 
     @property
     def registry(self) -> Registry:
@@ -181,23 +186,23 @@ class Engine:
 
     # What workers say; they are answered when it is stored, for which `settled` waits
 
-    def begin_attempt(self, link: Link, ref: int, session_id: str, task_id: str, number: int | None) -> Begun | str:
+    def begin_attempt(
+        self, link: Link, ref: int, session_id: str, task_id: str, number: int | None, retries: int | None = None
+    ) -> Begun | str:
         """A worker takes a task, or goes on with the attempt that has a number; from now on its link tells of it.
 
-        ``ref`` is what the worker knows it by: under the same one, what is asked again is the same attempt. Returns why
-        there is none, where the task has ended or isn't there or has another attempt.
+        ``ref`` is what the worker knows it by: under the same one, what is asked again is the same attempt.
+        ``retries``: see `Plane.begin_attempt`. Returns why there is none, where there is nothing to do. Raises
+        SessionNotFound, TaskNotFound.
         """
         begins = number is None
-        try:
-            if number is None:
-                number = link.attempt(ref, task_id)
-            if number is None:
-                number, effects = self._plane.begin_attempt(session_id, task_id, link.worker, self.now())
-                self._submit(effects)
-            self._plane.sessions.get(session_id)
-            task = self._plane.tasks.get(task_id, session_id)
-        except (SessionNotFound, TaskNotFound):
-            return GONE
+        if number is None:
+            number = link.attempt(ref, task_id)
+        if number is None:
+            number, effects = self._plane.begin_attempt(session_id, task_id, link.worker, self.now(), retries)
+            self._submit(effects)
+        self._plane.sessions.get(session_id)
+        task = self._plane.tasks.get(task_id, session_id)
         why = ended(task, number)
         if why is not None:
             return why
@@ -205,9 +210,12 @@ class Engine:
         return Begun(number, self._plane.context(task) if begins else None, list(task.inputs))
 
     def hear_attempt(self, link: Link, ref: int, said: Said) -> str | None:
-        """Take in what an attempt says; why nobody listens, where it was over before."""
-        task = self._find(said.session_id, said.task_id)
-        why = ended(task, said.attempt)
+        """Take in what an attempt says; why nobody listens, where it was over before.
+
+        Raises SessionNotFound, TaskNotFound.
+        """
+        self._plane.sessions.get(said.session_id)
+        why = ended(self._plane.tasks.get(said.task_id, said.session_id), said.attempt)
         if why is None:
             self._submit(self._plane.hear(said, self.now()))
         if why is not None or said.end is not None:

@@ -12,8 +12,9 @@ import anyio
 from wakeq_control.model import Input, Task
 from wakeq_control.tasks import Tasks
 
+DELETED = "deleted"
+RETRIED = "retried"
 SUPERSEDED = "superseded"
-GONE = "gone"
 
 
 class Begun(NamedTuple):
@@ -27,12 +28,15 @@ class Begun(NamedTuple):
 
 
 def ended(task: Task | None, attempt: int) -> str | None:
-    """Why an attempt is over: what its task has become, or that another has begun; None: it isn't."""
+    """Why an attempt is over: what its task has become, or that it has failed and another follows, or that another has
+    taken the task from it; None: it isn't."""
     if task is None:
-        return GONE
+        return DELETED
     if task.finished_at is not None:
         return str(task.status)
-    return None if task.attempt == attempt else SUPERSEDED
+    if task.attempt == attempt:
+        return None
+    return RETRIED if any(failure.attempt == attempt for failure in task.failures) else SUPERSEDED
 
 
 class _Followed:

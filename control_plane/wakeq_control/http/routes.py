@@ -1,9 +1,10 @@
-"""The ASGI application: which call a request is, and what every request has in common."""
+"""The ASGI application: which call a request is."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
 
 from wakeq_control.errors import ControlError
+from wakeq_control.http.application import Application, Call
 from wakeq_control.http.attempts import Attempts
 from wakeq_control.http.guard import Guard
 from wakeq_control.http.held import Lot
@@ -11,25 +12,11 @@ from wakeq_control.http.services import Services
 from wakeq_control.http.sessions import Sessions
 from wakeq_control.http.streams import Streams
 from wakeq_control.http.tasks import Tasks
-from wakeq_control.http.wire import (
-    NOT_FOUND,
-    Gone,
-    Receive,
-    Request,
-    Response,
-    Scope,
-    Send,
-    error_answer,
-    method_not_allowed,
-    send_response,
-)
-
-Call = Callable[[], Awaitable[Response | None]]
-"""An answer, or None where it has been sent."""
+from wakeq_control.http.wire import Request, Response, error_answer
 
 
-class App:
-    """The whole HTTP side, as an ASGI 3 application."""
+class App(Application):
+    """The whole HTTP side."""
 
     def __init__(
         self,
@@ -41,38 +28,18 @@ class App:
         guard: Guard,
         lot: Lot,
     ) -> None:
+        super().__init__(guard, lot)
         self._services = services
         self._sessions = sessions
         self._tasks = tasks
         self._streams = streams
         self._attempts = attempts
-        self._guard = guard
-        self.lot = lot
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            raise RuntimeError(f"this application speaks HTTP only, not {scope['type']}")
-        request = Request(scope, receive, send)
-        try:
-            response = await self._answer(request)
-        except Gone:
-            # Returning without a last part makes the server close the connection.
-            return
-        except ControlError as error:
-            response = error_answer(error)
-        if response is not None:
-            await send_response(send, response, has_body=request.method != "HEAD")
+    def refuse(self, request: Request, error: ControlError) -> Response:
+        """What a refusal looks like on the wire."""
+        return error_answer(error)
 
-    async def _answer(self, request: Request) -> Response | None:
-        self._guard.check(request.headers)
-        calls = self._calls(request)
-        if not calls:
-            return NOT_FOUND
-        call = calls.get(request.method)
-        return method_not_allowed(sorted(calls)) if call is None else await call()
-
-    def _calls(self, request: Request) -> dict[str, Call]:
+    def calls(self, request: Request) -> dict[str, Call]:
         """What can be done with this path, by method."""
         services, sessions = self._services, self._sessions
         plain: dict[str, dict[str, Callable[[Request], Awaitable[Response]]]] = {
@@ -85,26 +52,28 @@ class App:
             "/healthz": {"GET": services.health},
         }
         if request.path in plain:
-            return {method: _with(call, request) for method, call in plain[request.path].items()}
+            return {method: partial(call, request) for method, call in plain[request.path].items()}
         match request.path.split("/"):
             case ["", "services", name] if name:
                 posts = {"register": services.register, "deregister": services.deregister}
-                found = {"GET": _with(services.get, request, name)}
-                return found | ({"POST": _with(posts[name], request)} if name in posts else {})
+                found: dict[str, Call] = {"GET": partial(services.get, request, name)}
+                return found | ({"POST": partial(posts[name], request)} if name in posts else {})
             case ["", "v1", "services", name] if name:
                 return {
-                    "GET": _with(services.stands, request, name),
-                    "PUT": _with(services.put_worker, request, name),
+                    "GET": partial(services.stands, request, name),
+                    "PUT": partial(services.put_worker, request, name),
                 }
             case ["", "v1", "workers", worker, "links", number] if worker:
                 return {
-                    "GET": _with(self._attempts.follow, request, worker, number),
-                    "POST": _with(self._attempts.hear, request, worker, number),
+                    "GET": partial(self._attempts.follow, request, worker, number),
+                    "POST": partial(self._attempts.hear, request, worker, number),
                 }
+            case ["", "v1", "services", name, "registration"] if name:
+                return {"POST": partial(services.keep_worker, request, name)}
             case ["", "v1", "sessions", session, "tasks"] if session:
-                return {"GET": _with(self._tasks.list, request, session)}
+                return {"GET": partial(self._tasks.list, request, session)}
             case ["", "v1", "sessions", session, "tasks", task, "events"] if session and task:
-                return {"POST": _with(self._tasks.post_event, request, session, task)}
+                return {"POST": partial(self._tasks.post_event, request, session, task)}
             case ["", "sessions", *rest] if all(rest):
                 return self._session_calls(request, rest)
         return {}
@@ -114,27 +83,27 @@ class App:
         match rest:
             case ["create"]:
                 return {
-                    "GET": _with(sessions.get, request, "create"),
-                    "POST": _with(sessions.create, request),
+                    "GET": partial(sessions.get, request, "create"),
+                    "POST": partial(sessions.create, request),
                 }
             case [session]:
-                return {"GET": _with(sessions.get, request, session)}
+                return {"GET": partial(sessions.get, request, session)}
             case [session, "delete"]:
-                return {"POST": _with(sessions.delete, request, session)}
+                return {"POST": partial(sessions.delete, request, session)}
             case [session, "tasks"]:
                 return {
-                    "GET": _with(sessions.tasks, request, session),
-                    "POST": _with(tasks.add, request, session),
+                    "GET": partial(sessions.tasks, request, session),
+                    "POST": partial(tasks.add, request, session),
                 }
             case [session, "current_task"]:
-                return {"GET": _with(sessions.current_task, request, session)}
+                return {"GET": partial(sessions.current_task, request, session)}
             case [session, "state"]:
                 return {
-                    "GET": _with(sessions.state, request, session),
-                    "POST": _with(sessions.update, request, session),
+                    "GET": partial(sessions.state, request, session),
+                    "POST": partial(sessions.update, request, session),
                 }
             case [session, "tasks", task]:
-                return {"GET": _with(tasks.show, request, session, task)}
+                return {"GET": partial(tasks.show, request, session, task)}
             case [session, "tasks", task, action]:
                 return self._task_calls(request, session, task, action)
         return {}
@@ -150,8 +119,4 @@ class App:
         if action not in known:
             return {}
         method, call = known[action]
-        return {method: _with(call, request, session, task)}
-
-
-def _with(call: Callable[..., Awaitable[Response | None]], *arguments: Any) -> Call:
-    return lambda: call(*arguments)
+        return {method: partial(call, request, session, task)}

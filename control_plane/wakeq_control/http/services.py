@@ -1,19 +1,30 @@
 """Services, and what services ask: who the queue is, who is registered, what they have to say."""
 
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+import anyio
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from wakeq._serving.hosts import ANYWHERE, host_name
 from wakeq_control.arguments import check_schema
+from wakeq_control.codec import dump_line
 from wakeq_control.engine.engine import Engine
-from wakeq_control.errors import InvalidBody
+from wakeq_control.errors import ControlError, InvalidBody
+from wakeq_control.http.held import Held, Lot
+from wakeq_control.http.streams import LINES
+from wakeq_control.http.tasks import BEAT_S
 from wakeq_control.http.wire import Request, Response, answer
 from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name, in_body, read_message
-from wakeq_control.model import Service
-from wakeq_control.registry import to_definition
+from wakeq_control.model import NO_RETRY, Retry, Service
+from wakeq_control.registry import Registry, to_definition
+from wakeq_control.tasks import MAX_ATTEMPTS
 
+CONCURRENT_MAX = 1_000
+"""Most tasks that a worker may say it takes at a time."""
+BACKOFF_MAX_S = 86_400.0
+"""Longest that a failed task may wait for its next attempt."""
 QUEUE_READ_S = 60
 """How long services let the queue be silent: it parks their requests for 55 s."""
 
@@ -43,11 +54,41 @@ class _ServiceDefinition(BaseModel):
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
 
 
+class _Retry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    max_attempts: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] = NO_RETRY.max_attempts
+    backoff_s: Annotated[float, Field(ge=0, le=BACKOFF_MAX_S)] = NO_RETRY.backoff_s
+    max_backoff_s: Annotated[float, Field(ge=0, le=BACKOFF_MAX_S)] = NO_RETRY.max_backoff_s
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "_Retry":
+        if self.max_backoff_s < self.backoff_s:
+            raise ValueError(f"max_backoff_s must be at least backoff_s, which is {self.backoff_s:g}")
+        return self
+
+
 class _Worker(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     description: str = ""
     arguments: Annotated[dict[str, Any], AfterValidator(check_schema)] | None = Field(None, alias="schema")
+    retry: _Retry = _Retry()
+    max_concurrent_tasks: Annotated[int, Field(ge=1, le=CONCURRENT_MAX)] | None = None
+
+    def service(self, name: str) -> Service:
+        retry = Retry(**self.retry.model_dump())
+        return Service(
+            name,
+            self.description,
+            [],
+            None,
+            None,
+            self.arguments,
+            is_worker=True,
+            retry=retry,
+            max_concurrent_tasks=self.max_concurrent_tasks,
+        )
 
 
 _WORKER_NAME = TypeAdapter(Annotated[str, AfterValidator(_service_name)])
@@ -60,9 +101,10 @@ class _Name(BaseModel):
 class Services:
     """The calls about services."""
 
-    def __init__(self, engine: Engine, about: About) -> None:
+    def __init__(self, engine: Engine, about: About, lot: Lot) -> None:
         self._engine = engine
         self._about = about
+        self._lot = lot
 
     async def home(self, request: Request) -> Response:
         """llama_deploy's card."""
@@ -155,23 +197,39 @@ class Services:
     async def standing(self, request: Request) -> Response:
         """All services, and who consumes their messages."""
         registry = self._engine.registry
-        return answer({"services": [_standing(one, registry.consumers(one.name)) for one in registry.all()]})
+        return answer({"services": [_standing(one, registry) for one in registry.all()]})
 
     async def stands(self, request: Request, name: str) -> Response:
         """One service, and who consumes its messages."""
         registry = self._engine.registry
-        return answer(_standing(registry.require(name), registry.consumers(name)))
+        return answer(_standing(registry.require(name), registry))
 
     async def put_worker(self, request: Request, name: str) -> Response:
         """Register a service whose workers follow their tasks here."""
+        await self._engine.register(await _worker(request, name))
+        return answer(self._registered(name))
+
+    async def keep_worker(self, request: Request, name: str) -> None:
+        """The same by an answer that has no end: when it breaks off, a worker registers anew.
+
+        It may be that the control plane was started again without what it knew.
+        """
+        service = await _worker(request, name)
+        held = Held(request, LINES, beat_s=BEAT_S)
         try:
-            _WORKER_NAME.validate_python(name)
-            said = _Worker.model_validate(await request.json())
-        except ValidationError as error:
-            raise InvalidBody(in_body(error)) from None
-        service = Service(name, said.description, [], None, None, said.arguments, is_worker=True)
+            await self._lot.attend(request, partial(self._keep, held, service))
+        except ControlError:
+            if not held.begun:
+                raise
+            await request.cut_off()
+
+    async def _keep(self, held: Held, service: Service) -> None:
         await self._engine.register(service)
-        return answer({"service": name, "topic_namespace": self._about.namespace})
+        await held.write(dump_line(self._registered(service.name)))
+        await held.wait(anyio.sleep_forever)
+
+    def _registered(self, name: str) -> dict[str, str]:
+        return {"service": name, "topic_namespace": self._about.namespace}
 
     async def process_message(self, request: Request) -> Response:
         """Take a message as if it had come by the queue."""
@@ -183,7 +241,16 @@ class Services:
         return answer({"status": "ok", "version": self._about.version})
 
 
-def _standing(service: Service, consumers: list[str]) -> dict[str, object]:
+async def _worker(request: Request, name: str) -> Service:
+    """Raises InvalidBody."""
+    try:
+        _WORKER_NAME.validate_python(name)
+        return _Worker.model_validate(await request.json()).service(name)
+    except ValidationError as error:
+        raise InvalidBody(in_body(error)) from None
+
+
+def _standing(service: Service, registry: Registry) -> dict[str, object]:
     return {
         "name": service.name,
         "description": service.description,
@@ -191,6 +258,8 @@ def _standing(service: Service, consumers: list[str]) -> dict[str, object]:
         "port": service.port,
         "schema": service.schema,
         "is_worker": service.is_worker,
-        "state": "up" if consumers else "down",
-        "consumers": consumers,
+        "retry": service.retry._asdict(),
+        "max_concurrent_tasks": service.max_concurrent_tasks,
+        "state": registry.state(service.name),
+        "consumers": registry.consumers(service.name),
     }

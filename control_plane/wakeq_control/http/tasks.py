@@ -143,6 +143,8 @@ def shown(task: Task) -> dict[str, object]:
         "status": task.status,
         "attempt": task.attempt,
         "worker": task.worker,
+        "failures": [{**one._asdict(), "failed_at": _instant(one.failed_at)} for one in task.failures],
+        "retry_at": _instant(task.retry_at),
         "created_at": _instant(task.created_at),
         "started_at": _instant(task.started_at),
         "finished_at": _instant(task.finished_at),

@@ -168,9 +168,6 @@ def error_answer(error: ControlError) -> Response:
     return refusal(error.code, error.title, error.errors if isinstance(error, InvalidBody) else error.detail)
 
 
-NOT_FOUND = refusal("NOT_FOUND", "Not found", "Not Found")
-
-
 def method_not_allowed(allowed: list[str]) -> Response:
     """405, with what is allowed."""
     response = refusal("METHOD_NOT_ALLOWED", "Method not allowed", "Method Not Allowed")

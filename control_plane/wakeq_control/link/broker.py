@@ -71,13 +71,13 @@ class Broker:
         if answer.status != httpx.codes.NOT_FOUND:
             raise_for_answer(answer)
 
-    async def pushes(self, service: str) -> list[str]:
-        """The names of a service's pushes. Raises WakeqError."""
+    async def pushes(self, service: str) -> dict[str, bool]:
+        """A service's pushes by name, and whether they are up: their targets can be reached. Raises WakeqError."""
         answer = await self._ask("GET", self._push(service))
         if answer.status == httpx.codes.NOT_FOUND:
-            return []
+            return {}
         raise_for_answer(answer)
-        return read_answer(answer, lambda said: [push["name"] for push in said["pushes"]])
+        return read_answer(answer, lambda said: {push["name"]: push["state"] == "up" for push in said["pushes"]})
 
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator["Seen"]]:

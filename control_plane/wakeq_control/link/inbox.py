@@ -53,15 +53,16 @@ class Inbox:
     async def _take(self, delivery: wakeq.Delivery, tasks: anyio.abc.TaskGroup) -> None:
         try:
             heard = read_message(delivery.body)
+        except InvalidBody as error:
+            await _refuse(delivery, str(error.errors))
+            return
+        try:
             if isinstance(heard, NewTaskMessage):
                 tasks.start_soon(self._begin, delivery, heard)
                 return
             self._engine.note(heard)
         except (SessionNotFound, TaskNotFound) as error:
             _log.info("dropped a message", reason=error.detail)
-        except InvalidBody as error:
-            await _refuse(delivery, str(error.errors))
-            return
         self._done(delivery)
 
     async def _begin(self, delivery: wakeq.Delivery, heard: NewTaskMessage) -> None:

@@ -1,8 +1,8 @@
 """Who is there: told by the queue's events, never asked for.
 
 Services that gave an address have their messages posted there, so that they get them at once; where the queue can't
-reach it, their own parked requests serve them. Whenever the events begin anew (a start, a queue that was restarted) all
-topics and pushes are put again.
+reach it, their own parked requests serve them. While the events are not followed nobody knows who is there, and nothing
+is said of it. Whenever they begin anew (a start, a queue that was restarted) all topics and pushes are put again.
 """
 
 from functools import partial
@@ -50,6 +50,12 @@ class Presence:
             await until_done("following the queue's events", self._follow, self._backoff)
 
     async def _follow(self) -> None:
+        try:
+            await self._follow_once()
+        finally:
+            self._engine.registry.lost_sight()
+
+    async def _follow_once(self) -> None:
         async with self._broker.events() as events:
             for service in self._engine.registry.all():
                 self.came(service)
@@ -103,6 +109,11 @@ class Presence:
         except PERMANENT as error:
             # It may be where the queue must not push to, or have an address that is none.
             _log.warning("not pushed to", service=name, reason=error.detail)
+        if address is not None:
+            # One that went down while nobody heard of it.
+            for push, is_up in (await self._broker.pushes(name)).items():
+                if not is_up and push != address:
+                    await self._broker.delete_push(name, push)
 
 
 def _address(service: Service) -> str | None:

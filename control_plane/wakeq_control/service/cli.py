@@ -16,10 +16,12 @@ from wakeq._serving import logs
 from wakeq._serving.commands import fail
 from wakeq_control.errors import StartupError, first_of
 from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name
+from wakeq_control.model import NO_RETRY, Retry
 from wakeq_control.service.functions import Function
 from wakeq_control.service.runnable import Runnable
 from wakeq_control.service.worker import Options, serve
 from wakeq_control.service.workflows import Workflow, is_workflow
+from wakeq_control.tasks import MAX_ATTEMPTS
 
 _HELP = "see wakeq worker --help"
 
@@ -38,6 +40,17 @@ def worker(
     ] = None,
     description: Annotated[str, typer.Option(help="What the service does, for people who look for it.")] = "",
     max_concurrent_tasks: Annotated[int, typer.Option(min=1, max=1_000, help="Tasks that run at a time.")] = 8,
+    max_attempts: Annotated[
+        int,
+        typer.Option(min=1, max=MAX_ATTEMPTS, help="Attempts at a task that may fail; after one it has failed."),
+    ] = NO_RETRY.max_attempts,
+    retry_backoff: Annotated[
+        float,
+        typer.Option(min=0, max=86_400, help="Seconds from the first failure to the next attempt; then twice as long."),
+    ] = NO_RETRY.backoff_s,
+    max_retry_backoff: Annotated[
+        float, typer.Option(min=0, max=86_400, help="Seconds that the next attempt may be away at most.")
+    ] = NO_RETRY.max_backoff_s,
     lease: Annotated[
         float,
         typer.Option(min=1, max=3_600, help="Seconds for which a task is leased; it is extended while the task runs."),
@@ -58,6 +71,8 @@ def worker(
     _check_url("control-plane", control_plane)
     if queue is not None:
         _check_url("queue", queue)
+    if max_retry_backoff < retry_backoff:
+        fail(f"max-retry-backoff: must be at least --retry-backoff, which is {retry_backoff:g}", _HELP, code=2)
     runnable = _load(target)
     options = Options(
         service=service,
@@ -68,6 +83,7 @@ def worker(
         max_concurrent_tasks=max_concurrent_tasks,
         lease_s=lease,
         grace_s=grace,
+        retry=Retry(max_attempts, retry_backoff, max_retry_backoff),
     )
     run(runnable, options, log_format)
 

@@ -14,7 +14,6 @@ from itertools import count
 from typing import Any, Protocol
 
 import anyio
-import structlog
 
 import wakeq
 from wakeq._errors import error_of
@@ -23,7 +22,6 @@ from wakeq_control.codec import dump
 from wakeq_control.link.trying import new_backoff, until_done
 from wakeq_control.service.control import ControlPlane
 
-_log: Any = structlog.get_logger("wakeq.worker")
 _NOT_FOUND = 404
 _WORDS_MAX = 1_000
 _REQUEST_MAX_BYTES = 8 * 1024 * 1024
@@ -44,6 +42,9 @@ class Follower(Protocol):
 
     def told(self, said: dict[str, Any]) -> None:
         """The control plane has something to say to it."""
+
+    def refused(self, error: wakeq.WakeqError) -> None:
+        """The control plane doesn't let it go on."""
 
 
 class _Word(Part):
@@ -129,8 +130,7 @@ class Link:
         try:
             await self.announce(attempt)
         except wakeq.WakeqError as error:
-            # What it says next will be refused as well.
-            _log.warning("an attempt is not followed", reason=error.detail)
+            attempt.refused(error)
 
     async def say(self, said: dict[str, Any]) -> dict[str, Any]:
         """What the control plane answers. Raises WakeqError where it refuses it, ValueError, RecursionError."""

@@ -18,6 +18,8 @@ class Outcome(NamedTuple):
     """A workflow's context, for the session's next task."""
     last: Any = None
     """The stream's last event, which is shown together with the end; None: there is none."""
+    retryable: bool = False
+    """Whether another attempt may end better."""
 
 
 class Runnable(Protocol):
@@ -30,11 +32,15 @@ class Runnable(Protocol):
         """Work on a task. Raises nothing but the cancellation."""
 
 
+class NotRetryable(Exception):
+    """Raised by what a worker runs: the task has failed, and another attempt would end no better."""
+
+
 def failed(error: BaseException) -> Outcome:
     """The outcome of an error."""
     text = str(error)
     name = type(error).__name__
-    return Outcome(text or name, f"{name}: {text}" if text else name)
+    return Outcome(text or name, f"{name}: {text}" if text else name, retryable=not isinstance(error, NotRetryable))
 
 
 def refused(code: str, detail: str) -> Outcome:

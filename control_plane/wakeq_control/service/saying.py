@@ -106,5 +106,10 @@ class Saying:
 def _word(first: int, events: list[dict[str, Any]], outcome: Outcome | None) -> dict[str, Any]:
     said: dict[str, Any] = {"index": first, "events": events}
     if outcome is not None:
-        said["end"] = {"result": outcome.result, "error": outcome.error, "context": outcome.context}
+        said["end"] = {
+            "result": outcome.result,
+            "error": outcome.error,
+            "context": outcome.context,
+            "retryable": outcome.retryable,
+        }
     return said

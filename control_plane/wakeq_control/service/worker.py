@@ -14,17 +14,17 @@ import structlog
 from pydantic import ValidationError
 
 import wakeq
-from wakeq_control.errors import InvalidBody, StartupError
 from wakeq_control.link.broker import Broker, open_broker
 from wakeq_control.link.trying import until_done
-from wakeq_control.messages import TaskDefinition
-from wakeq_control.service.attempt import Attempt
+from wakeq_control.messages import TaskMessage
+from wakeq_control.model import NO_RETRY, Retry
+from wakeq_control.service.attempt import Attempt, Start, UnknownTask
 from wakeq_control.service.control import open_control_plane
 from wakeq_control.service.link import Link
+from wakeq_control.service.registering import Registration, refusal_of
 from wakeq_control.service.runnable import Runnable
 
 _log: Any = structlog.get_logger("wakeq.worker")
-_SERVER_ERROR = 500
 _RETRY_S = 60.0
 """How long the queue is told again of a lease that has ended; then its task comes again, and is known to have ended."""
 
@@ -40,6 +40,7 @@ class Options(NamedTuple):
     max_concurrent_tasks: int
     lease_s: float
     grace_s: float
+    retry: Retry = NO_RETRY
 
 
 class Worker:
@@ -80,16 +81,23 @@ class Worker:
         options = self._options
         async with open_control_plane(options.control_plane) as control:
             queue = options.queue or await _insist("asking where the queue is", control.queue_url)
-            register = partial(control.register, options.service, options.description, self._runnable.schema)
-            namespace = await _insist("registering", register)
-            async with open_broker(queue, options.token, namespace, consumer=self.name, retry_s=_RETRY_S) as broker:
-                await self._serve(broker, Link(control, self.name))
+            registration, link = Registration(control, options.service, self._about()), Link(control, self.name)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(registration.run)
+                namespace = await registration.namespace()
+                tasks.start_soon(link.run)
+                async with open_broker(queue, options.token, namespace, consumer=self.name, retry_s=_RETRY_S) as broker:
+                    await until_done("consuming from the queue", partial(self._consume, broker, link))
+                tasks.cancel_scope.cancel()
 
-    async def _serve(self, broker: Broker, link: Link) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(link.run)
-            await until_done("consuming from the queue", partial(self._consume, broker, link))
-            tasks.cancel_scope.cancel()
+    def _about(self) -> dict[str, Any]:
+        options = self._options
+        return {
+            "description": options.description,
+            "schema": self._runnable.schema,
+            "retry": options.retry._asdict(),
+            "max_concurrent_tasks": options.max_concurrent_tasks,
+        }
 
     async def _consume(self, broker: Broker, link: Link) -> None:
         options = self._options
@@ -117,12 +125,14 @@ class Worker:
         try:
             async with delivery:
                 try:
-                    task_id, session_id, text = _read(delivery.body)
+                    start = _read(delivery.body)
                 except ValueError as error:
-                    _log.warning("refused a message", reason=str(error))
-                    await delivery.dead(reason=str(error))
+                    await _refuse(delivery, str(error))
                     return
-                await Attempt(task_id, session_id, text, link).run(self._runnable, running)
+                try:
+                    await Attempt(start, link).run(self._runnable, running)
+                except UnknownTask as error:
+                    await _refuse(delivery, f"task {start.task_id}: {error}")
         except wakeq.WakeqError as error:
             _log.warning("gave a task back", reason=error.detail)
 
@@ -139,22 +149,23 @@ async def _insist(what: str, work: Callable[[], Awaitable[str]]) -> str:
         try:
             return await work()
         except wakeq.WakeqError as error:
-            if error.status is not None and error.status < _SERVER_ERROR:
-                hint = "is --control-plane the address of a wakeq control plane?"
-                raise StartupError(f"{what}: {error.detail}", hint) from error
-            raise
+            raise refusal_of(what, error) or error from error
 
     return await until_done(what, once)
 
 
-def _read(body: Any) -> tuple[str, str, str]:
-    """A task's id, its session's, and its input. Raises ValueError where the message is none of a task."""
+async def _refuse(delivery: wakeq.Delivery, reason: str) -> None:
+    """Make it a dead letter, for people to look at."""
+    _log.warning("refused a message", reason=reason)
+    await delivery.dead(reason=reason)
+
+
+def _read(body: Any) -> Start:
+    """Raises ValueError where the message is none of a task."""
     if not isinstance(body, dict) or body.get("action") != "new_task":
         raise ValueError("it is no task; what is sent to a running task comes from the control plane")
     try:
-        task = TaskDefinition.model_validate(body.get("data"))
-    except (ValidationError, InvalidBody) as error:
+        task = TaskMessage.model_validate(body.get("data"))
+    except ValidationError as error:
         raise ValueError(f"it is no task: {error}") from None
-    if task.task_id is None or task.session_id is None:
-        raise ValueError("it is a task without an id or a session, which the control plane would have given it")
-    return task.task_id, task.session_id, task.input
+    return Start(task.task_id, task.session_id, task.input, str(body.get("publisher_id")), task.retries)

@@ -18,6 +18,8 @@ from wakeq_control.service.runnable import Outcome, failed
 
 _log: Any = structlog.get_logger("wakeq.worker")
 _LIBRARY = "workflows"
+_FORMERLY = "llama_index.core.workflow."
+"""Where its classes were before it was a package of its own, and still are for clients of that time."""
 _CANCEL_S = 5.0
 """How long a workflow that is cancelled may take to end."""
 
@@ -96,6 +98,8 @@ class Workflow:
         """The event that a client sent, of a class that is there: names of others are not imported."""
         said = load(text)
         name = said["qualified_name"] if isinstance(said, dict) and said.get("__is_pydantic") else None
+        if isinstance(name, str) and name.startswith(_FORMERLY):
+            name = f"{_LIBRARY}.{name.removeprefix(_FORMERLY)}"
         for cls in _with_subclasses(self._events.Event):
             if name == f"{cls.__module__}.{cls.__name__}":
                 return cls.model_validate(said["value"])

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wakeq_control.codec import load
-from wakeq_control.model import Input, Outgoing, Service, Session, Snapshot, Table, Task, TaskStatus
+from wakeq_control.model import Failure, Input, Outgoing, Retry, Service, Session, Snapshot, Table, Task, TaskStatus
 from wakeq_control.streams import Event
 
 Rows = Iterable[tuple[str, bytes]]
@@ -20,11 +20,14 @@ def snapshot(rows: Mapping[Table, Rows]) -> Snapshot:
     sessions = {key: Session(key, **load(value)) for key, value in rows["session"]}
     for task in tasks.values():
         sessions[task.session_id].task_ids.append(task.id)
-        if task.finished_at is not None:
+        if task.status is TaskStatus.SUCCEEDED:
             task.stream.close()
+        elif task.finished_at is not None:
+            task.stream.cut()
     outgoing = sorted((Outgoing(int(key), **load(value)) for key, value in rows["outbox"]))
     services = [_service(load(value)) for _, value in rows["service"]]
-    return Snapshot(services, list(sessions.values()), list(tasks.values()), outgoing)
+    name = next((load(value) for _, value in rows["plane"]), "")
+    return Snapshot(services, list(sessions.values()), list(tasks.values()), outgoing, name)
 
 
 def _service(row: dict[str, Any]) -> Service:
@@ -36,9 +39,12 @@ def _service(row: dict[str, Any]) -> Service:
         row["port"],
         row.get("schema"),
         row.get("is_worker", False),
+        Retry(*row.get("retry", ())),
+        row.get("max_concurrent_tasks"),
     )
 
 
 def _task(key: str, row: dict[str, Any]) -> Task:
     inputs = [Input(*one) for one in row.get("inputs", ())]
-    return Task(id=key, **row | {"status": TaskStatus(row["status"]), "inputs": inputs})
+    failures = [Failure(*one) for one in row.get("failures", ())]
+    return Task(id=key, **row | {"status": TaskStatus(row["status"]), "inputs": inputs, "failures": failures})

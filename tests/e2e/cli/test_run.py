@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.support.apiserver import Served, start_deployment
+from tests.support.apiserver import ANSWER, Served, start_deployment
 from tests.support.cli import Terminal, ended, misused, refused, said, started
 from tests.support.server import STOP_S
 from wakeq.cli import app
 
 Run = Callable[..., Result]
 TAKES = "this service takes: user_msg (required, str), events (optional, int), ask (optional, bool)"
-ANSWER = {"__is_pydantic": True, "qualified_name": "workflows.events.HumanResponseEvent"}
 
 
 @pytest.fixture(scope="module")

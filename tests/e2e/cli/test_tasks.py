@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         start_up(tmp_path_factory.mktemp("data"), "--wait-for-service", "0") as server,
         start_worker(server, f"{FLOWS}:echo", "--description", "Says it again."),
         start_worker(server, f"{FLOWS}:asking", "--service", "asking"),
-        start_worker(server, f"{FLOWS}:fail", "--service", "fail"),
+        start_worker(server, f"{FLOWS}:fail", "--service", "fail", "--max-attempts", "2", "--retry-backoff", "0"),
     ):
         yield server
 
@@ -57,13 +57,14 @@ def wakeq(server: ServerProcess) -> Wakeq:
 
 def test_services_are_listed_and_shown(wakeq: Wakeq) -> None:
     lines = said(wakeq("services list")).splitlines()
-    assert lines[0].split() == ["name", "state", "consumers", "run", "by", "description"]
-    assert "wf up 1 workers Says it again." in [" ".join(line.split()) for line in lines]
+    assert lines[0].split() == ["name", "state", "consumers", "tasks", "each", "run", "by", "description"]
+    assert "wf up 1 8 workers Says it again." in [" ".join(line.split()) for line in lines]
     shown = [line.split() for line in said(wakeq("services show wf")).splitlines()]
     assert ["name", "wf"] in shown
     assert [*shown[-2:]] == [["user_msg", "string", "yes"], ["events", "integer", "no"]]
     listed = json.loads(said(wakeq("services list --json")))["services"]
     assert {one["name"] for one in listed} == {"wf", "asking", "fail"}
+    assert "attempts 2, 0s to 1m between them" in " ".join(said(wakeq("services show fail")).split())
     assert json.loads(said(wakeq("services show wf --json")))["description"] == "Says it again."
 
 
@@ -118,7 +119,9 @@ def test_a_failure_is_told(wakeq: Wakeq, control: client.ControlPlane, session: 
     assert refused(wakeq("tasks run fail why=because")) == "the task failed: ValueError: because"
     task = control.create_task(session, "fail", {"why": "it can't"})
     assert refused(wakeq(f"tasks result {session} {task}")) == "the task failed: ValueError: it can't"
-    shown = dict(line.split(maxsplit=1) for line in said(wakeq(f"tasks show {session} {task}")).splitlines())
+    lines = [" ".join(line.split()) for line in said(wakeq(f"tasks show {session} {task}")).splitlines()]
+    assert any(line.startswith("attempt 1 ValueError: it can't (") for line in lines)
+    shown = dict(line.split(maxsplit=1) for line in lines)
     assert (shown["status"], shown["error"], shown["result"]) == ("failed", "ValueError: it can't", "-")
     watched = wakeq(f"tasks events {session} {task}")
     assert (watched.exit_code, watched.stdout) == (0, "")

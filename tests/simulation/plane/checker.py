@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.simulation.model import check
 from tests.simulation.plane.server import KEEP, KEEP_S, SERVICE_WAIT_S, Server
+from tests.simulation.plane.services import RETRY
 from wakeq_control.engine.engine import Engine
 from wakeq_control.messages import NewTaskMessage, TaskEvent, read_message
 from wakeq_control.model import Snapshot, Task, TaskStatus
@@ -34,10 +35,16 @@ class Known:
     ended_at: float | None = None
     events: dict[int, dict[str, Any]] = field(default_factory=dict)
     """By index, as somebody was shown them or they are stored."""
+    shown: set[int] = field(default_factory=set)
+    """Those that somebody was shown."""
     begun: dict[int, int] = field(default_factory=dict)
     """When an attempt's beginning was known to its worker, by number."""
+    began_at: dict[int, float] = field(default_factory=dict)
+    """The same, by the clock."""
     heard: dict[tuple[str, int, int], int] = field(default_factory=dict)
     """When what an attempt said first reached the control plane: of what kind, which attempt, which index."""
+    received: dict[int, list[str]] = field(default_factory=dict)
+    """What an attempt was given, by its number."""
     inputs: list[tuple[str, bool]] = field(default_factory=list)
     """What was sent to it, in order, and whether that was answered."""
     cancelled: bool = False
@@ -67,6 +74,8 @@ class Checker:
         """Services, and whether their registration was answered."""
         self.contexts: dict[tuple[str, int], Any] = {}
         self.counts: Counter[str] = Counter()
+        self.most_failures: Counter[str] = Counter()
+        """How many attempts of a task were followed by another."""
         self._moment = 0
 
     def moment(self) -> int:
@@ -88,17 +97,19 @@ class Checker:
     def saw_events(self, known: Known, last: int, events: Iterable[tuple[int, dict[str, Any]]], *, ended: bool) -> int:
         """A watcher was shown these behind the one that has the index ``last``; returns the last one's.
 
-        A task that was cut off may leave gaps: what was still on its way then is nobody's any more.
+        A result may overtake events, which whoever looks later sees in their places.
         """
         for index, data in events:
             in_order = index > last if ended else index == last + 1
             check(in_order, f"a watcher of {known.id} was shown event {index} behind {last}")
             self._event(known, index, data)
+            known.shown.add(index)
             last = index
         return last
 
-    def saw_all(self, known: Known, shown: int, status: str) -> None:
-        """A watcher was told that there is no more."""
+    def saw_all(self, known: Known, shown: int, last: int, status: str) -> None:
+        """A watcher was told that there is no more; what was cut off is a beginning."""
+        check(last == shown - 1, f"{known.id} is {status}, and {shown} of its events were shown, up to {last}")
         check(status != "succeeded" or shown == len(known.steps), f"{known.id} has shown {shown} of {known.steps}")
 
     def gone(self, known: Known) -> None:
@@ -152,12 +163,16 @@ class Checker:
         known = self.tasks[task_id]
         check(attempt not in known.begun, f"attempt {attempt} of {task_id} has begun twice")
         known.begun[attempt] = self.moment()
+        known.began_at[attempt] = self.now()
         self.counts["attempts"] += 1
         if context is not None:
             kept = self.contexts.get((context["task"], context["attempt"]))
             check(kept == known.session, f"{task_id} was given the context of another session, {context}")
 
-    def input_received(self, task_id: str, text: str, asked: int) -> None:
+    def input_received(self, task_id: str, attempt: int, text: str, asked: int) -> None:
+        received = self.tasks[task_id].received.setdefault(attempt, [])
+        check(text not in received, f"attempt {attempt} of {task_id} was given {text!r} twice")
+        received.append(text)
         question = int(text.split()[1])
         check(question <= asked, f"{task_id} was given {text!r} when it had asked {asked} questions")
 
@@ -195,6 +210,8 @@ class Checker:
             due = None if task.timeout_s is None else task.created_at + task.timeout_s
             late = str(task.status) in OPEN and due is not None and due <= self.now()
             check(not late, f"{task.id} should have timed out at {due}")
+            waits = task.retry_at is not None and task.retry_at <= self.now()
+            check(not waits, f"{task.id} should have been begun again at {task.retry_at}")
         for wait in server.waits.all():
             self._check_wait(wait, tasks, services)
         for follows in server.follows():
@@ -235,7 +252,11 @@ class Checker:
             self._event(known, event.index, event.data)
         indices = [event.index for event in task.stream.arrived]
         check(len(set(indices)) == len(indices), f"{task.id} has an event twice: {indices}")
-        check(not set(known.events) - set(indices), f"{task.id} has lost of {sorted(known.events)} all but {indices}")
+        was_cut = str(task.status) not in (*OPEN, "succeeded")
+        must_be = known.shown if was_cut else set(known.events)
+        check(not must_be - set(indices), f"{task.id} has lost of {sorted(must_be)} all but {indices}")
+        check(not was_cut or sorted(indices) == list(range(len(indices))), f"{task.id} has kept a gap: {indices}")
+        self._check_failures(known, task)
         if str(task.status) in OPEN:
             check(known.end is None, f"{task.id} had ended as {known.end}, and is {task.status}")
             check(not known.must_have_ended, f"{task.id} was cancelled, and is {task.status}")
@@ -247,6 +268,23 @@ class Checker:
             check(ready == list(range(len(known.steps))), f"{task.id} has ended with the events {ready}")
         if task.status is TaskStatus.CANCELLED:
             check(known.cancelled, f"{task.id} was cancelled by nobody")
+
+    def _check_failures(self, known: Known, task: Task) -> None:
+        numbers = [failure.attempt for failure in task.failures]
+        check(numbers == sorted(set(numbers)), f"attempts of {task.id} have failed as {numbers}")
+        check(len(numbers) < RETRY.max_attempts, f"{task.id} was begun again after {numbers}")
+        check(not numbers or numbers[-1] < task.attempt, f"{task.id} is at attempt {task.attempt} after {numbers}")
+        for failure in task.failures:
+            said = ("result", failure.attempt, 0)
+            check(said in known.heard, f"attempt {failure.attempt} of {task.id} has not said that it failed")
+            following = min((number for number in known.began_at if number > failure.attempt), default=None)
+            if following is not None:
+                # Of the wait that is drawn the half is the least.
+                waited = known.began_at[following] - failure.failed_at
+                check(
+                    waited >= RETRY.backoff_s / 2, f"attempt {following} of {task.id} began {waited} s after a failure"
+                )
+        self.most_failures[task.id] = max(self.most_failures[task.id], len(numbers))
 
     def _check_memory(self, engine: Engine, snapshot: Snapshot) -> None:
         plane = engine._plane
@@ -288,13 +326,14 @@ class Checker:
 
     # At the end, when nothing has gone wrong for long
 
-    def at_the_end(self, snapshot: Snapshot, starts: Counter[str], unsent: int) -> None:
+    def at_the_end(self, snapshot: Snapshot, starts: Counter[tuple[str, int]], unsent: int) -> None:
         for task in snapshot.tasks:
             check(str(task.status) not in OPEN, f"{task.id} never ends: {task.status}, attempt {task.attempt}")
         for known in self.tasks.values():
             if known.accepted and known.session not in self.deleted and not self.sessions[known.session]:
                 check(known.end is not None or self.may_be_forgotten(known), f"{known.id} has no end")
-        twice = [task_id for task_id, times in starts.items() if times > 1]
+        self.counts["retried"] = self.most_failures.total()
+        twice = [start for start, times in starts.items() if times > 1]
         check(not twice, f"{twice} were started by more than one message")
         check(not unsent, f"{unsent} messages are never sent")
 
@@ -304,6 +343,6 @@ def _shape(task: Task) -> tuple[Any, ...]:
     stream = task.stream
     return (
         task.session_id, task.service, task.input, task.status, task.attempt, task.worker, list(task.inputs),
-        task.created_at, task.started_at, task.finished_at, task.error, task.result,
+        task.created_at, task.started_at, task.finished_at, task.error, task.result, task.failures, task.retry_at,
         [(event.index, event.data) for event in stream.arrived], [event.index for event in stream.ready],
     )  # fmt: skip

@@ -12,9 +12,10 @@ from tests.simulation.model import check
 from tests.simulation.plane.checker import Checker, Known
 from tests.simulation.plane.network import Lost
 from tests.simulation.plane.server import SERVICE_WAIT_S, Server
+from tests.simulation.plane.services import RETRY
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import ServiceNotFound, SessionNotFound, TaskConflict, TaskNotFound
-from wakeq_control.model import Service
+from wakeq_control.model import Retry, Service
 from wakeq_control.plane import NewTask
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Clients:
     # Services and sessions
 
     async def register(self, name: str, *, is_worker: bool) -> None:
-        service = Service(name, "", [], None, None, None, is_worker)
+        service = Service(name, "", [], None, None, None, is_worker, RETRY if is_worker else Retry())
         before = self._deregistered[name] if not self._deregistering[name] else -1
         await self._insist(("register", name), lambda engine: engine.register(service))
         self._checker.registered[name] = self._deregistered[name] == before
@@ -175,16 +176,16 @@ class Clients:
             while answers and answered < _questions(known, last):
                 answered += 1
                 await self._answer(known, answered)
-        await self._check_end(known, shown)
+        await self._check_end(known, shown, last)
 
-    async def _check_end(self, known: Known, shown: int) -> None:
+    async def _check_end(self, known: Known, shown: int, last: int) -> None:
         try:
             task = await self._insist(("task",), lambda engine: engine.task(known.session, known.id))
         except NOT_THERE:
             self._checker.gone(known)
             return
         self._checker.saw_end(known, str(task.status), task.result or {})
-        self._checker.saw_all(known, shown, str(task.status))
+        self._checker.saw_all(known, shown, last, str(task.status))
 
     async def _answer(self, known: Known, number: int) -> None:
         """A question; asked again where it isn't known whether that arrived."""

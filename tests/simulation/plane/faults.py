@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -15,7 +16,7 @@ from wakeq_control.errors import ServiceNotFound
 from wakeq_control.http.attempts import Attempts
 from wakeq_control.link.inbox import Inbox
 from wakeq_control.link.outbox import Outbox
-from wakeq_control.model import Effects, Input, Outgoing, Session, Task
+from wakeq_control.model import Effects, Input, Outgoing, Retry, Session, Task
 from wakeq_control.plane import NewTask, Plane, Said
 from wakeq_control.registry import Registry
 from wakeq_control.service.attempt import Attempt
@@ -169,6 +170,11 @@ def events_are_shown_as_they_come(_: Any) -> Callable[..., Any]:
     return add
 
 
+@fault(Stream, "cut")
+def what_is_cut_off_keeps_what_is_behind_a_gap(_: Any) -> Callable[..., Any]:
+    return Stream.close
+
+
 @fault(Stream, "close")
 def the_end_forgets_what_is_late(_: Any) -> Callable[..., Any]:
     def close(self: Stream) -> None:
@@ -202,6 +208,38 @@ def an_attempt_begins_twice(original: Any) -> Callable[..., Any]:
         task.attempt = before
 
     return begin_attempt
+
+
+@fault(Retry, "delay_s")
+def a_failed_attempt_is_followed_at_once(_: Any) -> Callable[..., Any]:
+    return lambda self, failures, jitter: 0.0
+
+
+@fault(Plane, "begin_attempt")
+def a_message_begins_an_attempt_after_its_own_has_failed(original: Any) -> Callable[..., Any]:
+    return lambda self, session_id, task_id, worker, now, retries=None: original(self, session_id, task_id, worker, now)
+
+
+@fault(Tasks, "retry")
+def a_failed_attempt_goes_on(original: Any) -> Callable[..., Any]:
+    def retry(self: Tasks, task: Task, error: str, at: float, now: float, effects: Effects) -> None:
+        original(self, task, error, at, now, effects)
+        task.attempt -= 1
+
+    return retry
+
+
+@fault(Tasks, "_set_deadlines")
+def a_retry_is_forgotten_by_a_restart(original: Any) -> Callable[..., Any]:
+    def set_deadlines(self: Tasks, task: Task) -> None:
+        original(self, replace(task, retry_at=None))
+
+    return set_deadlines
+
+
+@fault(Plane, "_retry_delay_s")
+def a_failed_attempt_is_always_followed(_: Any) -> Callable[..., Any]:
+    return lambda self, task: 2.0
 
 
 @fault(Engine, "hear_attempt")

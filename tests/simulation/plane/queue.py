@@ -148,8 +148,8 @@ class Queue:
         self.counts: Counter[str] = Counter()
         self.later: list[tuple[float, Stream]] = []
         """Streams whose leases end when their grace does."""
-        self.starts: Counter[str] = Counter()
-        """Messages that start a task, by its id."""
+        self.starts: Counter[tuple[str, int]] = Counter()
+        """Messages that start a task, by its id and by how many attempts had failed."""
         self._seq = 0
 
     def loses(self) -> bool:
@@ -167,7 +167,7 @@ class Queue:
             self._seq += 1
             self.counts["published"] += 1
             if body.get("action") == "new_task":
-                self.starts[body["data"]["task_id"]] += 1
+                self.starts[body["data"]["task_id"], body["data"].get("retries", 0)] += 1
             found.put(Message(self._seq, key, body))
         await self._network.carry()
 

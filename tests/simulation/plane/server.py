@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -99,8 +100,9 @@ class Server:
         self._said = said
         self._loop = loop
         self._network = network
-        self.plane = Plane(new_id, keep=KEEP, keep_s=KEEP_S)
+        self.plane = Plane(new_id, keep=KEEP, keep_s=KEEP_S, jitter=random.random)
         self.plane.restore(store.load())
+        store.commit(self.plane.name_itself().changes)
         self.engine = Engine(self.plane, self.store, loop.time, wait_for_service_s=SERVICE_WAIT_S, offload=self.calls)
         self._attempts = Attempts(self.engine, Lot())
         self._broker = Broker(queue)
@@ -198,8 +200,10 @@ class Server:
         return [(*about, line.told[ref]) for line in self._lines.values() for ref, about in line.follows.items()]
 
     def cut_lines(self, chosen: Callable[[list["Line"]], "Line"]) -> None:
-        """A worker's connection breaks, of one that is at work if there is any."""
-        lines = [line for line in self._lines.values() if line.follows] or list(self._lines.values())
+        """A worker's connection breaks, of one that has most to lose by it."""
+        lines = list(self._lines.values())
+        for worse in (lambda line: line.follows, lambda line: any(line.told.get(ref) for ref in line.follows)):
+            lines = [line for line in lines if worse(line)] or lines
         if lines:
             chosen(lines).scope.cancel()
 

@@ -13,6 +13,7 @@ from tests.simulation.loop import TICK
 from tests.simulation.plane.network import Lost
 from tests.simulation.plane.queue import Delivery, Queue
 from wakeq_control.messages import CONTROL_PLANE
+from wakeq_control.model import Retry
 from wakeq_control.service.context import TaskContext
 from wakeq_control.service.link import Link
 from wakeq_control.service.runnable import Outcome
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tests.simulation.plane.server import Server
 
 WORKER, LEGACY = "worker", "legacy"
+RETRY = Retry(max_attempts=3, backoff_s=2.0, max_backoff_s=3.0)
 PREFETCH = 3
 RETRY_TICKS = 64
 
@@ -51,7 +53,7 @@ class Script:
             nonlocal something
             while True:
                 answers.append(await task.receive_text())
-                self._checker.input_received(task.task_id, answers[-1], asked[0])
+                self._checker.input_received(task.task_id, task.attempt, answers[-1], asked[0])
                 something.set()
                 something = anyio.Event()
 
@@ -68,8 +70,10 @@ class Script:
                     await something.wait()
             tasks.cancel_scope.cancel()
         said = json.dumps({"by": task.attempt, "answers": answers[: asked[0]]})
-        if arguments["fails"]:
+        if arguments["fails"] == "for good":
             return Outcome(said, f"Failed: {said}")
+        if arguments["fails"] == "at times" and self._rng.random() < 0.6:
+            return Outcome(said, f"Failed: {said}", retryable=True)
         return Outcome(said, None, {"task": task.task_id, "attempt": task.attempt})
 
     async def _pause(self) -> None:

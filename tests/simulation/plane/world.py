@@ -76,7 +76,7 @@ class World:
             (self.start_worker, 2),
             (self.kill_worker, 1),
             (self.take_lease, 1),
-            (self.cut_line, 4),
+            (self.cut_line, 8),
             (self.break_streams, 1),
             (self.cancel, 1),
             (self.register, 2),
@@ -282,8 +282,9 @@ class World:
         session = self._session()
         if session is None or self.checker.open_tasks() >= OPEN_MAX:
             return
-        steps = self.rng.choices(["event", "question"], [3, 1], k=self.rng.randrange(8))
-        given = json.dumps({"steps": steps, "fails": self.rng.random() < 0.1})
+        steps = self.rng.choices(["event", "question"], [2, 1], k=self.rng.randrange(10))
+        (fails,) = self.rng.choices(["never", "for good", "at times"], [4, 1, 5])
+        given = json.dumps({"steps": steps, "fails": fails})
         service = self.rng.choice([WORKER, WORKER, WORKER, LEGACY, LEGACY])
         timeout_s = self.rng.choice([None, None, None, 2.0, 30.0])
         known = Known(f"T{self.number()}", session, service, given, self.loop.time(), timeout_s)
@@ -348,6 +349,8 @@ class World:
             self.queue.pass_time()
         snapshot = self._stored()
         self.checker.at_the_end(snapshot, self.queue.starts, len(snapshot.outgoing))
+        dead = [message.body for name in (WORKER, CONTROL_PLANE) for message in self.queue.topic(name).dead]
+        check(not dead, f"there are dead letters: {dead}")
 
 
 def _first(group: BaseExceptionGroup[Violated]) -> Violated:

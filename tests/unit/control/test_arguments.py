@@ -68,3 +68,39 @@ def test_a_schema_is_never_fetched() -> None:
 def test_a_schema_that_is_none_is_refused(schema: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         check_schema(schema)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"properties": {"who": {"$ref": "#/$defs/Ann"}}}, "properties.who refers to '#/$defs/Ann'"),
+        ({"properties": {"n": {"$ref": "http://127.0.0.1:9/n"}}}, "properties.n refers to 'http://127.0.0.1:9/n'"),
+        ({"$defs": {"A": {"anyOf": [{}, {"$ref": "#b"}]}}}, r"$defs.A.anyOf.1 refers to '#b'"),
+        ({"$dynamicRef": "#nobody"}, "its root refers to '#nobody'"),
+        ({"$defs": {"A": {"enum": [1]}}, "$ref": "#/$defs/A/enum"}, "its root refers to '#/$defs/A/enum'"),
+    ],
+)
+def test_a_schema_that_refers_to_what_is_not_in_it_is_refused(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match="which is no schema in it") as refused:
+        check_schema({"type": "object", **more})
+    assert str(refused.value).startswith(said)
+
+
+def test_what_only_looks_like_a_reference_is_none() -> None:
+    check_schema({"type": "object", "properties": {"$ref": {"const": {"$ref": "#/nowhere"}}}})
+    check_schema({"type": "object", "$defs": {"A": {"$anchor": "a"}}, "properties": {"n": {"$ref": "#a"}, "m": True}})
+    check_schema(SCHEMA)
+
+
+def test_a_schema_that_is_nested_too_deeply_is_refused() -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(5_000):
+        schema = {"not": schema}
+    with pytest.raises(ValueError, match="nested too deeply"):
+        check_schema({"type": "object", "properties": {"n": schema}})
+
+
+def test_a_schema_that_refers_to_itself_without_end_takes_nothing() -> None:
+    schema = check_schema({"type": "object", "properties": {"n": {"$ref": "#/properties/n"}}})
+    with pytest.raises(InvalidArguments, match="refers to itself without end"):
+        check_input(schema, '{"n": 1}')

@@ -279,9 +279,11 @@ async def test_sessions_have_states(world: ControlWorld) -> None:
 async def test_services_are_shown(world: ControlWorld) -> None:
     client = await world.client()
     (service,) = await client.services()
-    assert (service.name, service.state, service.consumers, service.is_worker) == ("wf", "down", (), False)
-    world.engine.registry.appeared("wf", "me")
-    assert (await client.service("wf")).consumers == ("me",)
+    assert (service.name, service.state, service.consumers, service.is_worker) == ("wf", "unknown", (), False)
+    assert (service.retry["max_attempts"], service.max_concurrent_tasks) == (1, None)
+    world.engine.registry.present_are([("wf", "me")])
+    service = await client.service("wf")
+    assert (service.state, service.consumers) == ("up", ("me",))
     with pytest.raises(wakeq.ServiceNotFound, match="no service 'w' is registered; there are: wf"):
         await client.service("w")
 

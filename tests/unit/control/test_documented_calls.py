@@ -16,8 +16,8 @@ from wakeq_control.http.wire import STATUS
 
 TEXT = (Path(__file__).parents[3] / "docs" / "control-plane.md").read_text(encoding="utf-8")
 CALL = re.compile(r"`(?:(GET|POST|PUT|DELETE) )?((?:/|…/)[^` ]*)")
-OWN = {error.code for error in errors.ControlError.__subclasses__() if error.__module__ == errors.__name__}
 OF_PATHS = {"NOT_FOUND", "METHOD_NOT_ALLOWED"}
+OWN = {error.code for error in errors.ControlError.__subclasses__() if error.__module__ == errors.__name__} - OF_PATHS
 
 
 def calls() -> list[tuple[str, str]]:
@@ -53,7 +53,8 @@ async def test_every_call_is_there() -> None:
             request = httpx.Request(method, f"http://127.0.0.1{path}", content=b"{}" if method != "GET" else b"")
             with anyio.fail_after(1_000):
                 response = await world.wire.handle_async_request(request)
-                body = await response.aread()
+                # A registration that is kept has no end.
+                body = b"" if path.endswith("/registration") and response.is_success else await response.aread()
                 await response.aclose()
             missing = [code for code in OF_PATHS if code.encode() in body]
             assert not missing, f"{method} {path}: {body!r}"

@@ -12,11 +12,12 @@ from anyio import wait_all_tasks_blocked
 from tests.support.clock import jump_clock, standing_trio
 from wakeq_control.engine.commits import RIDE_S
 from wakeq_control.engine.engine import Engine
+from wakeq_control.engine.links import Begun
 from wakeq_control.engine.signals import Signals
 from wakeq_control.errors import ServiceNotFound, SessionNotFound, StorageFailed, TaskNotFound
 from wakeq_control.messages import CompletedTask, NewTaskMessage, TaskEvent
-from wakeq_control.model import Outgoing, Service
-from wakeq_control.plane import End, NewTask, Plane
+from wakeq_control.model import Outgoing, Retry, Service
+from wakeq_control.plane import End, NewTask, Plane, Said
 from wakeq_control.state.memory import MemoryStore
 from wakeq_control.streams import Event
 
@@ -271,6 +272,35 @@ async def test_a_deadline_is_kept_to_the_moment() -> None:
         jump_clock(25.0)
         await wait_all_tasks_blocked()
         assert (await world.engine.task(session, "T")).status == "timed_out"
+
+
+async def test_a_failed_attempt_is_followed_by_another_to_the_moment() -> None:
+    async with a_world() as world, anyio.create_task_group() as tasks:
+        await world.engine.register(Service("wf", "d", [], None, None, None, True, Retry(2, 4.0)))
+        session = await world.task()
+        link = world.engine.links.open("me", 1)
+        failure = End(result(), "E: no", retryable=True)
+        assert world.engine.begin_attempt(link, 1, session, "T", None, 0) == Begun(1, None, [])
+        assert world.engine.hear_attempt(link, 1, Said(session, "T", 1, [], failure)) is None
+        assert world.engine.hear_attempt(link, 1, Said(session, "T", 1, [], failure)) == "retried"
+        # By the same message none begins.
+        assert world.engine.begin_attempt(link, 2, session, "T", None, 0) == "retried"
+        waiter = Waiter(lambda: world.engine.result(session, "T", 50.0))
+        tasks.start_soon(waiter.run)
+        await wait_all_tasks_blocked()
+        # Of 4 s, three quarters.
+        jump_clock(2.9)
+        await wait_all_tasks_blocked()
+        assert [message.key for message in world.sent] == ["task:T:1"]
+        jump_clock(0.1)
+        await wait_all_tasks_blocked()
+        assert [message.key for message in world.sent] == ["task:T:1", "task:T:2"]
+        assert not waiter.ended
+        assert world.engine.begin_attempt(link, 3, session, "T", None, 1) == Begun(2, None, [])
+        assert world.engine.hear_attempt(link, 3, Said(session, "T", 2, [], failure)) is None
+        await wait_all_tasks_blocked()
+        assert waiter.outcome == result()
+        assert (await world.engine.task(session, "T")).status == "failed"
 
 
 async def test_a_task_by_a_message_is_stored_with_its_session() -> None:

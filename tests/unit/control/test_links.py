@@ -9,6 +9,7 @@ from anyio import wait_all_tasks_blocked
 from tests.support.clock import standing_trio
 from tests.unit.control.test_engine import World, a_world
 from wakeq_control.engine.links import Begun, Link
+from wakeq_control.errors import TaskNotFound
 from wakeq_control.model import Input, Service
 from wakeq_control.plane import End, Said
 from wakeq_control.streams import Event
@@ -74,7 +75,7 @@ async def test_a_link_tells_of_inputs_and_ends_of_all_its_attempts() -> None:
         ]
         await world.engine.cancel(first, "T")
         await world.engine.delete_session(second)
-        assert await reader.heard() == [{"ref": 7, "ended": "cancelled"}, {"ref": 8, "ended": "gone"}]
+        assert await reader.heard() == [{"ref": 7, "ended": "cancelled"}, {"ref": 8, "ended": "deleted"}]
         tasks.cancel_scope.cancel()
 
 
@@ -172,7 +173,8 @@ async def test_an_end_that_comes_again_was_the_end_and_nothing_is_left() -> None
         assert world.engine.hear_attempt(link, 1, said(session, "T", 1, ends=True)) == "succeeded"
         assert await reader.heard() == []
         assert world.engine.begin_attempt(link, 2, session, "T", None) == "succeeded"
-        assert world.engine.begin_attempt(link, 2, session, "unknown", None) == "gone"
+        with pytest.raises(TaskNotFound):
+            world.engine.begin_attempt(link, 2, session, "unknown", None)
         assert link._followed == {}
         assert world.engine.links._followers == {}
         tasks.cancel_scope.cancel()

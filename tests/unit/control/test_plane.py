@@ -14,7 +14,7 @@ from wakeq_control.errors import (
     TaskNotFound,
     WrongSession,
 )
-from wakeq_control.model import Effects, Service, Session, Task, TaskStatus
+from wakeq_control.model import Effects, Failure, Retry, Service, Session, Task, TaskStatus
 from wakeq_control.plane import End, NewTask, Plane, Said
 from wakeq_control.streams import Event
 from wakeq_control.tasks import MAX_ATTEMPTS
@@ -83,13 +83,32 @@ def test_deregistering_forgets_once(plane: Plane) -> None:
 
 def test_presence_is_that_of_the_last_snapshot_and_what_came_since(plane: Plane) -> None:
     registry = plane.registry
+    assert registry.state("echo") == "unknown"
     registry.appeared("echo", "a")
     registry.present_are([("echo", "b"), ("echo", "c")])
     registry.went("echo", "c")
     registry.went("nobody", "x")
-    assert registry.consumers("echo") == ["b"]
+    assert (registry.state("echo"), registry.consumers("echo")) == ("up", ["b"])
     registry.went("echo", "b")
-    assert registry.consumers("echo") == []
+    assert (registry.state("echo"), registry.consumers("echo")) == ("down", [])
+
+
+def test_nobody_is_present_while_the_queue_is_not_heard(plane: Plane) -> None:
+    registry = plane.registry
+    registry.present_are([("echo", "a")])
+    registry.lost_sight()
+    assert (registry.state("echo"), registry.consumers("echo")) == ("unknown", [])
+    registry.present_are([])
+    assert registry.state("echo") == "down"
+
+
+def test_a_control_plane_has_one_name_for_all_its_life() -> None:
+    plane = make_plane()
+    assert [change.table for change in plane.name_itself().changes] == ["plane"]
+    assert nothing(plane.name_itself())
+    session, _ = plane.create_session(0.0)
+    _, effects = plane.add_task(session, new(), 1.0)
+    assert effects.messages[0].body["publisher_id"] == plane.publisher == "ControlPlaneServer-id1"
 
 
 # Tasks
@@ -124,7 +143,7 @@ def test_the_same_task_again_changes_nothing(plane: Plane, session: str) -> None
     assert plane.sessions.get(session).task_ids == ["T"]
 
 
-@pytest.mark.parametrize("other", [{"input": "[]"}, {"service": "other"}])
+@pytest.mark.parametrize("other", [{"input": "[]"}, {"service": "other"}, {"timeout_s": 5.0}])
 def test_another_task_of_the_same_id_is_refused(plane: Plane, session: str, other: dict[str, Any]) -> None:
     begin(plane, session)
     with pytest.raises(TaskConflict, match="'T'"):
@@ -194,6 +213,20 @@ def test_an_event_that_its_result_overtook_is_kept(plane: Plane, session: str) -
     assert task.status is TaskStatus.SUCCEEDED
 
 
+@pytest.mark.parametrize("end", ["cancel", "time"])
+def test_what_was_cut_off_shows_its_beginning_without_a_gap(plane: Plane, session: str, end: str) -> None:
+    task = begin(plane, session, timeout_s=10.0)
+    for index in (0, 1, 3):
+        plane.record_event(session, "T", event(index), 2.0)
+    if end == "cancel":
+        plane.cancel("T", 3.0)
+    else:
+        plane.tick(11.0)
+    assert nothing(plane.record_event(session, "T", event(2), 12.0))
+    assert [one.index for one in task.stream.ready] == [0, 1]
+    assert [one["index"] for one in plane.session_state(session)["stream_T"]] == [0, 1]
+
+
 def test_a_cancelled_task_has_nothing_more_to_say(plane: Plane, session: str) -> None:
     begin(plane, session)
     plane.cancel("T", 2.0)
@@ -232,6 +265,25 @@ def test_an_answer_for_a_service_that_is_not_there_is_refused(plane: Plane, sess
         plane.answer(session, "T", "ghost", "Ann", 2.0)
     plane.deregister("echo")
     assert plane.answer(session, "T", "echo", "Ann", 2.0).messages
+
+
+def test_a_task_that_is_removed_takes_its_own_messages_alone(plane: Plane, session: str) -> None:
+    class Unscannable(dict[int, Any]):
+        """There may be a hundred thousand of them."""
+
+        def __iter__(self) -> Any:
+            raise AssertionError("all messages were gone through")
+
+        items = values = keys = __iter__
+
+    elsewhere, _ = plane.create_session(0.0)
+    begin(plane, session)
+    begin(plane, elsewhere, "U")
+    plane.answer(session, "T", "echo", "Ann", 2.0)
+    plane.tasks._outgoing = outgoing = Unscannable(plane.tasks._outgoing)
+    effects = plane.delete_session(session)
+    assert [change.key for change in effects.changes if change.table == "outbox"] == ["1", "3"]
+    assert [number for number in range(9) if number in outgoing] == [2]
 
 
 def test_a_message_that_is_sent_leaves_the_outbox_once(plane: Plane, session: str) -> None:
@@ -346,9 +398,9 @@ def test_a_deleted_session_takes_its_tasks_with_it(plane: Plane, session: str) -
         plane.session_state(session)
 
 
-def worker_plane(schema: dict[str, Any] | None = None) -> tuple[Plane, str]:
+def worker_plane(schema: dict[str, Any] | None = None, retry: Retry | None = None) -> tuple[Plane, str]:
     plane = make_plane()
-    plane.register(Service("echo", "echoes", [], None, None, schema, is_worker=True))
+    plane.register(Service("echo", "echoes", [], None, None, schema, is_worker=True, retry=retry or Retry()))
     return plane, plane.create_session(0.0)[0]
 
 
@@ -421,3 +473,122 @@ def test_an_input_reaches_the_worker_of_a_service_that_was_deregistered() -> Non
     effects = plane.answer(session, "T", "echo", "x", 3.0)
     assert effects.messages == []
     assert [one.event for one in plane.tasks.get("T").inputs] == ["x"]
+
+
+def test_an_input_waits_for_the_worker_of_a_service_that_was_deregistered() -> None:
+    plane, session = worker_plane()
+    plane.add_task(session, new(), 1.0)
+    plane.deregister("echo")
+    assert plane.answer(session, "T", "echo", "x", 2.0).messages == []
+    assert [one.event for one in plane.tasks.get("T").inputs] == ["x"]
+
+
+# Attempts that fail
+
+
+def fail(plane: Plane, session: str, attempt: int, now: float, *, retryable: bool = True) -> Effects:
+    said = Said(session, "T", attempt, [], End(result(text="no"), "ValueError: no", retryable=retryable))
+    return plane.hear(said, now)
+
+
+def retrying(**policy: Any) -> tuple[Plane, str, Task]:
+    """A plane whose task has been begun, at 2.0."""
+    plane, session = worker_plane(retry=Retry(**{"max_attempts": 3, "backoff_s": 4.0} | policy))
+    plane.add_task(session, new(), 1.0)
+    plane.sent(1)
+    plane.begin_attempt(session, "T", "one", 2.0, 0)
+    return plane, session, plane.tasks.get("T")
+
+
+def test_a_failed_attempt_is_followed_by_another_when_its_time_has_come() -> None:
+    plane, session, task = retrying()
+    effects = fail(plane, session, 1, 3.0)
+    assert effects.wakes == ["T"]
+    # Of 4 s, three quarters.
+    assert (task.status, task.attempt, task.worker, task.retry_at) == (TaskStatus.QUEUED, 2, None, 6.0)
+    assert (task.error, task.result, task.finished_at) == (None, None, None)
+    assert task.failures == [Failure(1, "one", 3.0, "ValueError: no")]
+    assert plane.tick(5.9) == (Effects(), 6.0)
+    effects, due = plane.tick(6.0)
+    (message,) = effects.messages
+    assert (message.key, message.body["action"], message.body["data"]["retries"]) == ("task:T:2", "new_task", 1)
+    assert (due, task.retry_at) == (None, None)
+    assert plane.begin_attempt(session, "T", "two", 7.0, 1)[0] == 2
+    assert (task.status, task.worker, task.started_at) == (TaskStatus.RUNNING, "two", 2.0)
+    plane.hear(Said(session, "T", 2, [], End(result())), 8.0)
+    assert (task.status, task.error) == (TaskStatus.SUCCEEDED, None)
+
+
+def test_the_wait_grows_up_to_its_limit_and_the_last_failure_is_the_task_s() -> None:
+    plane, session, task = retrying(max_attempts=5, max_backoff_s=10.0)
+    waits = []
+    for attempt in range(1, 5):
+        now = 100.0 * attempt
+        fail(plane, session, attempt, now)
+        assert task.retry_at is not None
+        waits.append(task.retry_at - now)
+        plane.tick(task.retry_at)
+        plane.begin_attempt(session, "T", "one", now + 50.0, attempt)
+    assert waits == [3.0, 6.0, 7.5, 7.5]
+    fail(plane, session, 5, 600.0)
+    assert (task.status, task.attempt, task.error) == (TaskStatus.FAILED, 5, "ValueError: no")
+    assert [one.attempt for one in task.failures] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("policy", "retryable"), [({}, False), ({"max_attempts": 1}, True)], ids=["not retryable", "one attempt"]
+)
+def test_a_failure_is_the_end_where_nothing_follows(policy: dict[str, Any], retryable: bool) -> None:
+    plane, session, task = retrying(**policy)
+    fail(plane, session, 1, 3.0, retryable=retryable)
+    assert (task.status, task.error, task.failures) == (TaskStatus.FAILED, "ValueError: no", [])
+
+
+def test_a_failure_for_a_service_that_was_deregistered_is_the_end() -> None:
+    plane, session, task = retrying()
+    plane.deregister("echo")
+    fail(plane, session, 1, 3.0)
+    assert task.status is TaskStatus.FAILED
+
+
+def test_an_attempt_that_has_failed_says_nothing_more_and_is_not_begun_again() -> None:
+    plane, session, task = retrying()
+    fail(plane, session, 1, 3.0)
+    assert nothing(fail(plane, session, 1, 3.5))
+    assert nothing(plane.hear(Said(session, "T", 1, [event(0)], End(result())), 3.5))
+    # Its message comes again, since its ack was lost: before the next attempt, in it, and behind it.
+    assert plane.begin_attempt(session, "T", "one", 4.0, 0) == (1, Effects())
+    plane.tick(6.0)
+    plane.begin_attempt(session, "T", "two", 7.0, 1)
+    assert plane.begin_attempt(session, "T", "one", 7.5, 0) == (1, Effects())
+    assert (task.attempt, task.worker) == (2, "two")
+    # That of the second does begin it anew.
+    assert plane.begin_attempt(session, "T", "three", 8.0, 1)[0] == 3
+    fail(plane, session, 3, 9.0)
+    assert [one.attempt for one in task.failures] == [1, 3]
+    assert plane.begin_attempt(session, "T", "three", 9.5, 1) == (3, Effects())
+
+
+def test_a_task_that_waits_for_its_next_attempt_can_be_cancelled_and_times_out() -> None:
+    for end in ("cancel", "time"):
+        plane, session = worker_plane(retry=Retry(3, 40.0))
+        plane.add_task(session, new(timeout_s=10.0), 1.0)
+        plane.begin_attempt(session, "T", "one", 2.0, 0)
+        fail(plane, session, 1, 3.0)
+        task = plane.tasks.get("T")
+        effects = plane.cancel("T", 4.0) if end == "cancel" else plane.tick(11.0)[0]
+        assert effects.messages == []
+        assert (str(task.status), task.retry_at) == ("cancelled" if end == "cancel" else "timed_out", None)
+        # The time that the next attempt would have had is nobody's any more.
+        effects, due = plane.tick(100.0)
+        assert effects == Effects()
+        assert due == (task.finished_at or 0.0) + 1000.0
+
+
+def test_retries_end_with_the_last_of_all_attempts() -> None:
+    plane, session, task = retrying(max_attempts=MAX_ATTEMPTS)
+    for _ in range(MAX_ATTEMPTS - 1):
+        plane.begin_attempt(session, "T", "dies", 2.0, 0)
+    assert task.attempt == MAX_ATTEMPTS
+    fail(plane, session, MAX_ATTEMPTS, 3.0)
+    assert (task.status, task.error) == (TaskStatus.FAILED, "ValueError: no")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from wakeq_control.errors import StartupError, StorageFailed
-from wakeq_control.model import Effects, Service
-from wakeq_control.plane import End, NewTask, Plane
+from wakeq_control.model import Effects, Retry, Service
+from wakeq_control.plane import End, NewTask, Plane, Said
 from wakeq_control.state.base import StateStore
 from wakeq_control.state.memory import MemoryStore
 from wakeq_control.state.sqlite import FILE, SqliteStore
@@ -35,6 +35,7 @@ def lived(store: StateStore) -> Plane:
     def keep(effects: Effects) -> None:
         store.commit(effects.changes)
 
+    keep(plane.name_itself())
     for name in ("wf", "gone", "other"):
         keep(plane.register(Service(name, "d", [{"role": "user"}], "127.0.0.1", 1)))
     keep(plane.deregister("gone"))
@@ -48,6 +49,15 @@ def lived(store: StateStore) -> Plane:
         keep(plane.add_task(session, new, 2.0)[1])
     for index in (1, 0, 12, 2):
         keep(plane.record_event(sessions[0], "T0", Event.make(index, {"n": index, "big": 2**70}), 3.0))
+    keep(plane.register(Service("worker", "d", [], None, None, {"type": "object"}, True, Retry(3, 2.0, 4.0), 5)))
+    keep(plane.add_task(sessions[0], NewTask("{}", "worker", "service_id", "failing"), 2.0)[1])
+    keep(plane.begin_attempt(sessions[0], "failing", "me", 3.0, 0)[1])
+    failure = End({"task_id": "failing", "history": [], "result": "", "data": {}}, "E: no", retryable=True)
+    keep(plane.hear(Said(sessions[0], "failing", 1, [], failure), 3.5))
+    keep(plane.add_task(sessions[0], NewTask("{}", "wf", "service_id", "cut"), 2.0)[1])
+    for index in (0, 2):
+        keep(plane.record_event(sessions[0], "cut", Event.make(index, {"n": index}), 3.0))
+    keep(plane.cancel("cut", 3.5))
     keep(plane.sent(2))
     keep(plane.complete(End({"task_id": "T0", "history": [], "result": "ü", "data": {}}), 4.0))
     keep(plane.update_state(sessions[0], {"k": [1, None]}))
@@ -57,6 +67,7 @@ def lived(store: StateStore) -> Plane:
 
 def same(one: Plane, other: Plane) -> None:
     assert one.registry.all() == other.registry.all()
+    assert one.publisher == other.publisher != "ControlPlaneServer"
     assert one.sessions.all() == other.sessions.all()
     assert one.tasks.unsent() == other.tasks.unsent()
     for session in one.sessions.all():
@@ -65,6 +76,7 @@ def same(one: Plane, other: Plane) -> None:
             assert ours.stream.ready == theirs.stream.ready
             assert ours.status is theirs.status
             assert ours.definition == theirs.definition
+            assert (ours.attempt, ours.failures, ours.retry_at) == (theirs.attempt, theirs.failures, theirs.retry_at)
     assert one.tasks.next_deadline() == other.tasks.next_deadline()
 
 

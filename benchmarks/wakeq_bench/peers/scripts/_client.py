@@ -28,6 +28,9 @@ class Consumer(ABC):
 class Queue(ABC):
     """A client, connected. What a queue has no calls for, its contestant says it can't do, and is not asked for."""
 
+    requests: int | None = None
+    """How many it has made so far, where it can be told."""
+
     @abstractmethod
     async def create(self, topic: str, groups: Sequence[str] = ()) -> None:
         """Make a topic whose consumers share its messages, or, with `groups`, one that gives each group all of them."""

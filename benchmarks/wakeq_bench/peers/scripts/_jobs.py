@@ -8,42 +8,60 @@ Run by the python of a peer's environment: the standard library only.
 import argparse
 import asyncio
 import resource
+import selectors
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+import _drain
+import _fanout
+import _fill
+import _idle
+import _latency
 import _load
+import _mixed
 from _client import Queue
 
-JOBS = {"load": _load.load}
+JOBS = {
+    "load": (_load.load, _load.add_options),
+    "latency": (_latency.latency, _latency.add_options),
+    "idle": (_idle.idle, _idle.add_options),
+    "fanout": (_fanout.fanout, _fanout.add_options),
+    "mixed": (_mixed.mixed, _mixed.add_options),
+    "fill": (_fill.fill, _fill.add_options),
+    "drain": (_drain.drain, _drain.add_options),
+}
+_ON_TIME = ("latency", "fanout", "mixed")
 
 Connect = Callable[[argparse.Namespace], AbstractAsyncContextManager[Queue]]
 
 
 def main(connect: Connect) -> None:
     """Parse the command line, connect and do the job."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--url", required=True)
+    common.add_argument("--way", default="", help="how to consume, where a client has several ways")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("job", choices=JOBS)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--way", default="", help="how to consume, where a client has several ways")
-    parser.add_argument("--batch", type=int, default=1, help="messages a request")
-    parser.add_argument(
-        "--in-flight", type=int, default=1, help="publishes at a time, and as many consumers of batches"
-    )
-    parser.add_argument("--singly", action="store_true", help="publish and ack each message by a call of its own")
-    parser.add_argument("--size", type=int, default=100, help="bytes of a message")
-    parser.add_argument("--warm-up", type=float, default=1.0, help="seconds before the window")
-    parser.add_argument("--seconds", type=float, default=5.0)
+    jobs = parser.add_subparsers(dest="job", required=True)
+    for name, (_, add_options) in JOBS.items():
+        add_options(jobs.add_parser(name, parents=[common]))
+    options = parser.parse_args()
     _raise_limits()
     try:
-        asyncio.run(_run(connect, parser.parse_args()))
+        with asyncio.Runner(loop_factory=_exact_loop if options.job in _ON_TIME else None) as runner:
+            runner.run(_run(connect, options))
     except BaseExceptionGroup as failed:
         sys.exit(f"the job failed: {_first(failed)!r}")
 
 
 async def _run(connect: Connect, options: argparse.Namespace) -> None:
     async with connect(options) as queue:
-        await JOBS[options.job](queue, options)
+        await JOBS[options.job][0](queue, options)
+
+
+def _exact_loop() -> asyncio.AbstractEventLoop:
+    # Not epoll, whose timeouts are whole milliseconds: what is due would be sent up to one late.
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 def _raise_limits() -> None:

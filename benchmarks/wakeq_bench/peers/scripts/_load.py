@@ -14,25 +14,40 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import Any
 
+from _bodies import body_of, number_of
 from _client import Queue
+from _consuming import consume_singly
 from _output import say_json
 
 TOPIC = "load"
 
-_DIGITS = 12
 _STALLED_S = 10.0
-# Unacked messages beyond which publishers wait: what a queue holds must not grow with the window.
+# What publishers may be ahead of consumers by, where nothing else is said.
 _AHEAD_BATCHES = 8
 _AHEAD_MIN = 1_000
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the job is told."""
+    parser.add_argument("--batch", type=int, default=1, help="messages a request")
+    parser.add_argument(
+        "--in-flight", type=int, default=1, help="publishes at a time, and as many consumers of batches"
+    )
+    parser.add_argument("--singly", action="store_true", help="publish and ack each message by a call of its own")
+    parser.add_argument(
+        "--ahead", type=int, default=0, help="unacked messages beyond which publishers wait: a queue must not fill up"
+    )
+    parser.add_argument("--size", type=int, default=100, help="bytes of a message")
+    parser.add_argument("--warm-up", type=float, default=1.0, help="seconds before the window")
+    parser.add_argument("--seconds", type=float, default=5.0)
 
 
 class Numbers:
     """Which messages have been published and which acked."""
 
     def __init__(self, size: int, ahead: int) -> None:
-        self._padding = "x" * (size - _DIGITS)
+        self._size = size
         self._ahead = ahead
         self._times = bytearray()
         self._room = asyncio.Event()
@@ -49,7 +64,7 @@ class Numbers:
             return []
         first = len(self._times)
         self._times.extend(bytes(count))
-        return [f"{number:0{_DIGITS}d}{self._padding}" for number in range(first, first + count)]
+        return [body_of(number, self._size) for number in range(first, first + count)]
 
     def add_published(self, count: int) -> None:
         """So many were confirmed."""
@@ -58,7 +73,7 @@ class Numbers:
     def take_in(self, bodies: Sequence[bytes | str]) -> None:
         """These were delivered."""
         for body in bodies:
-            self._times[int(body[:_DIGITS])] += 1
+            self._times[number_of(body)] += 1
 
     def add_acked(self, count: int) -> None:
         """So many were acked."""
@@ -112,31 +127,18 @@ async def consume_batches(queue: Queue, numbers: Numbers, batch: int) -> None:
             numbers.add_acked(len(taken))
 
 
-async def consume_singly(queue: Queue, numbers: Numbers, prefetch: int) -> None:
-    """Ack every message by a call of its own, beside the others."""
-
-    unacked = asyncio.Semaphore(prefetch)
-
-    async def ack(token: Any) -> None:
-        await queue.ack_one(token)
-        unacked.release()
-        numbers.add_acked(1)
-
-    async with asyncio.TaskGroup() as acks:
-        async for token, body in queue.deliveries(TOPIC, prefetch):
-            numbers.take_in([body])
-            await unacked.acquire()
-            acks.create_task(ack(token))
-
-
 async def load(queue: Queue, options: argparse.Namespace) -> None:
     """Warm up, measure, and wait until the last message is acked."""
     await queue.create(TOPIC)
     batch = 1 if options.singly else options.batch
-    numbers = Numbers(options.size, max(_AHEAD_MIN, _AHEAD_BATCHES * batch * options.in_flight))
+    numbers = Numbers(options.size, options.ahead or max(_AHEAD_MIN, _AHEAD_BATCHES * batch * options.in_flight))
     if options.singly:
+
+        def taken(body: bytes | str) -> None:
+            numbers.take_in([body])
+
         publishers = [publish_singly(queue, numbers) for _ in range(options.in_flight)]
-        consumers = [consume_singly(queue, numbers, options.in_flight)]
+        consumers = [consume_singly(queue, TOPIC, options.in_flight, taken, lambda: numbers.add_acked(1))]
     else:
         publishers = [publish_batches(queue, numbers, batch) for _ in range(options.in_flight)]
         consumers = [consume_batches(queue, numbers, batch) for _ in range(options.in_flight)]

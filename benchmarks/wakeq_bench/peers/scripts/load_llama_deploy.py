@@ -8,6 +8,7 @@ A message that is answered is gone from the queue: there are no acks, and no bat
 import argparse
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -23,12 +24,20 @@ _POLL_EVERY_S = 0.05
 
 
 class Polled(Queue):
-    """Topics of one server."""
+    """Topics of one server; `own_loop` is the query of its requests, None has its own client ask."""
 
-    def __init__(self, queue: Any, http: httpx.AsyncClient, *, own_loop: bool) -> None:
+    def __init__(self, own_loop: str | None) -> None:
+        self.requests = 0
+        self._own_loop = own_loop
+
+    async def count(self, _request: Any) -> None:
+        """One more, for httpx."""
+        self.requests += 1
+
+    def connect(self, queue: Any, http: httpx.AsyncClient) -> None:
+        """To call by these from now on."""
         self._queue = queue
         self._http = http
-        self._own_loop = own_loop
 
     async def create(self, topic: str, groups: Sequence[str] = ()) -> None:
         """One that is there already is refused, which is as good."""
@@ -40,9 +49,9 @@ class Polled(Queue):
 
     async def deliveries(self, topic: str, prefetch: int, group: str | None = None) -> AsyncIterator[tuple[Any, str]]:
         """By the client's consumer, or by the loop."""
-        if self._own_loop:
+        if self._own_loop is not None:
             while True:
-                message = (await self._http.get(f"/messages/{topic}")).json()
+                message = (await self._http.get(f"/messages/{topic}{self._own_loop}")).json()
                 if message:
                     yield None, message["data"]["body"]
                 await asyncio.sleep(_POLL_EVERY_S)
@@ -65,14 +74,18 @@ class Polled(Queue):
 
 @contextlib.asynccontextmanager
 async def connect(options: argparse.Namespace) -> AsyncIterator[Queue]:
-    """Ways: loop, or its client."""
+    """Ways: its client, with what `client_kwargs` say; or a loop, with a query where that follows."""
     # A line of log a message would be measured with it.
     logging.getLogger("llama_deploy").setLevel(logging.WARNING)
-    address = urlsplit(options.url)
-    config = SimpleMessageQueueConfig(host=address.hostname, port=address.port or 80, client_kwargs={"timeout": 30.0})
+    way, _, more = options.way.partition(":")
+    polled = Polled(more if way == "loop" else None)
+    address, hooks = urlsplit(options.url), {"request": [polled.count]}
+    client_kwargs = {"timeout": 30.0, "event_hooks": hooks, **(json.loads(more or "{}") if way == "client" else {})}
+    config = SimpleMessageQueueConfig(host=address.hostname, port=address.port or 80, client_kwargs=client_kwargs)
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=options.url, timeout=30.0, limits=limits) as http:
-        yield Polled(SimpleMessageQueue(config), http, own_loop=options.way == "loop")
+    async with httpx.AsyncClient(base_url=options.url, timeout=30.0, limits=limits, event_hooks=hooks) as http:
+        polled.connect(SimpleMessageQueue(config), http)
+        yield polled
 
 
 if __name__ == "__main__":
