@@ -51,8 +51,6 @@ class Said(NamedTuple):
     events: list[Event]
     end: End | None
     """None: it goes on."""
-    publisher: str | None = None
-    """Which control plane the task is of, if it says so."""
 
 
 class Plane:
