@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from weakref import WeakSet
 
 import anyio
@@ -191,6 +191,24 @@ class AsyncControlPlane:
         Raises TypeError where the arguments aren't JSON, InvalidArguments where the service doesn't take them,
         ServiceNotFound when nobody has registered it, TaskConflict, InvalidBody, BadRequest.
         """
+        wait_s = service_wait_s + self._connection.timeout
+        answer = await self._post_task(
+            session_id, service, arguments, task_id, timeout_s, {"wait": service_wait_s}, wait_s=wait_s
+        )
+        return read_answer(answer, str)
+
+    async def _post_task(
+        self,
+        session_id: str,
+        service: str,
+        arguments: Mapping[str, Any] | None,
+        task_id: str | None,
+        timeout_s: float | None,
+        asked: Mapping[str, object],
+        *,
+        wait_s: float,
+        pool: Literal["requests", "streams"] = "requests",
+    ) -> Answer:
         definition = {
             "input": encoded({} if arguments is None else arguments, "arguments").decode(),
             "service_id": service,
@@ -198,11 +216,9 @@ class AsyncControlPlane:
             "task_id": secrets.token_hex(16) if task_id is None else task_id,
             "timeout_s": timeout_s,
         }
-        url = self._connection.url(f"{_session(session_id)}/tasks{query({'wait': service_wait_s})}")
+        url = self._connection.url(f"{_session(session_id)}/tasks{query(asked)}")
         content = encoded(without_none(definition))
-        wait_s = service_wait_s + self._connection.timeout
-        answer = await self._insist(partial(self._connection.ask, "POST", url, content=content, wait_s=wait_s))
-        return read_answer(answer, str)
+        return await self._insist(partial(self._connection.ask, "POST", url, content=content, wait_s=wait_s, pool=pool))
 
     async def tasks(self, session_id: str) -> list[TaskInfo]:
         """A session's tasks, the oldest first."""
@@ -290,10 +306,20 @@ class AsyncControlPlane:
         session = own or str(session_id)
         task_id = secrets.token_hex(16) if task_id is None else task_id
         try:
-            await self.create_task(
-                session, service, arguments, task_id=task_id, timeout_s=timeout_s, service_wait_s=service_wait_s
+            # One request for a task that doesn't take long.
+            asked = {"wait": service_wait_s, "ended": _WAIT_S}
+            answer = await self._post_task(
+                session,
+                service,
+                arguments,
+                task_id,
+                timeout_s,
+                asked,
+                wait_s=service_wait_s + SILENCE_S,
+                pool="streams",
             )
-            return await self.result(session, task_id)
+            task = read_answer(answer, TaskInfo.from_wire)
+            return _result(task) if task.ended else await self.result(session, task_id)
         except anyio.get_cancelled_exc_class():
             if own is None:
                 await self._tell_at_last(lambda: self.cancel(session, task_id))

@@ -21,10 +21,9 @@ Header = tuple[bytes, bytes]
 Transport = httpx.AsyncBaseTransport | Literal["httpx", "aiohttp"] | None
 
 _STREAMS_MAX = 10_000
+_REQUESTS_MAX = 100
 SILENCE_S = 37.5
 """Two and a half heartbeats of 15 s: a stream that silent is dead."""
-# The server keeps an idle connection for 75 s.
-_IDLE_S = 60.0
 _PATHS_KEPT = 256
 JSON: list[Header] = [(b"content-type", b"application/json")]
 
@@ -89,14 +88,9 @@ class Connection:
         if self._transport is not None:
             return self._transport
         if name not in self._pools:
-            limits = httpx.Limits(
-                max_connections=_STREAMS_MAX if name == "streams" else 100,
-                max_keepalive_connections=None,
-                keepalive_expiry=_IDLE_S,
-            )
             # Plain HTTP needs no certificates, and loading them is most of what making a pool costs.
             verify = self._base.scheme == "https"
-            self._pools[name] = self._make(verify=verify, limits=limits)
+            self._pools[name] = self._make(verify=verify, most=_STREAMS_MAX if name == "streams" else _REQUESTS_MAX)
         return self._pools[name]
 
     async def aopen(self) -> None:
@@ -231,7 +225,10 @@ def is_server_url(text: str) -> bool:
 
 def _maker(kind: object) -> Callable[..., httpx.AsyncBaseTransport]:
     if kind in (None, "httpx") or isinstance(kind, httpx.AsyncBaseTransport):
-        return httpx.AsyncHTTPTransport
+        # httpcore takes long to load, and httpx itself loads it only when it is needed.
+        from wakeq._pool import Pool  # noqa: PLC0415
+
+        return Pool
     if kind != "aiohttp":
         raise ValueError(f"transport: must be 'httpx', 'aiohttp' or a transport of httpx, not {kind!r}")
     try:

@@ -1,5 +1,6 @@
 """The composition root: settings, store, engine, link to the queue, ASGI application. Nothing else wires these."""
 
+import asyncio
 import math
 import random
 import time
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager, closing
 import anyio
 
 from wakeq._serving import tokens
+from wakeq._serving.offload import own_thread
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import StartupError, StorageFailed
 from wakeq_control.http.attempts import Attempts
@@ -90,13 +92,17 @@ async def open_app(settings: Settings, port: int, version: str, queue: str) -> A
             store.commit(plane.name_itself().changes)
         except StorageFailed as error:
             raise StartupError(str(error), "restore a copy of it, or name another directory with --data") from error
-        engine = Engine(plane, store, wall_that_never_goes_back(), wait_for_service_s=settings.wait_for_service)
         about = About(settings.host, port, settings.queue, settings.namespace, version)
-        async with anyio.create_task_group() as tasks:
+        # uvicorn runs on asyncio.
+        soon = asyncio.get_running_loop().call_soon_threadsafe
+        async with own_thread("writer", soon) as writing, anyio.create_task_group() as tasks:
+            engine = Engine(
+                plane, store, wall_that_never_goes_back(), wait_for_service_s=settings.wait_for_service, offload=writing
+            )
             tasks.start_soon(engine.run)
             tasks.start_soon(_link, engine, settings, queue)
             yield build_app(engine, settings, about, token)
-            await engine.settled()
+            await engine.finished()
             tasks.cancel_scope.cancel()
 
 

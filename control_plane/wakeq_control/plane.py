@@ -51,8 +51,6 @@ class Said(NamedTuple):
     events: list[Event]
     end: End | None
     """None: it goes on."""
-    publisher: str | None = None
-    """Which control plane the task is of, if it says so."""
 
 
 class Plane:
@@ -298,7 +296,7 @@ class Plane:
         return effects
 
     def answer(self, session_id: str, task_id: str, service: str, event: str, now: float) -> Effects:
-        """Hand an event to a task's workflow. Raises SessionNotFound, TaskNotFound, ServiceNotFound."""
+        """Hand an event to a task's workflow. Raises SessionNotFound, TaskNotFound, ServiceNotFound, TooManyInputs."""
         effects = Effects()
         self.sessions.get(session_id)
         task = self.tasks.get(task_id, session_id)

@@ -10,10 +10,10 @@ import anyio
 import structlog
 
 from wakeq._serving import tokens
+from wakeq._serving.offload import own_thread
 from wakeq_server.engine.base import Engine
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import open_engine
-from wakeq_server.engine.offload import own_thread
 from wakeq_server.errors import StartupError, StorageError
 from wakeq_server.http.guard import Guard
 from wakeq_server.http.intake import Intake

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import httpx
@@ -22,6 +22,7 @@ from wakeq_control.settings import Settings
 from wakeq_control.state.memory import MemoryStore
 from wakeq_control.streams import Event
 
+T = TypeVar("T")
 SERVICE = Service("wf", "d", [], None, None, {"type": "object", "properties": {"n": {"type": "integer"}}})
 
 
@@ -126,8 +127,8 @@ class ControlWorld:
         await self.engine.hear(CompletedTask(End(said, error)))
 
 
-async def _at_once(call: Callable[[], None]) -> None:
-    call()
+async def _at_once(call: Callable[[], T]) -> T:
+    return call()
 
 
 @asynccontextmanager

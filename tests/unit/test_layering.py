@@ -22,7 +22,13 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_server.errors": (set(), set()),
     "wakeq_server.settings": ({"wakeq._serving.tokens"}, {"platformdirs", "pydantic", "pydantic_settings"}),
     "wakeq_server.engine": (
-        {"wakeq_server.core", "wakeq_server.engine", "wakeq_server.store.base", "wakeq_server.errors"},
+        {
+            "wakeq._serving.offload",
+            "wakeq_server.core",
+            "wakeq_server.engine",
+            "wakeq_server.store.base",
+            "wakeq_server.errors",
+        },
         {"anyio"},
     ),
     "wakeq_server.store": ({"wakeq_server.core.model", "wakeq_server.store", "wakeq_server.errors"}, {"orjson"}),
@@ -65,9 +71,11 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq._serving": ({"wakeq._serving"}, {"structlog", "uvicorn"}),
     "wakeq._serving.commands": (set(), {"pydantic", "typer"}),
     "wakeq._serving.stopping": (set(), {"anyio"}),
+    "wakeq._serving.offload": (set(), {"anyio"}),
     "wakeq.otel": ({"wakeq"}, {"opentelemetry"}),
     "wakeq.testing": ({"wakeq"}, {"anyio", "httpx", "pytest"}),
-    "wakeq._fast": (set(), {"httpx", "httpx_aiohttp"}),
+    "wakeq._pool": (set(), {"anyio", "httpcore", "httpx"}),
+    "wakeq._fast": ({"wakeq._pool"}, {"httpx", "httpx_aiohttp"}),
     "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),
     **dict.fromkeys(
         CONTROL_RULES, (CONTROL_RULES | {"wakeq_control.arguments", "wakeq_control.errors"}, {"pydantic_core"})
@@ -82,7 +90,13 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_control.state": (CONTROL_RULES | {"wakeq_control.errors", "wakeq_control.state"}, set()),
     "wakeq_control.engine": (
         CONTROL_RULES
-        | {"wakeq_control.engine", "wakeq_control.errors", "wakeq_control.messages", "wakeq_control.state.base"},
+        | {
+            "wakeq._serving.offload",
+            "wakeq_control.engine",
+            "wakeq_control.errors",
+            "wakeq_control.messages",
+            "wakeq_control.state.base",
+        },
         {"anyio"},
     ),
     "wakeq_control.link": (
@@ -104,6 +118,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq._serving.tokens",
             "wakeq_control.arguments",
             "wakeq_control.engine.engine",
+            "wakeq_control.engine.links",
             "wakeq_control.errors",
             "wakeq_control.http",
             "wakeq_control.messages",

@@ -11,7 +11,7 @@ import uvicorn
 
 from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
-from wakeq._serving.phrases import PhrasedProtocol
+from wakeq._serving.phrases import phrased
 from wakeq._serving.quiet import QuietServer
 from wakeq_control.apiserver.deployments import DeploymentCalls
 from wakeq_control.apiserver.guard import Guard
@@ -79,7 +79,7 @@ async def open_apiserver(deployments: Deployments, settings: Settings, listener:
     """
     async with open_app(deployments, settings) as app, anyio.create_task_group() as tasks:
         stop = anyio.Event()
-        server = _Server(quiet.configure(app, PhrasedProtocol), app.lot, stop)
+        server = _Server(quiet.configure(app, phrased()), app.lot, stop)
         tasks.start_soon(server.serve, [listener])
         await server.listening.wait()
         url = quiet.shown_url(listener)

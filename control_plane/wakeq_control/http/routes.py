@@ -67,6 +67,11 @@ class App(Application):
                     "GET": partial(services.stands, request, name),
                     "PUT": partial(services.put_worker, request, name),
                 }
+            case ["", "v1", "workers", worker, "links", number] if worker:
+                return {
+                    "GET": partial(self._attempts.follow, request, worker, number),
+                    "POST": partial(self._attempts.hear, request, worker, number),
+                }
             case ["", "v1", "services", name, "registration"] if name:
                 return {"POST": partial(services.keep_worker, request, name)}
             case ["", "v1", "sessions", session] if session:
@@ -122,7 +127,6 @@ class App(Application):
             "result_stream": ("GET", self._streams.follow),
             "send_event": ("POST", tasks.send_event),
             "cancel": ("POST", tasks.cancel),
-            "attempts": ("POST", self._attempts.follow),
         }
         if action not in known:
             return {}

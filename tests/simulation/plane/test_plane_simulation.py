@@ -11,7 +11,7 @@ STEPS = 500
 SEEDS = range(1, 21)
 ON_DISK = range(101, 105)
 FAULT_SEEDS = range(1, 61)
-FAULT_STEPS = 300
+FAULT_STEPS = 450
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -223,6 +223,30 @@ async def test_a_run_that_is_given_up_is_cancelled_in_its_session(world: Control
     assert (await client.task(session, "T")).status == "cancelled"
 
 
+async def test_a_run_is_one_request_and_goes_on_where_that_is_not_enough(world: ControlWorld) -> None:
+    client = await world.client()
+    session = await client.create_session()
+    async with anyio.create_task_group() as tasks:
+        quick = Beside(tasks, lambda: client.run("wf", session_id=session, task_id="quick"))
+        await wait_all_tasks_blocked()
+        await world.end("quick")
+        await quick.ended.wait()
+        assert len(world.wire.requests) == 2
+        long = Beside(tasks, lambda: client.run("wf", session_id=session, task_id="long"))
+        await anyio.sleep(300)
+        await world.end("long")
+        await long.ended.wait()
+        cut = Beside(tasks, lambda: client.run("wf", session_id=session, task_id="cut"))
+        await anyio.sleep(20)
+        world.wire.cut()
+        await anyio.sleep(20)
+        await world.end("cut")
+        await cut.ended.wait()
+    assert (quick.outcome, long.outcome, cut.outcome) == ("done", "done", "done")
+    assert len(world.wire.asked("POST", "/tasks")) == 4
+    assert [one.id for one in await client.tasks(session)] == ["quick", "long", "cut"]
+
+
 async def test_an_event_reaches_the_task(world: ControlWorld) -> None:
     client = await world.client()
     session, task_id = await task(client)

@@ -182,3 +182,33 @@ def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartupError, match="can't be used"):
         SqliteStore(tmp_path / "file" / "data")
+
+
+def test_of_one_commit_the_last_change_of_a_row_counts(store: StateStore) -> None:
+    effects = Effects()
+    for number in (1, 2, 3):
+        effects.put("outbox", str(number), {"service": "wf", "task_id": "T", "key": f"{number}", "body": {"n": "\0ü"}})
+    store.commit(effects.changes)
+    effects = Effects()
+    effects.drop("outbox", "1")
+    effects.put("outbox", "4", {"service": "wf", "task_id": "T", "key": "4", "body": {}})
+    effects.put("outbox", "4", {"service": "wf", "task_id": "T", "key": "four", "body": {}})
+    effects.put("outbox", "5", {"service": "wf", "task_id": "T", "key": "5", "body": {}})
+    effects.drop("outbox", "5")
+    effects.drop("outbox", "2")
+    effects.put("outbox", "2", {"service": "wf", "task_id": "T", "key": "two", "body": {}})
+    store.commit(effects.changes)
+    assert [(one.number, one.key) for one in store.load().outgoing] == [(2, "two"), (3, "3"), (4, "four")]
+    assert store.load().outgoing[1].body == {"n": "\0ü"}
+
+
+def test_a_row_that_changes_stays_in_its_place(store: StateStore) -> None:
+    plane = make_plane()
+    sessions = []
+    for _ in range(3):
+        session, effects = plane.create_session(1.5)
+        store.commit(effects.changes)
+        sessions.append(session)
+    updates = [plane.update_state(sessions[place], {"k": place}, 2.0)[1] for place in (1, 0)]
+    store.commit([change for effects in updates for change in effects.changes])
+    assert [session.id for session in store.load().sessions] == sessions
