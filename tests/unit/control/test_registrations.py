@@ -137,7 +137,8 @@ async def test_a_task_that_is_gone_was_deleted_where_it_was_this_control_plane_s
     async with linked(world):
         for where in ("nowhere", session):
             code = "TASK_NOT_FOUND" if where == session else "SESSION_NOT_FOUND"
-            for about in ({}, {"events": []}):
+            abouts: tuple[dict[str, Any], ...] = ({}, {"events": []})
+            for about in abouts:
                 assert await begin(world, where, "T", publisher=own, retries=0, **about) == {"ended": "deleted"}
                 for other in ({}, {"publisher": "ControlPlaneServer-other", "retries": 0}):
                     assert (await begin(world, where, "T", **other, **about))["code"] == code
