@@ -14,7 +14,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.model import Violated, check
 from tests.simulation.server import Server
-from wakeq_server.core.model import DEFAULT_GROUP, KeysForgotten, NewMessage, Record, Settle, TopicConfig
+from wakeq_server.core.model import DEFAULT_GROUP, KeysForgotten, NewMessage, Outcome, Record, Settle, TopicConfig
 from wakeq_server.errors import StorageError, StorageFailed, StorageFull
 
 WALL = float(1 << 30)
@@ -445,7 +445,8 @@ class World:
 
     def _line(self, held: Held) -> Settle:
         rng, lease_id = self.rng, held.delivery.lease.encode()
-        outcome = rng.choice(["ack", "ack", "ack", "nack", "nack", "release", "extend", "dead"])
+        outcomes: list[Outcome] = ["ack", "ack", "ack", "nack", "nack", "release", "extend", "dead"]
+        outcome = rng.choice(outcomes)
         if outcome != "dead" and rng.random() < 0.9 and held in self.held and outcome != "extend":
             self.held.remove(held)
         if outcome == "nack":
