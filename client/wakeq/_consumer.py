@@ -63,6 +63,11 @@ class Consumer:
         while deliveries:
             self._feed.ready.appendleft(deliveries.pop())
 
+    @property
+    def _here(self) -> bool:
+        """Whether this is the thread of the loop that it was started on."""
+        return self._thread == threading.get_ident()
+
     def _holds(self, delivery: Delivery) -> bool:
         return self._feed.keeper.holds(delivery.lease_id)
 
@@ -90,5 +95,5 @@ class Consumer:
 
     def __del__(self) -> None:
         # From another thread the loop can't be told; then the client's end does this.
-        if self._thread == threading.get_ident():
+        if self._here:
             self._feed.abandon()

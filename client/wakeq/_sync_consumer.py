@@ -91,4 +91,8 @@ class SyncConsumer:
         await self._consumer.aclose()
 
     def __del__(self) -> None:
-        self._client._soon(self._close)
+        if self._consumer._here:
+            # An ack on its way was the last to refer to this. The loop can't be asked from itself, and need not be.
+            self._consumer._take_back(self._ready)
+        else:
+            self._client._soon(self._close)

@@ -202,15 +202,51 @@ async def _claim_parked(client: wakeq.AsyncClient, topic: str) -> None:
 
 async def test_settle_tells_the_fate_of_each_lease(queue: Queue) -> None:
     client, topic = queue
-    await client.publish_many(topic, range(4))
-    a, b, c, d = [delivery.lease_id for delivery in await client.claim(topic, max=4)]
+    await client.publish_many(topic, range(5))
+    a, b, c, d, e = [delivery.lease_id for delivery in await client.claim(topic, max=5)]
     results = await client.settle(
-        topic, ack=[a, "nonsense"], nack=[wakeq.Nack(b), wakeq.Nack(c, 500), wakeq.Nack(a)], extend=[(d, None), (d, 9)]
+        topic,
+        ack=[a, "nonsense"],
+        nack=[wakeq.Nack(b), wakeq.Nack(c, 500), wakeq.Nack(a)],
+        extend=[(d, None), (d, 9)],
+        release=[e, a],
     )
     assert [(r.lease_id, r.status) for r in results] == [
         (a, "ok"), ("nonsense", "unknown"), (b, "ok"), (c, "ok"), (a, "stale"), (d, "ok"), (d, "ok"),
+        (e, "ok"), (a, "stale"),
     ]  # fmt: skip
-    assert [(r.body, r.attempt) for r in await client.claim(topic, max=9)] == [(1, 2)]
+    assert [(r.body, r.attempt) for r in await client.claim(topic, max=9)] == [(1, 2), (4, 1)]
+
+
+async def test_what_is_released_counts_no_attempt(queue: Queue) -> None:
+    client, topic = queue
+    await client.configure_topic(topic, max_deliveries=1)
+    await client.publish(topic, 1)
+    for _ in range(2):
+        (claimed,) = await client.claim(topic)
+        await claimed.release()
+        assert (claimed.attempt, claimed.settled) == (1, True)
+        async with client.consume(topic) as consumer:
+            consumed = await next_of(consumer)
+        # Not before, since the same consumer would have it again at once.
+        await consumed.release()
+        assert (consumed.attempt, consumed.settled) == (1, True)
+    with pytest.raises(wakeq.LeaseLost):
+        await consumed.ack()
+    assert [delivery.attempt for delivery in await client.claim(topic)] == [1]
+
+
+async def test_what_a_consumer_had_not_reached_counts_no_attempt_however_often_it_is_started(queue: Queue) -> None:
+    client, topic = queue
+    await client.configure_topic(topic, max_deliveries=2)
+    await client.publish_many(topic, range(10))
+    for number in range(5):
+        async with client.consume(topic, lease_s=600) as consumer:
+            delivery = await next_of(consumer)
+            assert (delivery.body, delivery.attempt) == (number, 1)
+            async with delivery:
+                pass
+    assert [(d.body, d.attempt) for d in await client.claim(topic, max=9)] == [(number, 1) for number in range(5, 10)]
 
 
 async def test_a_lost_lease_is_an_error_of_its_own(queue: Queue) -> None:

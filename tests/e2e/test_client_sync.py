@@ -55,19 +55,23 @@ def test_a_block_that_fails_gives_its_message_back_and_says_why(client: wakeq.Cl
 
 
 def test_claims_can_be_settled_in_every_way(client: wakeq.Client, topic: str) -> None:
-    client.publish_many(topic, range(4))
-    acked, nacked, dead, extended = client.claim(topic, max=4)
+    client.publish_many(topic, range(5))
+    acked, nacked, dead, extended, released = client.claim(topic, max=5)
     acked.ack()
     nacked.nack(delay_s=100, reason="later")
     dead.dead(reason="never")
     extended.extend(50)
+    released.release()
     assert acked.settled
+    assert released.settled
     assert not extended.settled
     found = {
         state: [peeked.body for peeked in client.peek(topic, state=state)]
-        for state in ("delayed", "dead", "leased")
+        for state in ("delayed", "dead", "leased", "ready")
     }  # fmt: skip
-    assert found == {"delayed": [nacked.body], "dead": [dead.body], "leased": [extended.body]}
+    assert found == {
+        "delayed": [nacked.body], "dead": [dead.body], "leased": [extended.body], "ready": [released.body],
+    }  # fmt: skip
     assert client.peek(topic, state="dead")[0].reason == "never"
     with pytest.raises(wakeq.LeaseLost):
         dead.ack()
@@ -93,10 +97,10 @@ def test_a_loop_that_is_left_gives_back_what_it_had_not_reached(client: wakeq.Cl
     for delivery in client.consume(topic, lease_s=600):
         with delivery:
             break
-    bodies: list[int] = []
-    while len(bodies) < 4:
-        bodies += [delivery.body for delivery in client.claim(topic, max=10, wait_s=20)]
-    assert sorted(bodies) == [1, 2, 3, 4]
+    seen: list[tuple[int, int]] = []
+    while len(seen) < 4:
+        seen += [(delivery.body, delivery.attempt) for delivery in client.claim(topic, max=10, wait_s=20)]
+    assert sorted(seen) == [(1, 1), (2, 1), (3, 1), (4, 1)]
 
 
 def test_threads_share_a_client(client: wakeq.Client, topic: str) -> None:

@@ -157,10 +157,34 @@ async def test_a_worker_that_stops_finishes_what_runs_and_gives_back_the_rest(
         await started.wait()
         worker.stop()
         rest = await client.claim(topic, max=10, wait_s=20)
-        assert [delivery.body for delivery in rest] == [1, 2]
+        assert [(delivery.body, delivery.attempt) for delivery in rest] == [(1, 1), (2, 1)]
         go_on.set()
     assert seen == [0]
     assert (await client.topic(topic)).messages == 2
+
+
+@pytest.mark.anyio
+async def test_however_often_a_worker_is_started_anew_what_it_did_not_begin_never_dies(
+    client: wakeq.AsyncClient, topic: str
+) -> None:
+    await client.configure_topic(topic, max_deliveries=2)
+    await client.publish_many(topic, range(30))
+    seen: list[tuple[int, int]] = []
+    lives = 0
+    with anyio.fail_after(PATIENCE_S):
+        while len(seen) < 30:
+            lives += 1
+            worker = wakeq.Worker(client=client)
+
+            @worker.handler(topic)
+            async def work(body: int, delivery: wakeq.Delivery, *, worker: wakeq.Worker = worker) -> None:
+                seen.append((body, delivery.attempt))
+                worker.stop()
+
+            await worker.serve()
+    assert lives > 2
+    assert sorted(seen) == [(number, 1) for number in range(30)]
+    assert await client.peek(topic, state="dead") == []
 
 
 @pytest.mark.anyio

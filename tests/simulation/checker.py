@@ -259,7 +259,7 @@ class Checker:
         group, config = topic.groups[key.group], topic.config
         self._check_content(topic, message)
         ends = delivery.lease_expires_at - self.ahead
-        lease = Lease(lease_id, key.number, delivery.attempt, ends, ends, length or config.lease_s, owner)
+        lease = Lease(lease_id, (key.epoch, key.number), delivery.attempt, ends, ends, length or config.lease_s, owner)
         self.leases[lease_id] = lease
         self.lease_ids[lease_id] = (topic.id, group.id, message.seq)
         claimed = ends - lease.length
@@ -267,7 +267,7 @@ class Checker:
         place = group.places.get(message.seq)
         if ends <= now and self.blurred(topic.id):
             # Its body took so long to read that the lease has ended meanwhile.
-            if place is not None and (place.lease is None or place.lease.number < key.number):
+            if place is not None and (place.lease is None or place.lease.order < lease.order):
                 place.lease = lease
                 place.leases.append(lease)
                 place.states.add("leased")

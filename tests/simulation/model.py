@@ -31,7 +31,8 @@ class Lease:
     """A lease that a client has been given, or may have been."""
 
     id: str
-    number: int
+    order: tuple[int, int]
+    """Of a message's leases the later one has the greater: the epoch of its server, and its number there."""
     attempt: int
     ends_lo: float
     ends_hi: float

@@ -120,7 +120,8 @@ def _lease_unseen(place: Place, lease: object) -> None:
     low, high = place.attempts_lo, place.attempts_hi
     check(low < lease.attempt <= high + 1, f"message {place.seq} is on attempt {lease.attempt}, after {low} to {high}")
     end = lease.deadline
-    place.lease = Lease(lease.key.encode(), lease.key.number, lease.attempt, end, end, end - lease.claimed_at)
+    order = lease.key.epoch, lease.key.number
+    place.lease = Lease(lease.key.encode(), order, lease.attempt, end, end, end - lease.claimed_at)
     place.leases.append(place.lease)
     place.attempts_lo, place.attempts_hi = lease.attempt - 1, lease.attempt
     place.highest = max(place.highest, lease.attempt)
@@ -369,7 +370,7 @@ def _take_lease(place: Place, found: core.Group) -> None:
     lease_id, end = stored.key.encode(), stored.deadline
     matching = [lease for lease in place.leases if lease.id == lease_id]
     if place.strayed and not matching:
-        matching = [Lease(lease_id, stored.key.number, stored.attempt, end, end, end)]
+        matching = [Lease(lease_id, (stored.key.epoch, stored.key.number), stored.attempt, end, end, end)]
     check(matching, f"message {place.seq} came back under a lease that nobody had: {lease_id}")
     place.lease = matching[0]
     place.attempts_lo = place.attempts_hi = place.lease.attempt

@@ -445,7 +445,8 @@ class World:
 
     def _line(self, held: Held) -> Settle:
         rng, lease_id = self.rng, held.delivery.lease.encode()
-        outcome: Outcome = rng.choice(["ack", "ack", "ack", "nack", "nack", "release", "extend", "dead"])
+        outcomes: list[Outcome] = ["ack", "ack", "ack", "nack", "nack", "release", "extend", "dead"]
+        outcome = rng.choice(outcomes)
         if outcome != "dead" and rng.random() < 0.9 and held in self.held and outcome != "extend":
             self.held.remove(held)
         if outcome == "nack":

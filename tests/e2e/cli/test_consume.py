@@ -25,6 +25,12 @@ def held(http: httpx.Client, topic: str) -> dict[str, int]:
     return {name: found[name] for name in ("ready", "delayed", "leased", "dead") if found[name]}
 
 
+def attempts(http: httpx.Client, topic: str) -> list[int]:
+    """How often each message that is ready was delivered."""
+    ready = http.get(f"/topics/{topic}/messages?state=ready").json()["messages"]
+    return [message["attempt"] for message in ready]
+
+
 # Printing
 
 
@@ -151,14 +157,15 @@ def test_whole_deliveries(wakeq: Wakeq, http: httpx.Client, topic: str) -> None:
 
 def test_a_signal_gives_back_what_nobody_reads(server: ServerProcess, http: httpx.Client, topic: str) -> None:
     http.put(f"/topics/{topic}", json={"max_deliveries": 3})
-    # No pipe holds so much: it is being printed.
-    publish(http, topic, "x" * 1_000_000)
+    # No pipe holds so much: it is being printed, and the next one isn't.
+    publish(http, topic, "x" * 1_000_000, 2)
     process = started(server, "consume", topic, "--follow")
     assert process.stdout is not None
     process.stdout.read(1)
     process.terminate()
     process.wait(STOP_S)
-    assert held(http, topic) == {"ready": 1}
+    assert held(http, topic) == {"ready": 2}
+    assert attempts(http, topic) == [1, 0]
     assert ended(process)[0] == 0
 
 
@@ -270,6 +277,7 @@ def test_a_shell_that_finds_no_command_takes_no_more(server: ServerProcess, http
     assert err.count("was given back: exit code 127") == 1
     assert "wakeq: the command can't be run (exit code 127): no-such-command-anywhere\nhint: " in err
     assert held(http, topic) == {"ready": 3}
+    assert attempts(http, topic) == [0, 0, 0]
 
 
 def test_a_machine_that_starts_no_command_takes_no_more(
@@ -288,6 +296,7 @@ def test_a_machine_that_starts_no_command_takes_no_more(
     assert f"message 1, attempt 1, was given back: {reason}\n" in result.stderr
     assert f"wakeq: the command can't be run ({reason}): true\nhint: " in result.stderr
     assert held(http, topic) == {"ready": 3}
+    assert attempts(http, topic) == [0, 0, 0]
 
 
 def test_no_more_is_taken_than_there_are_commands_for(
