@@ -151,12 +151,13 @@ class Attempt:
         """See `Follower`."""
         if "ended" in said:
             self._end(said["ended"])
-        elif "event" in said:
-            self._give(said)
-        elif self._task is None:
+        elif "event" not in said and self._task is None:
             self._begin(said)
-        for one in said.get("inputs", ()):
-            self._give(one)
+        # They come from the first on with each announcement's answer, and those over the stream may overtake it.
+        for one in [said] if "event" in said else said.get("inputs", ()):
+            if one["number"] > self._given:
+                self._inputs[one["number"]] = one
+        self._give()
 
     def refused(self, error: wakeq.WakeqError) -> None:
         """See `Follower`."""
@@ -174,10 +175,7 @@ class Attempt:
         if "ended" in answer:
             self._end(answer["ended"])
 
-    def _give(self, said: dict[str, Any]) -> None:
-        # They come from the first on with each announcement's answer, and those over the stream may overtake it.
-        if said["number"] > self._given:
-            self._inputs[said["number"]] = said
+    def _give(self) -> None:
         while self._task is not None and (following := self._inputs.pop(self._given + 1, None)) is not None:
             self._given += 1
             self._task.give(following["event"], following["after"])
