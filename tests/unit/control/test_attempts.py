@@ -58,6 +58,7 @@ class Reads:
     [
         [{**BEGUN, "inputs": [an_input(1), an_input(2), an_input(3)]}],
         [{**BEGUN, "inputs": []}, an_input(1), an_input(2), an_input(3)],
+        [an_input(1), an_input(2), an_input(3), {**BEGUN, "inputs": []}],
         [an_input(1), an_input(2), {**BEGUN, "inputs": []}, an_input(3)],
         [an_input(3), {**BEGUN, "inputs": [an_input(1), an_input(2)]}],
         [an_input(2), an_input(3), {**BEGUN, "inputs": [an_input(1), an_input(2), an_input(3)]}],
