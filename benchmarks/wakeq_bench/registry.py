@@ -86,7 +86,14 @@ SCENARIOS = {
             scale.Scale,
             scale.run,
             scale.planned_s,
-            {"parked": [1, 100], "topics": [1, 100], "depth": [0, 5_000], "messages": 100, "rounds": 1},
+            {
+                "axis": ["parked", "depth"],
+                "parked": [1, 100],
+                "topics": [1, 100],
+                "depth": [0, 5_000],
+                "messages": 100,
+                "rounds": 1,
+            },
         ),
         Scenario(
             "mixed",
@@ -94,7 +101,7 @@ SCENARIOS = {
             mixed.Mixed,
             mixed.run,
             mixed.planned_s,
-            {"tasks": 20, "seconds": 4.0, "rounds": 1, "only": _FEW},
+            {"tasks": 20, "seconds": 3.0, "rounds": 1, "only": _FEW},
         ),
         Scenario(
             "recovery",
@@ -110,7 +117,7 @@ SCENARIOS = {
             task.Tasks,
             task.run,
             task.planned_s,
-            {"tasks": 1, "rounds": 1, "lossy": 1, "idle": 2.0, "rate": 1.0},
+            {"only": ["losses"], "tasks": 1, "rounds": 1, "lossy": 1, "idle": 2.0, "rate": 1.0},
         ),
         Scenario(
             "deployment",
@@ -134,7 +141,7 @@ SCENARIOS = {
             parked.Parked,
             parked.run,
             parked.planned_s,
-            {"connections": 200, "seconds": 1.0},
+            {"connections": 200, "seconds": 1.0, "wakes": 50},
         ),
         Scenario(
             "requests",

@@ -231,13 +231,16 @@ class AsyncClient(Administration):
         nack: Sequence[Nack] = (),
         extend: Sequence[tuple[str, float | None]] = (),
         dead: Sequence[Dead] = (),
+        release: Sequence[str] = (),
     ) -> list[SettleResult]:
         """End or extend leases by their ids, in this order; returns when that is durable.
 
         Calls that come while one of the topic is on its way share the next request. A lease that has ended is no error
         here: its result says ``stale``. Raises TypeError, TopicNotFound, BadRequest, StorageFailed, ServerUnavailable.
         """
-        asked = Settling(ack, nack, extend, dead)
+        return await self._settle(topic, Settling(ack, nack, extend, dead, release))
+
+    async def _settle(self, topic: str, asked: Settling) -> list[SettleResult]:
         asked.last_try_at = anyio.current_time() + self._retry_s
         await self._settler(topic).submit(asked)
         return asked.results
@@ -259,14 +262,11 @@ class _Direct(Holder):
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
-    async def settle(
-        self, topic: str, *, ack: str | None = None, nack: Nack | None = None, dead: Dead | None = None
-    ) -> None:
-        ends = {"ack": [ack] if ack else (), "nack": [nack] if nack else (), "dead": [dead] if dead else ()}
-        _check(await self._client.settle(topic, **ends))  # type: ignore[arg-type]
+    async def settle(self, topic: str, end: Settling) -> None:
+        _check(await self._client._settle(topic, end))
 
     async def extend(self, topic: str, lease_id: str, lease_s: float | None) -> None:
-        _check(await self._client.settle(topic, extend=[(lease_id, lease_s)]))
+        _check(await self._client._settle(topic, Settling(extend=[(lease_id, lease_s)])))
 
     def ack_soon(self, lease_id: str) -> bool:
         return False

@@ -106,9 +106,10 @@ class Client(OnPortal):
         nack: Sequence[Nack] = (),
         extend: Sequence[tuple[str, float | None]] = (),
         dead: Sequence[Dead] = (),
+        release: Sequence[str] = (),
     ) -> list[SettleResult]:
         """See `AsyncClient.settle`."""
-        return self._call(self._client.settle, topic, ack=ack, nack=nack, extend=extend, dead=dead)
+        return self._call(self._client.settle, topic, ack=ack, nack=nack, extend=extend, dead=dead, release=release)
 
     def create_topic(self, topic: str, **config: Any) -> TopicInfo:
         """See `AsyncClient.create_topic`."""

@@ -1,7 +1,7 @@
 """Messages in a consumer's hands.
 
-A delivery is settled once: acked, given back (nack) or made a dead letter. `async with delivery:` does that by how its
-block ends, and what the block settles itself stays as it is.
+A delivery is settled once: acked, given back (nack; release where nobody has begun with it) or made a dead letter.
+`async with delivery:` does that by how its block ends, and what the block settles itself stays as it is.
 """
 
 import base64
@@ -16,6 +16,7 @@ import anyio
 
 from wakeq._errors import WakeqError
 from wakeq._model import Dead, Nack
+from wakeq._settler import Settling
 
 if TYPE_CHECKING:
     from wakeq._client import Client
@@ -100,10 +101,8 @@ class Holder(ABC):
     """Who took a delivery, and settles it."""
 
     @abstractmethod
-    async def settle(
-        self, topic: str, *, ack: str | None = None, nack: Nack | None = None, dead: Dead | None = None
-    ) -> None:
-        """End a lease. Raises LeaseLost, ServerUnavailable."""
+    async def settle(self, topic: str, end: Settling) -> None:
+        """End one lease. Raises LeaseLost, ServerUnavailable."""
 
     @abstractmethod
     async def extend(self, topic: str, lease_id: str, lease_s: float | None) -> None:
@@ -137,12 +136,12 @@ class Delivery(Received):
 
     @property
     def settled(self) -> bool:
-        """Whether this delivery has been acked, nacked or made a dead letter."""
+        """Whether this delivery has been acked, nacked, released or made a dead letter."""
         return self._settled
 
     async def ack(self) -> None:
         """The message is done with; returns when the server knows. Raises LeaseLost, ServerUnavailable."""
-        await self._holder.settle(self.topic, ack=self.lease_id)
+        await self._holder.settle(self.topic, Settling(ack=[self.lease_id]))
         self._settled = True
 
     async def nack(self, *, delay_s: float | None = None, reason: str | None = None) -> None:
@@ -151,7 +150,16 @@ class Delivery(Received):
         ``reason`` (1,000 characters are kept) is what a dead letter says for itself, should this have been its last
         attempt. Raises LeaseLost, ServerUnavailable.
         """
-        await self._holder.settle(self.topic, nack=Nack(self.lease_id, delay_s, reason))
+        await self._holder.settle(self.topic, Settling(nack=[Nack(self.lease_id, delay_s, reason)]))
+        self._settled = True
+
+    async def release(self) -> None:
+        """Give the message back as if it hadn't come: it is ready again at once, and no attempt is counted.
+
+        Only for what was not begun with: a message that is released each time is never a dead letter. Raises LeaseLost,
+        ServerUnavailable.
+        """
+        await self._holder.settle(self.topic, Settling(release=[self.lease_id]))
         self._settled = True
 
     async def dead(self, *, reason: str | None = None) -> None:
@@ -159,7 +167,7 @@ class Delivery(Received):
 
         Raises LeaseLost, ServerUnavailable.
         """
-        await self._holder.settle(self.topic, dead=Dead(self.lease_id, reason))
+        await self._holder.settle(self.topic, Settling(dead=[Dead(self.lease_id, reason)]))
         self._settled = True
 
     async def extend(self, lease_s: float | None = None) -> None:
@@ -192,7 +200,7 @@ class Delivery(Received):
             return
         with anyio.move_on_after(GIVE_BACK_S, shield=True):
             try:
-                await self._holder.settle(self.topic, nack=nack)
+                await self._holder.settle(self.topic, Settling(nack=[nack]))
             except WakeqError as error:
                 # The block's own error must come out. The message comes back when its lease ends.
                 _log.warning("topic %s: message %d could not be given back: %s", self.topic, self.seq, error)
@@ -219,7 +227,7 @@ class SyncDelivery(Received):
 
     @property
     def settled(self) -> bool:
-        """Whether this delivery has been acked, nacked or made a dead letter."""
+        """Whether this delivery has been acked, nacked, released or made a dead letter."""
         return self._acked or self._delivery.settled
 
     def ack(self) -> None:
@@ -233,6 +241,14 @@ class SyncDelivery(Received):
         attempt. Raises LeaseLost, ServerUnavailable.
         """
         self._client._call(self._delivery.nack, delay_s=delay_s, reason=reason)
+
+    def release(self) -> None:
+        """Give the message back as if it hadn't come: it is ready again at once, and no attempt is counted.
+
+        Only for what was not begun with: a message that is released each time is never a dead letter. Raises LeaseLost,
+        ServerUnavailable.
+        """
+        self._client._call(self._delivery.release)
 
     def dead(self, *, reason: str | None = None) -> None:
         """Make the message a dead letter at once: no other attempt would end better.

@@ -12,7 +12,7 @@
     │   TooManyTopics, TooManyParked, Draining, StorageFull, StorageFailed
     └── one for each code of the control plane that the queue server doesn't have:
         InvalidArguments, InvalidBody, BodyTooLarge, ServiceNotFound, SessionNotFound, TaskNotFound, TaskConflict,
-        WrongSession, StateConflict, StateTooLarge, TooManySessions, TooManyTasks, Stopping
+        WrongSession, StateConflict, StateTooLarge, TooManySessions, TooManyTasks, TooManyInputs, Stopping
 
 A code that this version doesn't know comes as a plain WakeqError.
 """
@@ -255,6 +255,13 @@ class TooManyTasks(WakeqError):
     """The control plane has as many tasks that have not ended as it may have."""
 
     CODE = "TOO_MANY_TASKS"
+    STATUS = 429
+
+
+class TooManyInputs(WakeqError):
+    """A task was sent as many events as it may be, or as large ones."""
+
+    CODE = "TOO_MANY_INPUTS"
     STATUS = 429
 
 

@@ -19,7 +19,6 @@ from wakeq._delivery import Delivery
 from wakeq._errors import Draining, ServerUnavailable, StorageFailed, TooManyParked, WakeqError
 from wakeq._json import loads
 from wakeq._keeper import Keeper
-from wakeq._model import Nack
 from wakeq._sse import SSEParser
 
 FIRST_BYTE_S = 5.0
@@ -64,6 +63,10 @@ class Feed:
         self._draining = False
         self._error: WakeqError | None = None
         self._stopped = False
+        self._closing = False
+        self._unwanted: list[str] = []
+        """Leases of what has come and will not be handed over."""
+        self._disconnected = False
         self._news = anyio.Event()
         self._receiving = anyio.CancelScope()
         self._whole = anyio.CancelScope(shield=True)
@@ -96,14 +99,15 @@ class Feed:
         """Take no more, and give back what was not handed over; what was is kept on being extended."""
         self._stopped = True
         self._receiving.cancel()
-        while self.ready:
-            self.keeper.nack_soon(Nack(self.ready.popleft().lease_id, 0.0))
+        self._unwanted += [delivery.lease_id for delivery in self.ready]
+        self.ready.clear()
+        if self._disconnected:
+            self._give_back()
         self._tell()
 
     async def aclose(self) -> None:
         """Stop, tell the server what has ended, and end."""
-        self.stop()
-        self.keeper.end()
+        self._close()
         if self._started:
             with anyio.move_on_after(CLOSE_S, shield=True):
                 await self._ended.wait()
@@ -111,8 +115,18 @@ class Feed:
 
     def abandon(self) -> None:
         """Nobody will ask any more."""
+        self._close()
+
+    def _close(self) -> None:
+        self._closing = True
         self.stop()
-        self.keeper.end()
+
+    def _give_back(self) -> None:
+        """When the server can see that nobody receives: else it might send us the same messages again."""
+        self.keeper.release_soon(self._unwanted)
+        self._unwanted = []
+        if self._closing:
+            self.keeper.end()
 
     def _tell(self) -> None:
         self._news.set()
@@ -121,7 +135,9 @@ class Feed:
     async def _receive_until_stopped(self) -> None:
         with self._receiving:
             await self._receive()
-        if not self.keeper.ending:
+        self._disconnected = True
+        self._give_back()
+        if not self._closing:
             await self._renew()
 
     async def _receive(self) -> None:

@@ -12,7 +12,7 @@ import anyio
 
 from wakeq._delivery import Delivery, Holder
 from wakeq._errors import LeaseLost, WakeqError
-from wakeq._model import Dead, Nack, SettleResult
+from wakeq._model import Nack, SettleResult
 from wakeq._settler import Settler, Settling
 
 FLUSH_S = 0.01
@@ -35,6 +35,7 @@ class Keeper(Holder):
         """When each lease is to be extended."""
         self._acks: list[str] = []
         self._nacks: list[Nack] = []
+        self._releases: list[str] = []
         self._flush_at = math.inf
         self._wake = anyio.Event()
         self._sleep = anyio.CancelScope()
@@ -46,11 +47,6 @@ class Keeper(Holder):
     def held(self) -> int:
         """How many leases are out."""
         return len(self._due)
-
-    @property
-    def ending(self) -> bool:
-        """Whether `end` was called."""
-        return self._ending
 
     def holds(self, lease_id: str) -> bool:
         """Whether the lease, as far as is known, is still ours."""
@@ -93,19 +89,27 @@ class Keeper(Holder):
             self.flush()
         return self._running
 
+    def release_soon(self, lease_ids: Iterable[str]) -> None:
+        """Give back at once what nobody has begun with; nothing where nobody does that any more."""
+        if self._running:
+            for lease_id in lease_ids:
+                self.drop(lease_id)
+                self._releases.append(lease_id)
+            self.flush()
+
+    @property
+    def _untold(self) -> int:
+        return len(self._acks) + len(self._nacks) + len(self._releases)
+
     def flush(self) -> None:
         """Tell the server now what has ended."""
-        if self._acks or self._nacks:
+        if self._untold:
             self._flush_at = -math.inf
             self._wake.set()
 
-    async def settle(
-        self, topic: str, *, ack: str | None = None, nack: Nack | None = None, dead: Dead | None = None
-    ) -> None:
+    async def settle(self, topic: str, end: Settling) -> None:
         """End a lease, and return when the server knows. Raises LeaseLost, ServerUnavailable."""
-        (result,) = await self._ask(
-            Settling(ack=[ack] if ack else (), nack=[nack] if nack else (), dead=[dead] if dead else ())
-        )
+        (result,) = await self._ask(end)
         self.drop(result.lease_id)
         if result.status != "ok":
             raise LeaseLost(f"the lease {result.lease_id} has ended")
@@ -132,7 +136,7 @@ class Keeper(Holder):
         """Tell the server what has ended and extend what is held, until `end`."""
         self._running = True
         try:
-            while not self._ending or self._acks or self._nacks:
+            while not self._ending or self._untold:
                 await self._rest()
                 await self._tell_ends()
                 await self._extend_due()
@@ -148,14 +152,15 @@ class Keeper(Holder):
     async def _tell_ends(self) -> None:
         if self._flush_at > anyio.current_time() and not self._ending:
             return
-        acks, nacks, self._flush_at = self._acks, self._nacks, math.inf
-        self._acks, self._nacks = [], []
-        if not acks and not nacks:
+        self._flush_at, untold = math.inf, self._untold
+        if not untold:
             return
+        ends = Settling(self._acks, self._nacks, release=self._releases)
+        self._acks, self._nacks, self._releases = [], [], []
         try:
-            results = await self._ask(Settling(acks, nacks))
+            results = await self._ask(ends)
         except WakeqError as error:
-            _log.warning("topic %s: %d ends of leases were not told: %s", self._topic, len(acks) + len(nacks), error)
+            _log.warning("topic %s: %d ends of leases were not told: %s", self._topic, untold, error)
         else:
             late = sum(result.status != "ok" for result in results)
             if late:

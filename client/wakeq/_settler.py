@@ -13,7 +13,7 @@ from wakeq._model import Dead, Nack, SettleResult
 
 REQUEST_MAX_BYTES = 1024 * 1024
 _LEASES_MAX = 10_000
-_KINDS = ("ack", "nack", "extend", "dead")
+_KINDS = ("ack", "nack", "extend", "dead", "release")
 
 
 class Settling(Part):
@@ -27,18 +27,21 @@ class Settling(Part):
         nack: Sequence[Nack] = (),
         extend: Sequence[tuple[str, float | None]] = (),
         dead: Sequence[Dead] = (),
+        release: Sequence[str] = (),
     ) -> None:
         """Raises TypeError."""
         super().__init__()
-        self.counts = {"ack": len(ack), "nack": len(nack), "extend": len(extend), "dead": len(dead)}
+        each: tuple[Sequence[Any], ...] = (ack, nack, extend, dead, release)
+        self.counts = {kind: len(ends) for kind, ends in zip(_KINDS, each, strict=True)}
         self.lines = {
             "ack": _inside(list(ack)),
             "nack": _inside([_line(one._asdict()) for one in nack]),
             "extend": _inside([_line({"lease_id": lease, "lease_s": lease_s}) for lease, lease_s in extend]),
             "dead": _inside([_line(one._asdict()) for one in dead]),
+            "release": _inside(list(release)),
         }
         self.results: list[SettleResult] = []
-        """In the order of ack, nack, extend, dead."""
+        """In the order of ack, nack, extend, dead, release."""
 
     @property
     def size(self) -> int:

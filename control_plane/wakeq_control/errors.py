@@ -20,6 +20,7 @@ The one table from code to status is in `wakeq_control.http.wire`.
     ├── StateTooLarge
     ├── TooManySessions
     ├── TooManyTasks
+    ├── TooManyInputs           for a task
     └── Stopping
     StorageFailed               the state can't be kept: the server ends, and a restart goes on from what was kept
     StartupError                the server can't start; one sentence and what to do
@@ -178,6 +179,13 @@ class TooManyTasks(ControlError):
 
     code = "TOO_MANY_TASKS"
     title = "Too many tasks"
+
+
+class TooManyInputs(ControlError):
+    """A task was sent as much as it may be."""
+
+    code = "TOO_MANY_INPUTS"
+    title = "Too many inputs"
 
 
 class Stopping(ControlError):

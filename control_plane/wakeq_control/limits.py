@@ -12,9 +12,9 @@ class Limits(NamedTuple):
     tasks: int = 100_000
     """Those that have not ended, of all sessions; how many that have are kept is another matter."""
     events: int = 100_000
-    """Of one task."""
+    """Of one task, and as many inputs for it."""
     events_bytes: int = 64 * _MIB
-    """Of one task, as lines of JSON."""
+    """Of one task, as lines of JSON, and as many of its inputs."""
     state_bytes: int = 64 * _MIB
     """Of one session's state, without what its tasks show in it."""
     body_bytes: int = 64 * _MIB

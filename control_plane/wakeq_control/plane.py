@@ -298,7 +298,7 @@ class Plane:
         return effects
 
     def answer(self, session_id: str, task_id: str, service: str, event: str, now: float) -> Effects:
-        """Hand an event to a task's workflow. Raises SessionNotFound, TaskNotFound, ServiceNotFound."""
+        """Hand an event to a task's workflow. Raises SessionNotFound, TaskNotFound, ServiceNotFound, TooManyInputs."""
         effects = Effects()
         self.sessions.get(session_id)
         task = self.tasks.get(task_id, session_id)

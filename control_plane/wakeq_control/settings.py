@@ -74,12 +74,17 @@ class Settings(BaseSettings):
     )
     max_sessions: int = Field(DEFAULTS.sessions, ge=1, le=10_000_000, description="Sessions that there may be.")
     max_tasks: int = Field(DEFAULTS.tasks, ge=1, le=10_000_000, description="Tasks that have not ended.")
-    max_events: int = Field(DEFAULTS.events, ge=1, le=10_000_000, description="Events that a task may show.")
+    max_events: int = Field(
+        DEFAULTS.events,
+        ge=1,
+        le=10_000_000,
+        description="Events that a task may show, and as many that it may be sent.",
+    )
     max_events_bytes: ByteSize = Field(
         ByteSize(DEFAULTS.events_bytes),
         ge=1_000,
         le=_BYTES_MAX,
-        description="Bytes that a task's events may have together, as a number or with a unit: 500KB, 64MiB.",
+        description="Bytes that these may have together, as a number or with a unit: 500KB, 64MiB.",
     )
     max_state_bytes: ByteSize = Field(
         ByteSize(DEFAULTS.state_bytes), ge=1_000, le=_BYTES_MAX, description="Bytes that a session's state may have."

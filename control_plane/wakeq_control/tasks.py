@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from wakeq_control.errors import TaskNotFound
+from wakeq_control.errors import TaskNotFound, TooManyInputs
 from wakeq_control.lifecycle import OPEN, may_become
 from wakeq_control.limits import Limits
 from wakeq_control.model import Effects, Failure, Input, Outgoing, Task, TaskStatus
@@ -20,6 +20,7 @@ MAX_ATTEMPTS = 20
 """How often a task is begun at most: one whose worker always dies with it must come to an end."""
 _ABANDONED = f"TASK_ABANDONED: none of {MAX_ATTEMPTS} attempts has come to its end"
 _TOO_MANY_EVENTS = "TOO_MANY_EVENTS: a task may show {:,} events (--max-events) of {:,} bytes (--max-events-bytes)"
+_TOO_MANY_INPUTS = "a task may be sent {:,} events (--max-events) of {:,} characters (--max-events-bytes)"
 _TIMED_OUT = "TASK_TIMED_OUT: the task has not ended within {:g} s"
 
 
@@ -141,9 +142,12 @@ class Tasks:
             self._move(task, TaskStatus.RUNNING, now, effects)
 
     def give(self, task: Task, event: str, effects: Effects) -> None:
-        """The same for a worker, which follows the task."""
+        """The same for a worker, which follows the task. Raises TooManyInputs."""
         if task.status not in OPEN:
             return
+        sent, limits = sum(len(one.event) for one in task.inputs), self._limits
+        if len(task.inputs) >= limits.events or sent + len(event) > limits.events_bytes:
+            raise TooManyInputs(_TOO_MANY_INPUTS.format(limits.events, limits.events_bytes))
         task.inputs.append(Input(event, sum(asks_for_input(said.data) for said in task.stream.arrived)))
         if task.status is TaskStatus.WAITING_INPUT:
             task.status = TaskStatus.RUNNING

@@ -76,6 +76,9 @@ def test_leases_and_attempts_are_each_groups_own(queue: Queue) -> None:
     assert (again["attempt"], theirs["attempt"]) == (2, 1)
     assert again["seq"] == theirs["seq"] == ours["seq"]
     assert len({ours["lease_id"], again["lease_id"], theirs["lease_id"]}) == 3
+    assert queue.settle(topic, release=[theirs["lease_id"], again["lease_id"]]) == ["ok", "ok"]
+    again, theirs = queue.claim_one(topic), queue.claim_one(topic, group="g")
+    assert (again["attempt"], theirs["attempt"]) == (2, 1)
     assert queue.settle(topic, ack=[theirs["lease_id"]]) == ["ok"]
     assert queue.standing(topic) == {"ready": 0, "delayed": 0, "leased": 1, "parked": 0}
     assert queue.standing(topic, "g") == {"ready": 0, "delayed": 0, "leased": 0, "parked": 0}

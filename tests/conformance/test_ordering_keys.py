@@ -64,6 +64,14 @@ def test_a_nacked_message_keeps_its_place_in_front(queue: Queue) -> None:
         queue.settle(topic, nack=[{"lease_id": delivery["lease_id"], "delay_s": 0}])
 
 
+def test_a_released_message_keeps_its_place_in_front(queue: Queue) -> None:
+    topic = keyed(queue, "a1", "a2")
+    for _ in range(3):
+        (delivery,) = queue.claim(topic, max=9)
+        assert (delivery["body"], delivery["attempt"]) == ("a1", 1)
+        queue.settle(topic, release=[delivery["lease_id"]])
+
+
 @pytest.mark.capability("delay")
 def test_a_message_that_waits_for_its_retry_holds_its_key(queue: Queue) -> None:
     topic = keyed(queue, "a1", "a2", "b1")

@@ -1,4 +1,4 @@
-"""Protocol, section 4.4: ack, nack, extend, dead."""
+"""Protocol, section 4.4: ack, nack, extend, dead, release."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,9 +22,10 @@ def test_an_acked_message_is_gone(queue: Queue) -> None:
     assert queue.info(topic)["messages"] == 0
 
 
-def test_results_come_in_the_order_ack_nack_extend_dead(queue: Queue) -> None:
-    topic, (a, b, c, d, e) = claimed(queue, 5)
+def test_results_come_in_the_order_ack_nack_extend_dead_release(queue: Queue) -> None:
+    topic, (a, b, c, d, e, f) = claimed(queue, 6)
     lines = {
+        "release": ["nonsense", f],
         "dead": [{"lease_id": e, "reason": "because"}],
         "extend": [{"lease_id": c, "lease_s": 100}],
         "nack": [{"lease_id": b, "delay_s": 500, "reason": "because"}, {"lease_id": "nonsense"}],
@@ -40,20 +41,23 @@ def test_results_come_in_the_order_ack_nack_extend_dead(queue: Queue) -> None:
             {"lease_id": "nonsense", "status": "unknown"},
             {"lease_id": c, "status": "ok"},
             {"lease_id": e, "status": "ok"},
+            {"lease_id": "nonsense", "status": "unknown"},
+            {"lease_id": f, "status": "ok"},
         ]
     }
-    assert queue.standing(topic) == {"ready": 0, "delayed": 1, "leased": 1, "parked": 0}
+    assert queue.standing(topic) == {"ready": 1, "delayed": 1, "leased": 1, "parked": 0}
 
 
 def test_lines_are_applied_in_that_order(queue: Queue) -> None:
     topic, (a, b, c) = claimed(queue, 3)
     lines: dict[str, Any] = {
+        "release": [b, c],
         "dead": [{"lease_id": a}, {"lease_id": b}, {"lease_id": c}],
         "extend": [{"lease_id": b}, {"lease_id": c}],
         "nack": [{"lease_id": a, "delay_s": 0}, {"lease_id": b, "delay_s": 0}],
         "ack": [a],
     }
-    assert queue.settle(topic, **lines) == ["ok", "stale", "ok", "stale", "ok", "stale", "stale", "ok"]
+    assert queue.settle(topic, **lines) == ["ok", "stale", "ok", "stale", "ok", *["stale"] * 2, "ok", *["stale"] * 2]
     assert bodies(queue.claim(topic, max=5)) == [1]
     assert bodies(queue.peek(topic, state="dead")) == [2]
 
@@ -107,27 +111,51 @@ def test_a_nack_without_a_delay_waits_for_the_topics_backoff(queue: Queue) -> No
     assert bodies(queue.claim(at_once)) == [0]
 
 
+def test_a_released_message_takes_its_old_place_and_counts_no_attempt(queue: Queue) -> None:
+    topic, (a, b, _) = claimed(queue, 3)
+    queue.publish(topic, 3)
+    queue.settle(topic, nack=[{"lease_id": a, "delay_s": 0}])
+    (again,) = queue.claim(topic)
+    assert (again["body"], again["attempt"]) == (0, 2)
+    assert queue.settle(topic, release=[b, again["lease_id"]]) == ["ok", "ok"]
+    assert [(peeked["body"], peeked["attempt"]) for peeked in queue.peek(topic)] == [(0, 1), (1, 0), (3, 0)]
+    assert [(d["body"], d["attempt"]) for d in queue.claim(topic, max=9)] == [(0, 2), (1, 1), (3, 1)]
+
+
+def test_no_number_of_releases_makes_a_dead_letter(queue: Queue) -> None:
+    topic, (lease,) = claimed(queue, 1, max_deliveries=1)
+    for _ in range(3):
+        assert queue.settle(topic, release=[lease]) == ["ok"]
+        (again,) = queue.claim(topic)
+        assert again["attempt"] == 1
+        lease = again["lease_id"]
+    assert queue.settle(topic, nack=[{"lease_id": lease}]) == ["ok"]
+    assert bodies(queue.peek(topic, state="dead")) == [0]
+
+
 def test_repeating_an_outcome_is_ok_again(queue: Queue) -> None:
-    topic, (a, b, c) = claimed(queue, 3)
+    topic, (a, b, c, d) = claimed(queue, 4)
     nack = [{"lease_id": b, "delay_s": 0}]
-    assert queue.settle(topic, ack=[a, a], nack=nack + nack) == ["ok"] * 4
+    assert queue.settle(topic, ack=[a, a], nack=nack + nack, release=[d, d]) == ["ok"] * 6
     for _ in range(2):
-        assert queue.settle(topic, ack=[a], nack=nack) == ["ok", "ok"]
+        assert queue.settle(topic, ack=[a], nack=nack, release=[d]) == ["ok"] * 3
     extend = [{"lease_id": c}]
     assert queue.settle(topic, extend=extend + extend) == ["ok", "ok"]
-    assert [(d["body"], d["attempt"]) for d in queue.claim(topic, max=5)] == [(1, 2)]
+    assert [(d["body"], d["attempt"]) for d in queue.claim(topic, max=5)] == [(1, 2), (3, 1)]
 
 
 def test_another_outcome_is_stale_and_changes_nothing(queue: Queue) -> None:
-    topic, (a, b) = claimed(queue, 2)
-    queue.settle(topic, ack=[a], nack=[{"lease_id": b, "delay_s": 500}])
+    topic, (a, b, c) = claimed(queue, 3)
+    queue.settle(topic, ack=[a], nack=[{"lease_id": b, "delay_s": 500}], release=[c])
     before = queue.standing(topic)
     lines: dict[str, Any] = {
-        "ack": [b],
-        "nack": [{"lease_id": a, "delay_s": 0}],
-        "extend": [{"lease_id": a}, {"lease_id": b}],
+        "ack": [b, c],
+        "nack": [{"lease_id": a, "delay_s": 0}, {"lease_id": c}],
+        "extend": [{"lease_id": a}, {"lease_id": b}, {"lease_id": c}],
+        "dead": [{"lease_id": c}],
+        "release": [a, b],
     }
-    assert queue.settle(topic, **lines) == ["stale"] * 4
+    assert queue.settle(topic, **lines) == ["stale"] * 10
     assert queue.standing(topic) == before
 
 
@@ -136,7 +164,7 @@ def test_a_lease_that_has_ended_cannot_touch_its_successor(queue: Queue) -> None
     topic, (old,) = claimed(queue, 1)
     queue.settle(topic, nack=[{"lease_id": old, "delay_s": 0}])
     new = queue.claim_one(topic, lease_s=500)["lease_id"]
-    assert queue.settle(topic, ack=[old], extend=[{"lease_id": old}]) == ["stale", "stale"]
+    assert queue.settle(topic, ack=[old], extend=[{"lease_id": old}], release=[old]) == ["stale"] * 3
     assert queue.standing(topic)["leased"] == 1
     assert queue.settle(topic, ack=[new]) == ["ok"]
 
@@ -233,6 +261,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"dead": [{}]}, "lease_id"),
     ({"dead": [{"lease_id": "x", "reason": 1}]}, "reason"),
     ({"dead": [{"lease_id": "x", "delay_s": 1}]}, "delay_s"),
+    ({"release": [{"lease_id": "x"}]}, "release.0"),
     ({"no_such_outcome": []}, "no_such_outcome"),
 ]
 

@@ -82,6 +82,12 @@ def nack(queue: Queue) -> tuple[str, Happens]:
     return topic, lambda: queue.settle(topic, nack=[{"lease_id": lease, "delay_s": 0}])
 
 
+def release(queue: Queue) -> tuple[str, Happens]:
+    topic = new(queue)
+    lease = leased(queue, topic)
+    return topic, lambda: queue.settle(topic, release=[lease])
+
+
 def due_nack(queue: Queue) -> tuple[str, Happens]:
     topic = new(queue)
     lease = leased(queue, topic)
@@ -198,7 +204,8 @@ def raised_limit(queue: Queue) -> tuple[str, Happens]:
 
 DELAY, KEYS = pytest.mark.capability("delay"), pytest.mark.capability("ordering_keys")
 SOURCES: list[tuple[Source, list[pytest.MarkDecorator]]] = [
-    *((source, []) for source in (publish, batch, envelopes, lenient_envelopes, nack, expired_lease, redrive, resume)),
+    *((source, []) for source in (publish, batch, envelopes, lenient_envelopes, nack, release, expired_lease)),
+    *((source, []) for source in (redrive, resume)),
     *((source, []) for source in (hung_up_claim, hung_up_get, closed_stream, closed_stream_after_its_grace)),
     *((source, []) for source in (moved_dead_letter, room_for_a_held_publish, raised_limit)),
     *((source, [DELAY]) for source in (due_delay, due_nack, due_backoff)),

@@ -91,8 +91,12 @@ class Publisher:
             self._history.note_published(publish, seqs, duplicate=said["duplicates"] == said["count"])
 
 
+# In the order in which a settle has them.
+_OUTCOMES = ["ack", "nack", "extend", "release", "forget"]
+
+
 class Consumer:
-    """Claims, and then acks, nacks, extends, or forgets what it has."""
+    """Claims, and then acks, nacks, releases, extends, or forgets what it has."""
 
     def __init__(self, history: History, group: str, chance: Random) -> None:
         self._history = history
@@ -128,7 +132,7 @@ class Consumer:
         return self._history.note_delivered(self._group, said["messages"], began)
 
     def _settle(self, connection: Connection, deliveries: list[Delivery]) -> None:
-        outcomes = self._chance.choices(["ack", "nack", "extend", "forget"], [12, 3, 2, 1], k=len(deliveries))
+        outcomes = self._chance.choices(_OUTCOMES, [12, 2, 2, 1, 1], k=len(deliveries))
         lines = list(zip(deliveries, outcomes, strict=True))
         self._held = [delivery for delivery, outcome in lines if outcome == "extend"]
         self._send(connection, [(delivery, outcome) for delivery, outcome in lines if outcome != "forget"])
@@ -138,7 +142,7 @@ class Consumer:
 
     def _send(self, connection: Connection, lines: list[tuple[Delivery, str]]) -> None:
         """In the order in which the answer has its lines."""
-        ordered = sorted(lines, key=lambda line: ("ack", "nack", "extend").index(line[1]))
+        ordered = sorted(lines, key=lambda line: _OUTCOMES.index(line[1]))
         asked = self._history.moment("settle")
         settles = [Settle(outcome, asked, time.time()) for _, outcome in ordered]
         for (delivery, _), settle in zip(ordered, settles, strict=True):
@@ -158,4 +162,5 @@ def _body(lines: list[tuple[Delivery, str]]) -> dict[str, list[Any]]:
         "ack": leases("ack"),
         "nack": [{"lease_id": lease, "delay_s": 0} for lease in leases("nack")],
         "extend": [{"lease_id": lease, "lease_s": EXTENDED_S} for lease in leases("extend")],
+        "release": leases("release"),
     }

@@ -103,6 +103,9 @@ def test_settles_of_small_messages_do_not_use_up_the_reserve(disk: Path) -> None
             for deliveries in held:
                 for lease in leases(deliveries):
                     assert api.settle("t", nack=[{"lease_id": lease, "delay_s": 0}]) == ["ok"]
+            for group in GROUPS:
+                for lease in leases(api.claim("t", max=250, group=group)):
+                    assert api.settle("t", release=[lease]) == ["ok"]
             assert_full(api)
         assert publish(api).status_code == 200
 

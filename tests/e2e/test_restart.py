@@ -181,17 +181,19 @@ def test_a_full_topic_is_still_full(after: After) -> None:
 @before
 def settled(api: Api) -> None:
     api.put("settled")
-    for number in range(4):
+    for number in range(6):
         api.post("settled", str(number).encode())
-    acked, delayed, returned = leases(api.claim("settled", max=3))
+    acked, delayed, returned, released, nacked = leases(api.claim("settled", max=5))
+    assert api.settle("settled", nack=[{"lease_id": nacked, "delay_s": 0}]) == ["ok"]
+    (again,) = leases(api.claim("settled", max=1))
     nack = [{"lease_id": delayed, "delay_s": 500}, {"lease_id": returned, "delay_s": 0}]
-    assert api.settle("settled", ack=[acked], nack=nack) == ["ok"] * 3
+    assert api.settle("settled", ack=[acked], nack=nack, release=[released, again]) == ["ok"] * 5
 
 
 def test_settles_that_were_answered_are_kept(after: After) -> None:
     api, _ = after("settled")
-    assert api.standing("settled") == (2, 1, 0)
-    assert [(d["body"], d["attempt"]) for d in api.claim("settled")] == [(2, 2), (3, 1)]
+    assert api.standing("settled") == (4, 1, 0)
+    assert [(d["body"], d["attempt"]) for d in api.claim("settled")] == [(2, 2), (3, 1), (4, 2), (5, 1)]
 
 
 @before

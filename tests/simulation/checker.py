@@ -394,6 +394,8 @@ class Checker:
                 self._extend(topic, place, lease, line)
             else:
                 pending = self._pend(place, lease, line.outcome, *self._outcome(topic, lease, line))
+                if line.outcome == "release":
+                    place.attempts_lo = min(place.attempts_lo, lease.attempt - 1)
             call.applied.append(Applied(line, topic, group, place, lease, pending, sure, alone, lease.changes))
         return call
 
@@ -401,6 +403,8 @@ class Checker:
         config = topic.config
         if line.outcome == "ack":
             return {"gone"}, (0.0, 0.0)
+        if line.outcome == "release":
+            return {"ready"}, (0.0, 0.0)
         if line.outcome == "dead" or (config.max_deliveries and lease.attempt >= config.max_deliveries):
             return {"dead"}, (0.0, 0.0)
         longest = min(config.retry_max_s, config.retry_min_s * 2.0 ** (lease.attempt - 1))
@@ -456,6 +460,8 @@ class Checker:
             return
         lease.outcome = line.outcome
         if one.pending in one.place.pending and one.place.lease is lease:
+            if line.outcome == "release" and not self.blurred(one.topic.id):
+                one.place.attempts_lo = one.place.attempts_hi = lease.attempt - 1
             # A repeated line has the effect of the first, which may have said it otherwise.
             self._end(one.topic, one.group, one.place, [p for p in one.place.pending if p.outcome == line.outcome])
 

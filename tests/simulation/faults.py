@@ -13,7 +13,7 @@ from wakeq_server.core import transactions
 from wakeq_server.core.dedup import Dedup
 from wakeq_server.core.leases import Lease, LeaseQueue
 from wakeq_server.core.lifecycle import State
-from wakeq_server.core.model import GroupPut, HistorySet, KeySeen, Message, MessageAdded, Snapshot
+from wakeq_server.core.model import GroupPut, HistoryCleared, HistorySet, KeySeen, Message, MessageAdded, Snapshot
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.topic import Due, Group, Topic
 from wakeq_server.engine import bodies
@@ -287,6 +287,41 @@ def undone_lease_counts_an_attempt(_: Any) -> Callable[..., Any]:
             self._come_back(group, key.seq, lease.attempt)
 
     return undo
+
+
+@fault(QueueCore, "finish")
+def release_counts_an_attempt(original: Any) -> Callable[..., Any]:
+    def finish(self: QueueCore, settlement: transactions.Settlement, now: float, wall: float) -> None:
+        settlement.lease.attempt += settlement.outcome == "release"
+        original(self, settlement, now, wall)
+
+    return finish
+
+
+@fault(QueueCore, "finish")
+def release_loses_the_message(original: Any) -> Callable[..., Any]:
+    """It is done with, as if it were acked."""
+
+    def finish(self: QueueCore, settlement: transactions.Settlement, now: float, wall: float) -> None:
+        lost = settlement.outcome == "release"
+        original(self, settlement._replace(outcome="ack") if lost else settlement, now, wall)
+
+    return finish
+
+
+@fault(transactions.Settle, "records")
+def release_forgets_the_message_on_disk(original: Any) -> Callable[..., Any]:
+    """No history and no attempts: in front of the cursor that says that it is done with."""
+
+    def records(self: transactions.Settle) -> Iterator[Any]:
+        cleared = {(one.group.topic.id, one.lease.key.seq) for one in self.settlements if one.outcome == "release"}
+        for record in original(self):
+            if isinstance(record, HistorySet) and (record.topic_id, record.seq) in cleared:
+                yield HistoryCleared(record.topic_id, record.group, record.seq)
+            else:
+                yield record
+
+    return records
 
 
 @fault(QueueCore, "_free_room")

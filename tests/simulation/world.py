@@ -445,14 +445,14 @@ class World:
 
     def _line(self, held: Held) -> Settle:
         rng, lease_id = self.rng, held.delivery.lease.encode()
-        outcome = rng.choice(["ack", "ack", "ack", "nack", "nack", "extend", "dead"])
+        outcome = rng.choice(["ack", "ack", "ack", "nack", "nack", "release", "extend", "dead"])
         if outcome != "dead" and rng.random() < 0.9 and held in self.held and outcome != "extend":
             self.held.remove(held)
         if outcome == "nack":
             return Settle("nack", lease_id, delay_s=rng.choice([None, 0.0, 0.0, 2.0, 6.0]), reason="why")
         if outcome == "extend":
             return Settle("extend", lease_id, lease_s=rng.choice([None, 0.5, 3.0, 25.0]))
-        return Settle("dead" if outcome == "dead" else "ack", lease_id)
+        return Settle(outcome, lease_id)
 
     def disturb(self) -> None:
         """A client is cancelled, or hangs up, wherever it is."""

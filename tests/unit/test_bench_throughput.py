@@ -72,7 +72,8 @@ def test_a_missing_contestant_is_named_and_stops_nobody(monkeypatch: pytest.Monk
     assert list(report.settings["contestants"]) == ["wakeq-fsync"]
     assert report.overview is not None
     assert len(report.overview.rows) == 2
-    (missing,) = report.missing
+    elastic_mq, missing = report.missing
+    assert "no contestant for it" in elastic_mq.reason
     assert "appendfsync always" in missing.name
     assert "redis-server is not installed" in missing.reason
     assert any("at its limit with wakeq-fsync (batches of 1)" in note for note in report.notes)

@@ -216,13 +216,14 @@ def test_what_is_past_its_time_is_dropped_when_it_would_be_delayed(bench: Bench)
     assert bench.store.messages == {}
 
 
-def test_what_is_past_its_time_leaves_no_attempts_behind(bench: Bench) -> None:
+@pytest.mark.parametrize("outcome", ["nack", "release"])
+def test_what_is_past_its_time_leaves_no_attempts_behind(bench: Bench, outcome: str) -> None:
     topic = bench.topic()
     group = topic.groups["default"]
     bench.publish(topic, NewMessage(b"x", ttl_s=5.0))
     lease = bench.claim(group)
     bench.tick(6.0)
-    bench.settle(topic, "nack", lease, 0.0)
+    bench.settle(topic, outcome, lease, 0.0)
     assert (topic.messages, group.attempts) == ({}, {})
 
 

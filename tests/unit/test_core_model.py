@@ -329,6 +329,7 @@ class CoreMachine(RuleBasedStateMachine):
             return
         self.ended[place.lease] = (place.outcome, self.now)
         place.state = place.then
+        place.attempt -= place.outcome == "release"
         if place.then in ("delayed", "dead"):
             place.hidden += self.now
         self.drop_overdue()
@@ -385,7 +386,7 @@ class CoreMachine(RuleBasedStateMachine):
         lease=leases,
         which=WHICH,
         where=st.sampled_from(TOPICS),
-        outcome=st.sampled_from(["ack", "nack", "extend", "dead"]),
+        outcome=st.sampled_from(["ack", "nack", "extend", "dead", "release"]),
         seconds=st.sampled_from([0.0, 3.0]) | st.none(),
         fails=st.booleans(),
         soon=SOON,
@@ -425,7 +426,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     def after_settle(self, config: TopicConfig, place: Place, outcome: str, seconds: float | None) -> tuple[str, float]:
         if outcome != "nack":
-            return ("gone" if outcome == "ack" else "dead"), 0.0
+            return {"ack": "gone", "dead": "dead", "release": "ready"}[outcome], 0.0
         if config.max_deliveries and place.attempt >= config.max_deliveries:
             return "dead", 0.0
         backoff = min(8.0, 2.0 * 2 ** (place.attempt - 1)) * 0.5

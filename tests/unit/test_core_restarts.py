@@ -40,6 +40,37 @@ def test_an_earlier_attempt_that_ran_out_unattended_is_ready(bench: Bench) -> No
     assert bench.claim(the_group(bench)).attempt == 2
 
 
+@pytest.mark.parametrize("groups", [(), ("g",)], ids=["alone", "with another group"])
+@pytest.mark.parametrize("nacked", [0, 1])
+def test_a_release_is_kept_with_the_attempts_before_it(bench: Bench, groups: tuple[str, ...], nacked: int) -> None:
+    topic = bench.topic(config=TopicConfig(max_deliveries=2))
+    for name in groups:
+        bench.group(topic, name)
+    bench.publish(topic, X, X)
+    for _ in range(nacked):
+        bench.settle(topic, "nack", bench.claim(the_group(bench)), 0.0)
+    lease = bench.claim(the_group(bench))
+    bench.write()
+    bench.settle(topic, "release", lease)
+    bench.restart()
+    group = the_group(bench)
+    assert (group.ready, group.leased, group.attempts) == (2, 0, {1: nacked} if nacked else {})
+    again = bench.claim(group)
+    assert (again.key.seq, again.attempt) == (1, nacked + 1)
+
+
+def test_a_release_that_could_not_be_stored_leaves_the_lease_as_it_was(bench: Bench) -> None:
+    topic = bench.topic()
+    bench.publish(topic)
+    group = the_group(bench)
+    lease = bench.claim(group)
+    release = bench.settling(topic, "release", lease)
+    bench.write(release, fails=[release])
+    assert (group.ready, group.leased, lease.attempt) == (0, 1, 1)
+    bench.settle(topic, "release", lease)
+    assert (group.ready, group.leased, group.attempts) == (1, 0, {})
+
+
 @pytest.mark.parametrize(("said", "left"), [({"ttl_s": 30.0}, (0, 0)), ({"delay_s": 30.0}, (1, 0))])
 def test_a_clock_that_was_set_back_makes_no_time_longer_than_it_was(
     bench: Bench, said: dict[str, float], left: tuple[int, int]

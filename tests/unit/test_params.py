@@ -143,12 +143,18 @@ def test_a_topic_names_what_it_refuses(field: str, value: Any) -> None:
 
 def test_settles_are_in_order_and_keep_reasons() -> None:
     body = {
+        "release": ["l"],
         "dead": [{"lease_id": "d", "reason": "x" * 5_000}],
         "nack": [{"lease_id": "n", "reason": "r"}],
         "ack": ["a"],
     }
     lines = params.parse_body(params.SettleBody, json.dumps(body).encode()).lines()
-    assert [(line.outcome, line.reason) for line in lines] == [("ack", None), ("nack", "r"), ("dead", "x" * REASON_MAX)]
+    assert [(line.outcome, line.lease_id, line.reason) for line in lines] == [
+        ("ack", "a", None),
+        ("nack", "n", "r"),
+        ("dead", "d", "x" * REASON_MAX),
+        ("release", "l", None),
+    ]
 
 
 PERSON: dict[str, Any] = {

@@ -39,7 +39,8 @@ BOUNDS = Path(__file__).with_name("counts.json")
 
 _TOPIC = "t"
 _PROBE = "probe"
-_PLANNED_S = 4.0
+_START_PLANNED_S = 2.0
+_EACH_PLANNED_S = 0.002
 _TOOL_MAX_S = 20.0
 # How often somebody waits depends on who comes first.
 _WAITING = "futex,sched_yield,?epoll_wait,?epoll_pwait"
@@ -72,7 +73,7 @@ class Uncountable(RuntimeError):
 
 def planned_s(given: Counts) -> float:
     """About how long it takes."""
-    return len(given.kind) * _PLANNED_S * max(1.0, given.messages * given.rounds / 500)
+    return len(given.kind) * (_START_PLANNED_S + 3 * given.messages * given.rounds * _EACH_PLANNED_S)
 
 
 def run(given: Counts, console: Console) -> Report:

@@ -35,6 +35,7 @@ _HINTS = {
     "STATE_TOO_LARGE": "the control plane's --max-state-bytes sets the limit",
     "TASK_CONFLICT": "another task needs another --id",
     "TASK_NOT_FOUND": "`wakeq tasks list SESSION` shows what there is",
+    "TOO_MANY_INPUTS": "the control plane's --max-events and --max-events-bytes set the limits",
     "TOO_MANY_SESSIONS": "`wakeq sessions delete` makes room",
     "TOO_MANY_TASKS": "try again when some of them have ended",
     "UNAUTHENTICATED": "it wants a token; WAKEQ_CONTROL_TOKEN, else WAKEQ_TOKEN, has the one that is sent",

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
 import anyio
 from anyio.abc import Process
@@ -23,8 +24,18 @@ _EXTEND_AFTER = 1 / 3
 _TERMINATE_S = 5.0
 _UNREAD = (anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionResetError, BrokenPipeError)
 _GIVE_BACK_S = 5.0
-_INTERRUPTED = "interrupted"
 _OWN = re.compile("WAKEQ_(TOPIC|GROUP|SEQ|ATTEMPT|PUBLISHED_AT|ID|KEY|CONTENT_TYPE|HEADER_.*)")
+
+
+class Failure(NamedTuple):
+    """Why a message is given back."""
+
+    reason: str
+    begun: bool = True
+    """Whether the command has run for it. Else that is no attempt: no message dies of a command that isn't there."""
+
+
+_INTERRUPTED = Failure("interrupted")
 
 
 class Commands:
@@ -83,7 +94,7 @@ class Commands:
             )
 
     async def _handle(self, delivery: wakeq.Delivery, stop: Stop) -> None:
-        failure: str | None = _INTERRUPTED
+        failure: Failure | None = _INTERRUPTED
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._keep, delivery)
@@ -95,22 +106,22 @@ class Commands:
                 await self._settle(delivery, failure)
             self._free.release()
 
-    async def _outcome(self, delivery: wakeq.Delivery, stop: Stop) -> str | None:
+    async def _outcome(self, delivery: wakeq.Delivery, stop: Stop) -> Failure | None:
         """Run the command: what it failed of, if it did."""
         try:
             code = await self._run(delivery)
         except OSError as error:
-            failure = f"not started: {error.strerror}"
+            reason = f"not started: {error.strerror}"
         else:
             if code == 0:
                 return None
-            failure = f"exit code {code}" if code > 0 else f"ended by {_signal_name(-code)}"
+            reason = f"exit code {code}" if code > 0 else f"ended by {_signal_name(-code)}"
             if code not in _NOT_RUN:
-                return failure
-        # Of the next message it would be the same, until all are dead letters.
-        self._not_run = failure
+                return Failure(reason)
+        # Of the next message it would be the same.
+        self._not_run = reason
         stop.no_more()
-        return failure
+        return Failure(reason, begun=False)
 
     async def _run(self, delivery: wakeq.Delivery) -> int:
         # In a session of its own: a Ctrl-C is meant for us, and what the command starts ends with it.
@@ -143,7 +154,7 @@ class Commands:
                 # The next may come through, and is in time.
                 continue
 
-    async def _settle(self, delivery: wakeq.Delivery, failure: str | None) -> None:
+    async def _settle(self, delivery: wakeq.Delivery, failure: Failure | None) -> None:
         patience_s = _GIVE_BACK_S if failure == _INTERRUPTED else max(self._lease_s, _GIVE_BACK_S)
         told = f"message {delivery.seq} comes again: no answer within {patience_s:g} s"
         try:
@@ -151,8 +162,11 @@ class Commands:
                 if failure is None:
                     await delivery.ack()
                     return
-                await delivery.nack(delay_s=0.0 if failure == _INTERRUPTED else None, reason=failure)
-                told = f"message {delivery.seq}, attempt {delivery.attempt}, was given back: {failure}"
+                if failure.begun:
+                    await delivery.nack(delay_s=0.0 if failure == _INTERRUPTED else None, reason=failure.reason)
+                else:
+                    await delivery.release()
+                told = f"message {delivery.seq}, attempt {delivery.attempt}, was given back: {failure.reason}"
         except wakeq.WakeqError as error:
             told = f"message {delivery.seq} comes again: {error.detail}"
         note(told)

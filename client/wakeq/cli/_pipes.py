@@ -6,7 +6,7 @@ import os
 import select
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import BinaryIO
 
 import anyio
@@ -14,13 +14,18 @@ import anyio
 _PIECE = 64 * 1024
 
 
-async def write(data: bytes) -> None:
-    """To stdout, past all buffers. Raises OSError, BrokenPipeError where nobody reads it any more."""
+async def write(data: bytes, written: Callable[[int], object] = lambda _: None) -> None:
+    """To stdout, past all buffers; ``written`` is told of each part how many bytes it had.
+
+    Raises OSError, BrokenPipeError where nobody reads it any more.
+    """
     if sys.stdout is None:
         raise OSError(errno.EBADF, "stdout is closed")
     stdout = sys.stdout.buffer
     fd = _waitable(stdout)
     if fd is None:
+        # What fails here may have been written in part, or whole.
+        written(len(data))
         stdout.write(data)
         stdout.flush()
         return
@@ -28,7 +33,9 @@ async def write(data: bytes) -> None:
     while left:
         await anyio.wait_writable(fd)
         # What a pipe that is writable takes without blocking.
-        left = left[os.write(fd, left[: select.PIPE_BUF]) :]
+        count = os.write(fd, left[: select.PIPE_BUF])
+        written(count)
+        left = left[count:]
 
 
 async def read(source: BinaryIO) -> AsyncIterator[tuple[bytes, bool]]:

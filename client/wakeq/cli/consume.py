@@ -1,6 +1,7 @@
 """`wakeq consume`."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -109,18 +110,28 @@ def _refuse(options: dict[str, Any], about: str, hint: str) -> None:
 async def _print(intake: Intake, output: str, *, ack: bool) -> None:
     late = 0
     while deliveries := await intake.take(_BATCH):
+        lines = [_line(delivery, output) for delivery in deliveries]
+        parts: list[int] = []
         try:
-            await _pipes.write(b"".join(_line(delivery, output) for delivery in deliveries))
+            await _pipes.write(b"".join(lines), parts.append)
         except BaseException:
             # Whoever reads has gone, or a signal came. What nobody has seen for sure is another consumer's.
             with anyio.move_on_after(_GIVE_BACK_S, shield=True):
-                nacks = [wakeq.Nack(delivery.lease_id, 0.0) for delivery in deliveries]
-                await intake.client.settle(intake.topic, nack=nacks)
+                await _give_back(intake, deliveries, lines, sum(parts))
             raise
         if ack:
             late += await _ack(intake, deliveries)
     if late:
         raise typer.Exit(1)
+
+
+async def _give_back(intake: Intake, deliveries: Sequence[wakeq.Delivery], lines: list[bytes], written: int) -> None:
+    """What somebody may have seen the beginning of was an attempt; the rest wasn't."""
+    starts = accumulate(map(len, lines[:-1]), initial=0)
+    begun = sum(start < written for start in starts)
+    nacks = [wakeq.Nack(delivery.lease_id, 0.0) for delivery in deliveries[:begun]]
+    releases = [delivery.lease_id for delivery in deliveries[begun:]]
+    await intake.client.settle(intake.topic, nack=nacks, release=releases)
 
 
 async def _ack(intake: Intake, deliveries: Sequence[wakeq.Delivery]) -> int:

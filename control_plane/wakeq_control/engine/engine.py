@@ -155,8 +155,8 @@ class Engine:
     async def add_task(self, session_id: str, new: NewTask, wait_s: float = math.inf) -> str:
         """Begin a task as soon as its service is registered; returns its id. It waits no longer than ``wait_s``.
 
-        Raises SessionNotFound, WrongSession, TaskConflict, InvalidArguments, and ServiceNotFound when the service
-        hasn't come in time.
+        Raises SessionNotFound, WrongSession, TaskConflict, InvalidArguments, TooManyTasks, and ServiceNotFound when the
+        service hasn't come in time.
         """
         if self._plane.check_task(session_id, new) is None:
             await self._service(new.service, wait_s)
@@ -177,7 +177,7 @@ class Engine:
         await self._decided(self._plane.cancel(task_id, self.now()))
 
     async def answer(self, session_id: str, task_id: str, service: str, event: str) -> None:
-        """Hand an event to a task's workflow. Raises SessionNotFound, TaskNotFound, ServiceNotFound."""
+        """Hand an event to a task's workflow. Raises SessionNotFound, TaskNotFound, ServiceNotFound, TooManyInputs."""
         await self._decided(self._plane.answer(session_id, task_id, service, event, self.now()))
 
     async def result(self, session_id: str, task_id: str, wait_s: float) -> dict[str, Any] | None:

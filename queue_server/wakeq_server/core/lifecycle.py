@@ -4,18 +4,18 @@
     publish → PENDING ───────→ READY ─────────────→ LEASED ─→ SETTLING ──→ GONE
                  │ abort         ↑  ↖ undo, expire ←───┘          │ abort: LEASED again
                  ↓               │ due                            │ nack, commit
-               GONE           DELAYED ←───────────────────────────┤ (without a delay: READY)
+               GONE           DELAYED ←───────────────────────────┤ (without a delay, or release: READY)
                                  ↑ publish with a delay, commit   │ the last attempt; dead, commit
                               READY ←───────── redrive ─────── DEAD
 
 The rules, and there are no others:
 
 * A message is visible only after the transaction that holds it is durable.
-* A claim takes the READY message with the lowest seq. One that comes back (undone, expired, nacked) takes its
-  old place.
+* A claim takes the READY message with the lowest seq. One that comes back (undone, released, expired,
+  nacked) takes its old place.
 * A LEASED message has one lease. What ends that lease makes every later use of its id *stale*.
 * Undoing a lease (the consumer hung up, was cancelled, or never got the message) does not count as an attempt;
-  an expired lease does.
+  nor does a release, which is the same said by the consumer; an expired lease does.
 * A message with an ordering key is READY, but out of reach while an earlier one with its key is unsettled, whatever
   that one's state; a DEAD one lets go of its key.
 * After `max_deliveries` attempts a nack or an expiry leaves the message DEAD: out of reach until it is redriven, or its
@@ -57,6 +57,7 @@ class Event(Enum):
     COMMIT_NACK = "commit nack"
     COMMIT_NACK_DELAYED = "commit nack with a delay"
     COMMIT_DEAD = "commit dead"
+    COMMIT_RELEASE = "commit release"
     UNDO = "undo"
     EXPIRE = "expire"
     EXPIRE_LAST = "expire, the last attempt"
@@ -82,6 +83,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.SETTLING, Event.COMMIT_NACK): State.READY,
     (State.SETTLING, Event.COMMIT_NACK_DELAYED): State.DELAYED,
     (State.SETTLING, Event.COMMIT_DEAD): State.DEAD,
+    (State.SETTLING, Event.COMMIT_RELEASE): State.READY,
     (State.SETTLING, Event.ABORT): State.LEASED,
 }
 

@@ -118,7 +118,7 @@ class Delivery(NamedTuple):
     lease_expires_at: float
 
 
-Outcome = Literal["ack", "nack", "extend", "dead"]
+Outcome = Literal["ack", "nack", "extend", "dead", "release"]
 SettleStatus = Literal["ok", "stale", "unknown"]
 
 
@@ -213,7 +213,7 @@ class GroupInfo(NamedTuple):
     delivered_per_s: float = 0.0
     """Messages leased to a consumer, averaged over the last minute."""
     settled_per_s: float = 0.0
-    """Leases ended by an ack, a nack or a death, likewise."""
+    """Leases ended by an ack, a nack, a death or a release, likewise."""
 
 
 class TopicInfo(NamedTuple):

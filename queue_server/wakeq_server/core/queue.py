@@ -592,6 +592,9 @@ class QueueCore:
         elif outcome == "dead":
             lease.step(Event.COMMIT_DEAD)
             self._die(group, seq, Dead(reason, lease.attempt, now, wall))
+        elif outcome == "release":
+            lease.step(Event.COMMIT_RELEASE)
+            self._come_back(group, seq, lease.attempt - 1)
         else:
             lease.step(Event.COMMIT_NACK_DELAYED if hidden_s else Event.COMMIT_NACK)
             self._hide(group, seq, lease.attempt, hidden_s, now)

@@ -188,6 +188,9 @@ class Settle(Decided):
                 yield HistorySet(
                     key.incarnation, group.id, key.seq, "dead", lease.attempt, self.wall, 0.0, reason=reason
                 )
+            elif outcome == "release":
+                # Kept at no attempts too: in front of the cursor, what has no history is done with.
+                yield HistorySet(key.incarnation, group.id, key.seq, "ready", lease.attempt - 1)
             elif hidden_s:
                 due_at = self.wall + hidden_s
                 yield HistorySet(key.incarnation, group.id, key.seq, "delayed", lease.attempt, due_at, hidden_s)

@@ -152,7 +152,7 @@ class Messages:
         await hand_over(subscription, deliveries, connection(scope), send)
 
     async def settle(self, topic: str, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
-        """`POST /messages/{topic}/settle`: acks, nacks, extensions, deaths, in this order."""
+        """`POST /messages/{topic}/settle`: acks, nacks, extensions, deaths, releases, in this order."""
         ask = params.parse_body(params.SettleBody, await read_body(receive, REQUEST_MAX_BYTES, headers))
         results = await self.engine.settle(topic, ask.lines())
         return json_response({"results": [{"lease_id": lease_id, "status": status} for lease_id, status in results]})

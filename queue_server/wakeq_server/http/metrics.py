@@ -65,7 +65,7 @@ class QueueCollector(Collector):
             "wakeq_undone_leases", "Leases undone since the consumer had gone.", value=stats.undone
         )
         settled = CounterMetricFamily("wakeq_settled_messages", "Lines of settles, by outcome.", labels=["outcome"])
-        for outcome in ("ack", "nack", "extend", "dead"):
+        for outcome in ("ack", "nack", "extend", "dead", "release"):
             settled.add_metric([outcome], stats.settled[outcome])
         yield settled
         yield CounterMetricFamily(

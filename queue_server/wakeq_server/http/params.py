@@ -222,13 +222,15 @@ class SettleBody(Body):
     nack: list[NackLine] = []
     extend: list[ExtendLine] = []
     dead: list[DeadLine] = []
+    release: list[str] = []
 
     def lines(self) -> list[Settle]:
         """In the order in which they are applied and answered."""
         acks = [Settle("ack", lease_id) for lease_id in self.ack]
         nacks = [_with_reason("nack", line, line.delay_s) for line in self.nack]
         extends = [Settle("extend", line.lease_id, lease_s=line.lease_s) for line in self.extend]
-        return acks + nacks + extends + [_with_reason("dead", line) for line in self.dead]
+        deaths = [_with_reason("dead", line) for line in self.dead]
+        return acks + nacks + extends + deaths + [Settle("release", lease_id) for lease_id in self.release]
 
 
 def _with_reason(outcome: Outcome, line: NackLine | DeadLine, delay_s: float | None = None) -> Settle:

@@ -305,6 +305,22 @@ async def test_a_task_by_a_message_is_stored_with_its_session() -> None:
         assert len(await world.engine.sessions()) == 1
 
 
+async def test_sessions_are_listed_as_of_one_moment() -> None:
+    async with a_world() as world:
+        made = [await world.engine.create_session() for _ in range(2)]
+        world.disk.block()
+        async with anyio.create_task_group() as tasks:
+            written = Waiter(lambda: world.engine.update_state(made[0], {"k": 1}))
+            listed, deleted = Waiter(world.engine.sessions), Waiter(lambda: world.engine.delete_session(made[0]))
+            for waiter in (written, listed, deleted):
+                tasks.start_soon(waiter.run)
+                await wait_all_tasks_blocked()
+            # What is seen may be neither taken back by a crash nor half of what there was.
+            assert not listed.ended
+            world.disk.gate.set()
+        assert {one["session_id"]: one["state"] for one in listed.outcome} == {made[0]: {"k": 1}, made[1]: {}}
+
+
 async def test_a_store_that_fails_ends_everything() -> None:
     class Broken(MemoryStore):
         def commit(self, changes: object) -> None:

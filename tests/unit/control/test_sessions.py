@@ -11,6 +11,7 @@ from wakeq_control.errors import (
     InvalidArguments,
     StateConflict,
     StateTooLarge,
+    TooManyInputs,
     TooManySessions,
     TooManyTasks,
 )
@@ -333,6 +334,22 @@ def test_a_tasks_events_have_as_many_bytes_as_they_may() -> None:
     task = kept.plane.tasks.get("T")
     kept.keep(kept.plane.record_event(session, "T", Event.make(2, {}), 1.0))
     assert (task.status, len(task.stream.arrived)) == (TaskStatus.FAILED, 2)
+
+
+@pytest.mark.parametrize("limits", [{"events": 2}, {"events_bytes": 10}])
+def test_a_task_is_sent_as_much_as_it_may_be(limits: dict[str, int]) -> None:
+    kept = Kept(**limits)
+    session = kept.session()
+    task = kept.task(session)
+    for event in ("12345", "67890"):
+        kept.keep(kept.plane.answer(session, "T", "wf", event, 1.0))
+    kept.restart()
+    task = kept.plane.tasks.get("T")
+    with pytest.raises(TooManyInputs, match=r"^a task may be sent "):
+        kept.plane.answer(session, "T", "wf", "1", 1.0)
+    assert [one.event for one in task.inputs] == ["12345", "67890"]
+    kept.end(session, "T")
+    assert kept.plane.answer(session, "T", "wf", "1", 3.0) == Effects()
 
 
 def test_a_late_event_for_which_there_is_no_room_is_nobodys() -> None:
