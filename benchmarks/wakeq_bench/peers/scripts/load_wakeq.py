@@ -76,8 +76,9 @@ class Wakeq(Queue):
 
 @contextlib.asynccontextmanager
 async def connect(options: argparse.Namespace) -> AsyncIterator[Queue]:
-    """Ways: claim, or a stream."""
-    async with wakeq.AsyncClient(options.url) as client:
+    """Ways: claim, a stream, or a stream by aiohttp."""
+    transport = "aiohttp" if options.way == "stream-fast" else None
+    async with wakeq.AsyncClient(options.url, transport=transport) as client:
         yield Wakeq(client, claims=options.way == "claim")
 
 
