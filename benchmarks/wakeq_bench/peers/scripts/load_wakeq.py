@@ -77,8 +77,8 @@ class Wakeq(Queue):
 @contextlib.asynccontextmanager
 async def connect(options: argparse.Namespace) -> AsyncIterator[Queue]:
     """Ways: claim, a stream, or a stream by aiohttp."""
-    transport = "aiohttp" if options.way == "stream-fast" else None
-    async with wakeq.AsyncClient(options.url, transport=transport) as client:
+    by_aiohttp = options.way == "stream-fast"
+    async with wakeq.AsyncClient(options.url, transport="aiohttp" if by_aiohttp else "httpx") as client:
         yield Wakeq(client, claims=options.way == "claim")
 
 
