@@ -33,6 +33,7 @@ def _contestant(keeps: Keeps, way: str) -> Contestant:
         restarts=keeps != "memory",
         http=True,
         requests=requests_total,
+        remarks=("More than 500 consumers of one process share several of its clients, by turns.",),
     )
 
 
