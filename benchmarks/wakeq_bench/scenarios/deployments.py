@@ -16,7 +16,7 @@ from wakeq_bench.peers.environments import script
 from wakeq_bench.processes import HOST, Child, free_ports, json_record
 from wakeq_bench.scenarios.raw import BrokenAnswer
 
-NAME = "Bench"
+NAME = "Echoes"
 SERVICE = "agentic_workflow"
 _FLOWS = Path(__file__).parent.parent / "flows.py"
 _DEPLOY_MAX_S = 60.0
