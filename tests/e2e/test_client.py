@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import httpx
+import orjson
 import pytest
 
 import wakeq
@@ -234,6 +235,53 @@ async def test_what_is_released_counts_no_attempt(queue: Queue) -> None:
     with pytest.raises(wakeq.LeaseLost):
         await consumed.ack()
     assert [delivery.attempt for delivery in await client.claim(topic)] == [1]
+
+
+class Watched(httpx.AsyncHTTPTransport):
+    """A transport that notes when streams end, and what is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/settle"):
+            self.seen += orjson.loads(await request.aread())["release"]
+        response = await super().handle_async_request(request)
+        if "event-stream" in response.headers["content-type"]:
+            close = response.aclose
+
+            async def aclose() -> None:
+                try:
+                    await close()
+                finally:
+                    self.seen.append("closed")
+
+            response.aclose = aclose  # type: ignore[method-assign]
+        return response
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_the_server_sees_a_stream_end_before_its_messages_are_released(
+    queue: Queue, server: ServerProcess, closed: bool
+) -> None:
+    """Else it might send them there again, which would count."""
+    client, topic = queue
+    await client.publish_many(topic, range(3))
+    transport = Watched()
+    async with wakeq.AsyncClient(server.url, transport=transport) as watched:
+        consumer = watched.consume(topic)
+        first = await next_of(consumer)
+        released = [delivery.lease_id for delivery in consumer._feed.ready]
+        if closed:
+            await consumer.aclose()
+        else:
+            consumer.stop()
+        with anyio.fail_after(PATIENCE_S):
+            assert [d.body for d in await client.claim(topic, max=9, wait_s=PATIENCE_S)] == [1, 2]
+        assert transport.seen == ["closed", *released]
+        assert len(released) == 2
+        await first.ack()
 
 
 async def test_what_a_consumer_had_not_reached_counts_no_attempt_however_often_it_is_started(queue: Queue) -> None:
