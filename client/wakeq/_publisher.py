@@ -196,4 +196,6 @@ def _outcome(number: int, result: Mapping[str, Any]) -> Published | WakeqError:
     detail, line = str(result["detail"]), f"line {number}"
     if detail.startswith(f"{line} "):
         detail = f"the message{detail.removeprefix(line)}"
-    return error_of(str(result["code"]), detail.removeprefix(f"{line}: "))
+    error = error_of(str(result["code"]), detail.removeprefix(f"{line}: "))
+    error.retry_after_s = result.get("retry_after_s")
+    return error

@@ -396,9 +396,18 @@ async def test_a_full_topic_says_when_to_come_again(queue: Queue) -> None:
     client, topic = queue
     await client.create_topic(topic, max_messages=1)
     await client.publish(topic, 1)
-    with pytest.raises(wakeq.TopicFull) as full:
-        await client.publish(topic, 2)
-    assert full.value.retry_after_s == 1.0
+    refusals: list[wakeq.TopicFull] = []
+
+    async def publish(body: int) -> None:
+        with pytest.raises(wakeq.TopicFull) as full:
+            await client.publish(topic, body)
+        refusals.append(full.value)
+
+    async with anyio.create_task_group() as tasks:
+        # The first goes alone, and the others share a request.
+        for body in range(3):
+            tasks.start_soon(publish, body)
+    assert [refusal.retry_after_s for refusal in refusals] == [1.0, 1.0, 1.0]
 
 
 async def test_an_invalid_message_says_what_is_wrong(queue: Queue) -> None:

@@ -395,7 +395,9 @@ class Checker:
             else:
                 pending = self._pend(place, lease, line.outcome, *self._outcome(topic, lease, line))
                 if line.outcome == "release":
+                    # It may be stored, and the message delivered again, before anybody hears of it.
                     place.attempts_lo = min(place.attempts_lo, lease.attempt - 1)
+                    place.floor = min(place.floor, lease.attempt - 1)
             call.applied.append(Applied(line, topic, group, place, lease, pending, sure, alone, lease.changes))
         return call
 

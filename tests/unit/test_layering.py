@@ -25,7 +25,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"wakeq_server.core", "wakeq_server.engine", "wakeq_server.store.base", "wakeq_server.errors"},
         {"anyio"},
     ),
-    "wakeq_server.store": ({"wakeq_server.core.model", "wakeq_server.store", "wakeq_server.errors"}, {"orjson"}),
+    "wakeq_server.store": (
+        {"wakeq._serving.directories", "wakeq_server.core.model", "wakeq_server.store", "wakeq_server.errors"},
+        {"orjson"},
+    ),
     "wakeq_server.http": (
         {
             "wakeq_server.core.model",
@@ -76,7 +79,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_control.errors": (set(), set()),
     "wakeq_control.messages": (CONTROL_RULES | {"wakeq_control.errors"}, {"pydantic"}),
     "wakeq_control.settings": (set(), {"platformdirs", "pydantic", "pydantic_settings"}),
-    "wakeq_control.state": (CONTROL_RULES | {"wakeq_control.errors", "wakeq_control.state"}, set()),
+    "wakeq_control.state": (
+        CONTROL_RULES | {"wakeq._serving.directories", "wakeq_control.errors", "wakeq_control.state"},
+        set(),
+    ),
     "wakeq_control.engine": (
         CONTROL_RULES
         | {"wakeq_control.engine", "wakeq_control.errors", "wakeq_control.messages", "wakeq_control.state.base"},
