@@ -50,7 +50,8 @@ bench: $(STAMP) ## the whole benchmark, which takes hours of an idle machine: di
 	$(call run_bench,full)
 
 bench-docs: ## put the tables and pictures of the last `make bench` into docs/
-	cp dist/bench/full/report.md docs/benchmark-results.md
+	sed 's#](\(.*\.svg\))#](images/bench-\1)#' dist/bench/full/report.md >docs/benchmark-results.md
+	rm -f docs/images/bench-*.svg
 	for picture in dist/bench/full/*.svg; do cp "$$picture" "docs/images/bench-$${picture##*/}"; done
 
 # A reference that can't be made whole is an error: what pdoc can't import or read comes as a warning.

@@ -151,6 +151,7 @@ def compare_(
     after: Annotated[Path, typer.Argument(metavar="AFTER", exists=True, dir_okay=False, help="Another one.")],
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 where a figure is worse than --bound.")] = False,
     bound: Annotated[float, typer.Option(min=0, metavar="PERCENT", help="How much worse is a regression.")] = 10.0,
+    everything: Annotated[bool, typer.Option("--all", help="Show what has not changed, too.")] = False,
     anyway: Annotated[bool, typer.Option("--anyway", help="Though machines or settings differ.")] = False,
 ) -> None:
     """Show what changed from one run to another, and which changes are beyond noise."""
@@ -158,7 +159,7 @@ def compare_(
         found = compare(_read(before), _read(after), anyway=anyway)
     except Incomparable as error:
         raise typer.BadParameter(f"{error}. --anyway compares them nevertheless.") from error
-    show_comparison(found, bound / 100, Console())
+    show_comparison(found, bound / 100, Console(), everything=everything)
     regressions = found.regressions(bound / 100)
     if check and regressions:
         _fail(f"{len(regressions)} worse beyond noise, and by more than {bound:g} %.")

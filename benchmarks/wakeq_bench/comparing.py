@@ -27,7 +27,7 @@ _MEMORY_WITHIN = 0.02
 _EPSILON = 1e-9
 
 Direction = Literal["lower", "higher"]
-Verdict = Literal["better", "worse", "different", "within noise", "too few rounds", "now missed", "now met", ""]
+Verdict = Literal["better", "worse", "different", "within noise", "not judged", "now missed", "now met", ""]
 
 
 class Incomparable(ValueError):
@@ -79,12 +79,17 @@ class Change:
         if self.kept is not None or self.before == self.after:
             return ""
         if not self.judged:
-            return "too few rounds"
+            return "not judged"
         if not self.beyond_noise:
             return "within noise"
         if self.better is None:
             return "different"
         return "worse" if self.worse_by > 0 else "better"
+
+    @property
+    def changed(self) -> bool:
+        """Whether it is worth a look."""
+        return self.verdict not in ("", "within noise", "not judged")
 
     def regressed(self, bound: float) -> bool:
         """Whether it is worse beyond noise, and by more than that share."""

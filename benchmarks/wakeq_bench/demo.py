@@ -3,10 +3,7 @@
 Without llama_deploy it shows a parked consumer of wakeq alone. Everything it starts ends with it.
 """
 
-import shutil
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,27 +23,15 @@ from rich.text import Text
 import wakeq
 from wakeq_bench.measure import CpuWindow, ProcessGone
 from wakeq_bench.peers import PeerUnavailable, llama_deploy
-from wakeq_bench.processes import HOST, Child, ProcessFailed, Server, ending_on_signals, free_ports, json_record
+from wakeq_bench.processes import HOST, Child, ProcessFailed, Server, ending_on_signals, free_ports
 from wakeq_bench.report import readable
+from wakeq_bench.scenarios.deployments import SERVICE, deployed, file_of
 from wakeq_bench.scenarios.raw import BrokenAnswer
 from wakeq_bench.scenarios.relay import counting_relay
 from wakeq_bench.scenarios.servers import ORIGINAL_VERSION, metric, original_queue, wakeq_server
 
-SERVICE = "agentic_workflow"
 USER_MSG = "hello"
-FILE = f"""\
-name: Demo
-control-plane: {{port: 0}}
-message-queue: {{type: simple, port: 0}}
-default-service: {SERVICE}
-services:
-  {SERVICE}:
-    name: Echoes what it is told
-    source: {{type: local, name: src}}
-    path: src/flows:workflow
-"""
 
-_FLOWS = Path(__file__).parent / "flows.py"
 _TASKS = 5
 _EVENTS = 20
 _TASK_MAX_S = 60.0
@@ -64,7 +49,7 @@ _NEXT = """\
   curl -X PUT  127.0.0.1:8001/topics/greetings -H 'content-type: application/json' -d '{"schema": "json"}'
   curl '127.0.0.1:8001/messages/greetings?wait=60' &     [dim]# parked, until somebody publishes:[/dim]
   curl -X POST 127.0.0.1:8001/messages/greetings -H 'content-type: application/json' -d '{"hello": "world"}'
-  wakeq bench run task           [dim]# the same comparison, measured at length[/dim]"""
+  wakeq bench run deployment     [dim]# the same comparison, measured at length[/dim]"""
 
 
 @dataclass(frozen=True)
@@ -136,7 +121,7 @@ def _compare(python: Path, seconds: float, console: Console) -> None:
         f"One workflow, [bold]{SERVICE}[/bold], deployed twice: by llama_deploy {ORIGINAL_VERSION}, unmodified, and by "
         "[bold]wakeq deploy[/bold] with this file. Clients are llama_deploy's own, unmodified, in both cases.\n"
     )
-    console.print(Syntax(FILE, "yaml", background_color="default"))
+    console.print(Syntax(file_of(), "yaml", background_color="default"))
     with ExitStack() as stack:
         with console.status("Starting both (about 10 s)"):
             systems = [stack.enter_context(_original(python)), stack.enter_context(_ours())]
@@ -177,30 +162,15 @@ def _original(python: Path) -> Iterator[System]:
 
 @contextmanager
 def _ours() -> Iterator[System]:
-    began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="wakeq-demo-") as directory:
-        home = Path(directory)
-        (home / "src").mkdir()
-        shutil.copy(_FLOWS, home / "src" / "flows.py")
-        file = home / "deployment.yml"
-        file.write_text(FILE, encoding="utf-8")
-        command = [sys.executable, "-m", "wakeq", "deploy", str(file), "--data", str(home / "data")]
-        command += ["--api-port", "0", "--grace", "0", "--log-format", "json"]
-        with Child("wakeq deploy", command) as child:
-            deployed = child.wait_for(_deployed)
-            yield System(
-                "wakeq",
-                "a queue, a control plane, an API server, a worker",
-                deployed["control_plane"],
-                (child,),
-                _Requests(deployed["queue"]),
-                time.perf_counter() - began,
-            )
-
-
-def _deployed(line: str) -> dict[str, Any] | None:
-    record = json_record(line, "event")
-    return record if record is not None and record["event"] == "deployed" else None
+    with deployed() as deployment:
+        yield System(
+            "wakeq",
+            "a queue, a control plane, an API server, a worker",
+            deployment.control_plane_url,
+            (deployment.child,),
+            _Requests(deployment.queue_url),
+            deployment.started_s,
+        )
 
 
 class _Requests:
@@ -262,7 +232,7 @@ def _so_far(systems: list[System], windows: list[CpuWindow], seconds: float) -> 
 
 def _results(systems: list[System], idle: list[Idle], tasks: list[Tasks]) -> Table:
     table = _side_by_side(systems)
-    table.add_column("times less", justify="right")
+    table.add_column("times less", justify="right", style="bold green")
     cpu = [100 * one.cpu_s / one.seconds for one in idle]
     requests = [one.requests / one.seconds for one in idle]
     results = [one.result_s for one in tasks]
@@ -283,7 +253,7 @@ def times_less(pair: list[float]) -> str:
 
 
 def _side_by_side(systems: list[System]) -> Table:
-    table = Table()
+    table = Table(title="The same deployment, twice", title_justify="left")
     table.add_column("")
     for system in systems:
         table.add_column(system.name, justify="right")

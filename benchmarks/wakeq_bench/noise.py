@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from wakeq_bench.intervals import spread
 from wakeq_bench.measure import cpu_seconds
-from wakeq_bench.report import Series
+from wakeq_bench.report import Series, readable
 
 OTHERS_MAX = 0.1
 """Cores that other processes may use."""
@@ -78,8 +78,12 @@ class Watch:
             max(0.0, busy_s - own_s) / seconds,
             steal_s / seconds / (os.cpu_count() or 1),
             (self._yardstick_s, yardstick_seconds()),
-            [f"{one.name} {one.x}".strip() for one in series if spread(one.samples or [0.0]) > SPREAD_MAX],
+            list(dict.fromkeys(_named(one) for one in series if spread(one.samples or [0.0]) > SPREAD_MAX)),
         )
+
+
+def _named(series: Series) -> str:
+    return f"{series.name} {series.x if isinstance(series.x, str) else readable(series.x)}".strip()
 
 
 def yardstick_seconds() -> float:

@@ -11,6 +11,7 @@ from wakeq_bench.report import Report
 from wakeq_bench.scenarios import (
     client,
     counts,
+    deployment,
     depth,
     fanout,
     idle,
@@ -85,7 +86,14 @@ SCENARIOS = {
             scale.Scale,
             scale.run,
             scale.planned_s,
-            {"parked": [1, 100], "topics": [1, 100], "depth": [0, 5_000], "messages": 100, "rounds": 1},
+            {
+                "axis": ["parked", "depth"],
+                "parked": [1, 100],
+                "topics": [1, 100],
+                "depth": [0, 5_000],
+                "messages": 100,
+                "rounds": 1,
+            },
         ),
         Scenario(
             "mixed",
@@ -93,7 +101,7 @@ SCENARIOS = {
             mixed.Mixed,
             mixed.run,
             mixed.planned_s,
-            {"tasks": 20, "seconds": 4.0, "rounds": 1, "only": _FEW},
+            {"tasks": 20, "seconds": 3.0, "rounds": 1, "only": _FEW},
         ),
         Scenario(
             "recovery",
@@ -109,7 +117,15 @@ SCENARIOS = {
             task.Tasks,
             task.run,
             task.planned_s,
-            {"tasks": 1, "rounds": 1, "lossy": 1, "idle": 2.0, "rate": 1.0},
+            {"only": ["losses"], "tasks": 1, "rounds": 1, "lossy": 1, "idle": 2.0, "rate": 1.0},
+        ),
+        Scenario(
+            "deployment",
+            "the start of a deployment file, its tasks by commands and clients, and its idleness",
+            deployment.Deployment,
+            deployment.run,
+            deployment.planned_s,
+            {"only": ["start", "run", "idle"], "rounds": 1, "tasks": 1, "seconds": 1.0},
         ),
         Scenario(
             "client",
@@ -125,7 +141,7 @@ SCENARIOS = {
             parked.Parked,
             parked.run,
             parked.planned_s,
-            {"connections": 200, "seconds": 1.0},
+            {"connections": 200, "seconds": 1.0, "wakes": 50},
         ),
         Scenario(
             "requests",

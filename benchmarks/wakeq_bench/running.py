@@ -67,7 +67,10 @@ def run(
     """
     started = time.monotonic()
     for number, one in enumerate(all_wanted):
-        left_s = sum(later.planned_s for later in all_wanted[number:])
+        # By the pace so far: plans are for a machine as fast as the one that they were made on.
+        done_s = sum(earlier.planned_s for earlier in all_wanted[:number])
+        pace = (time.monotonic() - started) / done_s if done_s else 1.0
+        left_s = pace * sum(later.planned_s for later in all_wanted[number:])
         of_all = f"{number + 1} of {len(all_wanted)}: {one.scenario.name}"
         console.print(f"{of_all}, {duration(one.planned_s)}; in all about {duration(left_s)} left", highlight=False)
         watch = Watch(one.scenario.name)

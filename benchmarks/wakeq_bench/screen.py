@@ -45,20 +45,23 @@ def _figures_table(title: str, figures: Sequence[Figure]) -> Table:
     return table
 
 
-def show_comparison(comparison: Comparison, bound: float, console: Console) -> None:
-    """Print what changed beyond noise, what can't be told, and what has to be known besides."""
-    scenarios = dict.fromkeys(change.scenario for change in comparison.changes)
-    for scenario in scenarios:
-        changes = [change for change in comparison.changes if change.scenario == scenario]
-        console.print(_changes_table(scenario, changes, bound))
+def show_comparison(comparison: Comparison, bound: float, console: Console, *, everything: bool = False) -> None:
+    """Print what changed beyond noise, or everything, and what has to be known besides."""
+    for scenario in dict.fromkeys(change.scenario for change in comparison.changes):
+        changes = [
+            change for change in comparison.changes if change.scenario == scenario and (everything or change.changed)
+        ]
+        if changes:
+            console.print(_changes_table(scenario, changes, bound))
     for remark in comparison.remarks:
         console.print(Text(f"- {remark}"))
     judged = [change for change in comparison.changes if change.judged]
     beyond = sum(change.beyond_noise for change in judged)
     console.print(
-        f"{beyond} of {len(judged)} that could be judged changed beyond noise; "
-        f"about {comparison.by_chance:.0f} would by chance alone.",
+        f"{beyond} of {len(judged)} that could be judged changed beyond noise; about {comparison.by_chance:.0f} would "
+        f"by chance alone. Of {len(comparison.changes) - len(judged)} there are too few rounds to judge.",
         highlight=False,
+        soft_wrap=True,
     )
 
 

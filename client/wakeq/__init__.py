@@ -15,7 +15,7 @@ from wakeq._async_control import AsyncControlPlane
 from wakeq._client import Client
 from wakeq._consumer import Consumer
 from wakeq._control import ControlPlane
-from wakeq._control_model import ServiceInfo, SessionInfo, TaskEvent, TaskFailure, TaskInfo
+from wakeq._control_model import ServiceInfo, SessionInfo, SessionState, TaskEvent, TaskFailure, TaskInfo
 from wakeq._delivery import Delivery, SyncDelivery
 from wakeq._errors import (
     BadRequest,
@@ -35,6 +35,8 @@ from wakeq._errors import (
     ServerUnavailable,
     ServiceNotFound,
     SessionNotFound,
+    StateConflict,
+    StateTooLarge,
     Stopping,
     StorageFailed,
     StorageFull,
@@ -43,7 +45,10 @@ from wakeq._errors import (
     TaskFailed,
     TaskNotFound,
     TaskTimedOut,
+    TooManyInputs,
     TooManyParked,
+    TooManySessions,
+    TooManyTasks,
     TooManyTopics,
     TopicFull,
     TopicNotFound,
@@ -104,7 +109,10 @@ __all__ = [
     "ServiceNotFound",
     "SessionInfo",
     "SessionNotFound",
+    "SessionState",
     "SettleResult",
+    "StateConflict",
+    "StateTooLarge",
     "Stopping",
     "StorageFailed",
     "StorageFull",
@@ -120,7 +128,10 @@ __all__ = [
     "TaskInfo",
     "TaskNotFound",
     "TaskTimedOut",
+    "TooManyInputs",
     "TooManyParked",
+    "TooManySessions",
+    "TooManyTasks",
     "TooManyTopics",
     "TopicConfig",
     "TopicFull",

@@ -7,11 +7,11 @@ is the same task. Waiting for a task is a request that the server holds until th
 import math
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from weakref import WeakSet
 
 import anyio
@@ -19,8 +19,18 @@ import httpx
 from anyio.abc import TaskGroup
 
 from wakeq._bodies import as_event, encoded
-from wakeq._connection import SILENCE_S, Answer, Connection, Transport, path_segment, query
-from wakeq._control_model import ServiceInfo, SessionInfo, TaskInfo
+from wakeq._connection import (
+    JSON,
+    SILENCE_S,
+    Answer,
+    Connection,
+    Header,
+    Transport,
+    control_token,
+    path_segment,
+    query,
+)
+from wakeq._control_model import ServiceInfo, SessionInfo, SessionState, TaskInfo
 from wakeq._errors import ServerUnavailable, Stopping, TaskFailed, WakeqError, raise_for_answer, read_answer
 from wakeq._json import without_none
 from wakeq._patience import Patience
@@ -53,15 +63,15 @@ class AsyncControlPlane:
     ) -> None:
         """``base_url`` None: the environment's ``WAKEQ_CONTROL_PLANE``, else the local one.
 
-        ``token`` is shown with each request, None: the environment's ``WAKEQ_TOKEN``; a control plane asks for none
-        itself. ``timeout`` (seconds) bounds connecting, and the silence of a server that isn't asked to wait. For
-        ``retry_s`` seconds creating a task, and waiting for its events or its end, is tried again while the server
-        can't be reached; 0: it is tried once. ``transport`` is as for `AsyncClient`. Raises ValueError naming what is
-        none of this.
+        ``token`` is what it asks for (``wakeq control-plane --token-file``), None: the environment's
+        ``WAKEQ_CONTROL_TOKEN``, else its ``WAKEQ_TOKEN``. ``timeout`` (seconds) bounds connecting, and the silence of a
+        server that isn't asked to wait. For ``retry_s`` seconds creating a task, and waiting for its events or its end,
+        is tried again while the server can't be reached; 0: it is tried once. ``transport`` is as for `AsyncClient`.
+        Raises ValueError naming what is none of this.
         """
         self._connection = Connection(
             base_url or os.environ.get("WAKEQ_CONTROL_PLANE") or DEFAULT_CONTROL_URL,
-            token=token or os.environ.get("WAKEQ_TOKEN"),
+            token=token or control_token(),
             timeout=timeout,
             transport=transport,
         )
@@ -111,26 +121,53 @@ class AsyncControlPlane:
         """A new session's id."""
         return read_answer(await self._ask("POST", "/sessions/create"), str)
 
-    async def sessions(self) -> list[SessionInfo]:
-        """All of them, the oldest first."""
-        answer = await self._ask("GET", "/sessions")
-        return read_answer(answer, lambda said: [SessionInfo.from_wire(wire) for wire in said.values()])
+    async def sessions(self) -> AsyncIterator[SessionInfo]:
+        """All of them, the oldest first, asked for in pages as they are needed."""
+        after: str | None = ""
+        while after is not None:
+            page, after = await self._sessions_from(after)
+            for session in page:
+                yield session
+
+    async def _sessions_from(self, after: str) -> tuple[list[SessionInfo], str | None]:
+        """A page of sessions, and behind which the next begins; None: this was the last."""
+        answer = await self._ask("GET", f"/v1/sessions{query({'after': after})}")
+        return read_answer(
+            answer, lambda said: ([SessionInfo.from_wire(wire) for wire in said["sessions"]], said["next"])
+        )
 
     async def session(self, session_id: str) -> SessionInfo:
-        """A session with its state."""
-        return read_answer(await self._ask("GET", _session(session_id)), SessionInfo.from_wire)
+        """How a session stands."""
+        return read_answer(await self._ask("GET", f"/v1{_session(session_id)}"), SessionInfo.from_wire)
 
     async def delete_session(self, session_id: str) -> None:
         """Drop a session with its tasks, those that run too; one that isn't there is no error."""
         await self._ask("POST", f"{_session(session_id)}/delete")
 
-    async def session_state(self, session_id: str) -> dict[str, Any]:
-        """What clients and services have put into it, and, as clients of llama_deploy see it, what is kept of tasks."""
-        return read_answer(await self._ask("GET", f"{_session(session_id)}/state"), dict)
+    async def session_state(self, session_id: str) -> SessionState:
+        """What clients and services have put into it, and its version."""
+        return read_answer(await self._ask("GET", f"/v1{_session(session_id)}/state"), SessionState.from_wire)
 
-    async def update_session_state(self, session_id: str, values: Mapping[str, Any]) -> None:
-        """Merge values into it at its top level. What the control plane itself keeps is left as it is."""
-        await self._ask("POST", f"{_session(session_id)}/state", encoded(values, "values"))
+    async def update_session_state(
+        self, session_id: str, values: Mapping[str, Any], *, version: int | None = None
+    ) -> int:
+        """Merge values into it at its top level, and return its version. What is kept of tasks is left as it is.
+
+        ``version``: the one that was read; None: whatever it is. It is asked once: ServerUnavailable leaves open
+        whether it was written. Raises StateConflict where it has another version, StateTooLarge, TypeError.
+        """
+        return await self._write_state("POST", session_id, values, version)
+
+    async def replace_session_state(
+        self, session_id: str, values: Mapping[str, Any], *, version: int | None = None
+    ) -> int:
+        """Put values in the place of all that is in it, as `update_session_state` does."""
+        return await self._write_state("PUT", session_id, values, version)
+
+    async def _write_state(self, method: str, session_id: str, values: Mapping[str, Any], version: int | None) -> int:
+        headers = [(b"if-match", b'"%d"' % version)] if version is not None else []
+        answer = await self._ask(method, f"/v1{_session(session_id)}/state", encoded(values, "values"), headers)
+        return read_answer(answer, lambda said: int(said["version"]))
 
     # Tasks
 
@@ -154,6 +191,24 @@ class AsyncControlPlane:
         Raises TypeError where the arguments aren't JSON, InvalidArguments where the service doesn't take them,
         ServiceNotFound when nobody has registered it, TaskConflict, InvalidBody, BadRequest.
         """
+        wait_s = service_wait_s + self._connection.timeout
+        answer = await self._post_task(
+            session_id, service, arguments, task_id, timeout_s, {"wait": service_wait_s}, wait_s=wait_s
+        )
+        return read_answer(answer, str)
+
+    async def _post_task(
+        self,
+        session_id: str,
+        service: str,
+        arguments: Mapping[str, Any] | None,
+        task_id: str | None,
+        timeout_s: float | None,
+        asked: Mapping[str, object],
+        *,
+        wait_s: float,
+        pool: Literal["requests", "streams"] = "requests",
+    ) -> Answer:
         definition = {
             "input": encoded({} if arguments is None else arguments, "arguments").decode(),
             "service_id": service,
@@ -161,11 +216,9 @@ class AsyncControlPlane:
             "task_id": secrets.token_hex(16) if task_id is None else task_id,
             "timeout_s": timeout_s,
         }
-        url = self._connection.url(f"{_session(session_id)}/tasks{query({'wait': service_wait_s})}")
+        url = self._connection.url(f"{_session(session_id)}/tasks{query(asked)}")
         content = encoded(without_none(definition))
-        wait_s = service_wait_s + self._connection.timeout
-        answer = await self._insist(partial(self._connection.ask, "POST", url, content=content, wait_s=wait_s))
-        return read_answer(answer, str)
+        return await self._insist(partial(self._connection.ask, "POST", url, content=content, wait_s=wait_s, pool=pool))
 
     async def tasks(self, session_id: str) -> list[TaskInfo]:
         """A session's tasks, the oldest first."""
@@ -253,10 +306,20 @@ class AsyncControlPlane:
         session = own or str(session_id)
         task_id = secrets.token_hex(16) if task_id is None else task_id
         try:
-            await self.create_task(
-                session, service, arguments, task_id=task_id, timeout_s=timeout_s, service_wait_s=service_wait_s
+            # One request for a task that doesn't take long.
+            asked = {"wait": service_wait_s, "ended": _WAIT_S}
+            answer = await self._post_task(
+                session,
+                service,
+                arguments,
+                task_id,
+                timeout_s,
+                asked,
+                wait_s=service_wait_s + SILENCE_S,
+                pool="streams",
             )
-            return await self.result(session, task_id)
+            task = read_answer(answer, TaskInfo.from_wire)
+            return _result(task) if task.ended else await self.result(session, task_id)
         except anyio.get_cancelled_exc_class():
             if own is None:
                 await self._tell_at_last(lambda: self.cancel(session, task_id))
@@ -289,8 +352,10 @@ class AsyncControlPlane:
             else:
                 return answer
 
-    async def _ask(self, method: str, path: str, content: bytes = b"") -> Answer:
-        answer = await self._connection.ask(method, self._connection.url(path), content=content)
+    async def _ask(self, method: str, path: str, content: bytes = b"", headers: Sequence[Header] = ()) -> Answer:
+        answer = await self._connection.ask(
+            method, self._connection.url(path), content=content, headers=[*JSON, *headers]
+        )
         raise_for_answer(answer)
         return answer
 

@@ -5,6 +5,7 @@ by the environment) is of no use to a queue's client, and takes more than a thir
 """
 
 import base64
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -20,12 +21,11 @@ Header = tuple[bytes, bytes]
 Transport = httpx.AsyncBaseTransport | Literal["httpx", "aiohttp"] | None
 
 _STREAMS_MAX = 10_000
+_REQUESTS_MAX = 100
 SILENCE_S = 37.5
 """Two and a half heartbeats of 15 s: a stream that silent is dead."""
-# The server keeps an idle connection for 75 s.
-_IDLE_S = 60.0
 _PATHS_KEPT = 256
-_JSON: list[Header] = [(b"content-type", b"application/json")]
+JSON: list[Header] = [(b"content-type", b"application/json")]
 
 
 class Answer(NamedTuple):
@@ -88,14 +88,9 @@ class Connection:
         if self._transport is not None:
             return self._transport
         if name not in self._pools:
-            limits = httpx.Limits(
-                max_connections=_STREAMS_MAX if name == "streams" else 100,
-                max_keepalive_connections=None,
-                keepalive_expiry=_IDLE_S,
-            )
             # Plain HTTP needs no certificates, and loading them is most of what making a pool costs.
             verify = self._base.scheme == "https"
-            self._pools[name] = self._make(verify=verify, limits=limits)
+            self._pools[name] = self._make(verify=verify, most=_STREAMS_MAX if name == "streams" else _REQUESTS_MAX)
         return self._pools[name]
 
     async def aopen(self) -> None:
@@ -117,7 +112,7 @@ class Connection:
         url: httpx.URL,
         *,
         content: bytes = b"",
-        headers: Sequence[Header] = _JSON,
+        headers: Sequence[Header] = JSON,
         pool: Literal["requests", "settles", "streams"] = "requests",
         wait_s: float | None = None,
     ) -> Answer:
@@ -214,6 +209,11 @@ def is_token(text: str) -> bool:
     return all("!" <= character <= "~" for character in text)
 
 
+def control_token() -> str | None:
+    """What the environment has to be shown to a control plane: its own token, else the one that all servers share."""
+    return os.environ.get("WAKEQ_CONTROL_TOKEN") or os.environ.get("WAKEQ_TOKEN")
+
+
 def is_server_url(text: str) -> bool:
     """Whether it is what a person writes for a server: ``http://HOST:PORT``, and perhaps a path."""
     try:
@@ -225,7 +225,10 @@ def is_server_url(text: str) -> bool:
 
 def _maker(kind: object) -> Callable[..., httpx.AsyncBaseTransport]:
     if kind in (None, "httpx") or isinstance(kind, httpx.AsyncBaseTransport):
-        return httpx.AsyncHTTPTransport
+        # httpcore takes long to load, and httpx itself loads it only when it is needed.
+        from wakeq._pool import Pool  # noqa: PLC0415
+
+        return Pool
     if kind != "aiohttp":
         raise ValueError(f"transport: must be 'httpx', 'aiohttp' or a transport of httpx, not {kind!r}")
     try:

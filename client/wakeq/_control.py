@@ -1,11 +1,11 @@
 """The synchronous client of a control plane: the asynchronous one, on an event loop in a thread of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wakeq._async_control import SERVICE_WAIT_S, AsyncControlPlane
 from wakeq._connection import Transport
-from wakeq._control_model import ServiceInfo, SessionInfo, TaskInfo
+from wakeq._control_model import ServiceInfo, SessionInfo, SessionState, TaskInfo
 from wakeq._portal import OnPortal
 from wakeq._task_events import SyncTaskEvents, TaskEvents
 
@@ -42,9 +42,12 @@ class ControlPlane(OnPortal):
         """See `AsyncControlPlane.create_session`."""
         return self._call(self._control.create_session)
 
-    def sessions(self) -> list[SessionInfo]:
+    def sessions(self) -> Iterator[SessionInfo]:
         """See `AsyncControlPlane.sessions`."""
-        return self._call(self._control.sessions)
+        after: str | None = ""
+        while after is not None:
+            page, after = self._call(self._control._sessions_from, after)
+            yield from page
 
     def session(self, session_id: str) -> SessionInfo:
         """See `AsyncControlPlane.session`."""
@@ -54,13 +57,17 @@ class ControlPlane(OnPortal):
         """See `AsyncControlPlane.delete_session`."""
         self._call(self._control.delete_session, session_id)
 
-    def session_state(self, session_id: str) -> dict[str, Any]:
+    def session_state(self, session_id: str) -> SessionState:
         """See `AsyncControlPlane.session_state`."""
         return self._call(self._control.session_state, session_id)
 
-    def update_session_state(self, session_id: str, values: Mapping[str, Any]) -> None:
+    def update_session_state(self, session_id: str, values: Mapping[str, Any], *, version: int | None = None) -> int:
         """See `AsyncControlPlane.update_session_state`."""
-        self._call(self._control.update_session_state, session_id, values)
+        return self._call(self._control.update_session_state, session_id, values, version=version)
+
+    def replace_session_state(self, session_id: str, values: Mapping[str, Any], *, version: int | None = None) -> int:
+        """See `AsyncControlPlane.replace_session_state`."""
+        return self._call(self._control.replace_session_state, session_id, values, version=version)
 
     def create_task(
         self,

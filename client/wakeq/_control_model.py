@@ -45,6 +45,8 @@ class TaskInfo:
     """How many it has shown so far."""
     error: str | None
     """Why it has not succeeded; None: it has, or has not ended."""
+    context_error: str | None
+    """Why its workflow's context was not kept for the session's next task; None: it was, or there is none."""
     result: str | None
     """What it has come to; of a task that has not succeeded, the text of its error."""
     raw: Mapping[str, Any] = field(repr=False, compare=False)
@@ -62,6 +64,7 @@ class TaskInfo:
             created_at=datetime.fromisoformat(wire["created_at"]),
             started_at=_instant(wire["started_at"]),
             finished_at=_instant(wire["finished_at"]),
+            context_error=wire.get("context_error"),
             result=None if wire["result"] is None else wire["result"]["result"],
             raw=wire,
             **{name: wire[name] for name in kept},
@@ -106,20 +109,48 @@ class ServiceInfo:
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """Tasks that share a state."""
+    """How a session stands: tasks that share a state, which `session_state` reads."""
 
     id: str
-    task_ids: tuple[str, ...]
-    """The oldest first."""
-    state: Mapping[str, Any]
-    """As clients of llama_deploy see it: with the streams and results of its tasks."""
+    created_at: datetime
+    used_at: datetime
+    """When its state was last written to, or one of its tasks began or ended."""
+    tasks: int
+    """How many it has."""
+    unfinished_tasks: int
+    """How many of these have not ended."""
+    version: int
+    """How often its state has changed."""
+    state_bytes: int
+    """What its state takes as JSON, without what its tasks show in it."""
     raw: Mapping[str, Any] = field(repr=False, compare=False)
     """The server's JSON, with what this version of the client doesn't know."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> "SessionInfo":
         """From a session of the control plane."""
-        return cls(wire["session_id"], tuple(wire["task_ids"]), wire["state"], wire)
+        kept = ("tasks", "unfinished_tasks", "version", "state_bytes")
+        return cls(
+            id=wire["session_id"],
+            created_at=datetime.fromisoformat(wire["created_at"]),
+            used_at=datetime.fromisoformat(wire["used_at"]),
+            raw=wire,
+            **{name: wire[name] for name in kept},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What clients and services have put into a session's state."""
+
+    values: Mapping[str, Any]
+    version: int
+    """How often it has changed: who writes with it is refused where somebody else has written meanwhile."""
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> "SessionState":
+        """From a state of the control plane."""
+        return cls(dict(wire["state"]), int(wire["version"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@
     │   TooManyTopics, TooManyParked, Draining, StorageFull, StorageFailed
     └── one for each code of the control plane that the queue server doesn't have:
         InvalidArguments, InvalidBody, BodyTooLarge, ServiceNotFound, SessionNotFound, TaskNotFound, TaskConflict,
-        WrongSession, Stopping
+        WrongSession, StateConflict, StateTooLarge, TooManySessions, TooManyTasks, TooManyInputs, Stopping
 
 A code that this version doesn't know comes as a plain WakeqError.
 """
@@ -228,6 +228,41 @@ class TaskConflict(WakeqError):
 
     CODE = "TASK_CONFLICT"
     STATUS = 409
+
+
+class StateConflict(WakeqError):
+    """A session's state has changed since the version that it was to be written with; nothing was written."""
+
+    CODE = "STATE_CONFLICT"
+    STATUS = 412
+
+
+class StateTooLarge(WakeqError):
+    """A session's state would be larger than the control plane takes."""
+
+    CODE = "STATE_TOO_LARGE"
+    STATUS = 413
+
+
+class TooManySessions(WakeqError):
+    """The control plane has as many sessions as it may have."""
+
+    CODE = "TOO_MANY_SESSIONS"
+    STATUS = 429
+
+
+class TooManyTasks(WakeqError):
+    """The control plane has as many tasks that have not ended as it may have."""
+
+    CODE = "TOO_MANY_TASKS"
+    STATUS = 429
+
+
+class TooManyInputs(WakeqError):
+    """A task was sent as many events as it may be, or as large ones."""
+
+    CODE = "TOO_MANY_INPUTS"
+    STATUS = 429
 
 
 class BodyTooLarge(WakeqError):

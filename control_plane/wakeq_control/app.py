@@ -1,5 +1,7 @@
 """The composition root: settings, store, engine, link to the queue, ASGI application. Nothing else wires these."""
 
+import asyncio
+import math
 import random
 import time
 import uuid
@@ -8,6 +10,8 @@ from contextlib import asynccontextmanager, closing
 
 import anyio
 
+from wakeq._serving import tokens
+from wakeq._serving.offload import own_thread
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import StartupError, StorageFailed
 from wakeq_control.http.attempts import Attempts
@@ -34,16 +38,26 @@ def make_store(settings: Settings) -> StateStore:
     return MemoryStore() if settings.durability == "memory" else SqliteStore(settings.data)
 
 
+def read_token(settings: Settings) -> str | None:
+    """The token that requests must show; None where they needn't. Raises StartupError."""
+    if settings.token_file is None:
+        return None if settings.token is None else settings.token.get_secret_value()
+    try:
+        return tokens.read_token(settings.token_file)
+    except ValueError as error:
+        raise StartupError(str(error), "--token-file names a file that holds the token, and nothing else") from None
+
+
 def wall_that_never_goes_back() -> Callable[[], float]:
     """Seconds since 1970 as they were at the start, and since then as they pass."""
     offset = time.time() - time.monotonic()
     return lambda: offset + time.monotonic()
 
 
-def build_app(engine: Engine, settings: Settings, about: About) -> App:
-    """The ASGI application on an engine."""
+def build_app(engine: Engine, settings: Settings, about: About, token: str | None = None) -> App:
+    """The ASGI application on an engine; ``token`` is what its requests must show."""
     lot = Lot()
-    guard = Guard(bound_to=settings.host, allowed_hosts=settings.allowed_hosts)
+    guard = Guard(bound_to=settings.host, allowed_hosts=settings.allowed_hosts, token=token)
     return App(
         Services(engine, about, lot),
         Sessions(engine),
@@ -52,6 +66,7 @@ def build_app(engine: Engine, settings: Settings, about: About) -> App:
         Attempts(engine, lot),
         guard,
         lot,
+        body_max_bytes=settings.max_body_bytes,
     )
 
 
@@ -61,9 +76,15 @@ async def open_app(settings: Settings, port: int, version: str, queue: str) -> A
 
     Raises StartupError; StorageFailed, in a group, when its state can't be kept.
     """
+    token = read_token(settings)
     with closing(make_store(settings)) as store:
         plane = Plane(
-            lambda: str(uuid.uuid4()), keep=settings.keep_tasks, keep_s=settings.keep_for, jitter=random.random
+            lambda: str(uuid.uuid4()),
+            keep=settings.keep_tasks,
+            keep_s=settings.keep_for,
+            keep_sessions_s=settings.keep_sessions_for or math.inf,
+            limits=settings.limits,
+            jitter=random.random,
         )
         try:
             plane.restore(store.load())
@@ -71,19 +92,23 @@ async def open_app(settings: Settings, port: int, version: str, queue: str) -> A
             store.commit(plane.name_itself().changes)
         except StorageFailed as error:
             raise StartupError(str(error), "restore a copy of it, or name another directory with --data") from error
-        engine = Engine(plane, store, wall_that_never_goes_back(), wait_for_service_s=settings.wait_for_service)
         about = About(settings.host, port, settings.queue, settings.namespace, version)
-        async with anyio.create_task_group() as tasks:
+        # uvicorn runs on asyncio.
+        soon = asyncio.get_running_loop().call_soon_threadsafe
+        async with own_thread("writer", soon) as writing, anyio.create_task_group() as tasks:
+            engine = Engine(
+                plane, store, wall_that_never_goes_back(), wait_for_service_s=settings.wait_for_service, offload=writing
+            )
             tasks.start_soon(engine.run)
             tasks.start_soon(_link, engine, settings, queue)
-            yield build_app(engine, settings, about)
-            await engine.settled()
+            yield build_app(engine, settings, about, token)
+            await engine.finished()
             tasks.cancel_scope.cancel()
 
 
 async def _link(engine: Engine, settings: Settings, queue: str) -> None:
     """Speak with the queue, for ever."""
-    token = None if settings.token is None else settings.token.get_secret_value()
+    token = None if settings.queue_token is None else settings.queue_token.get_secret_value()
     name = f"control plane {settings.namespace}"
     async with (
         open_broker(queue, token, settings.namespace, consumer=name) as broker,

@@ -29,12 +29,21 @@ def control_plane(
     wait_for_service: Annotated[float | None, _option("wait_for_service")] = None,
     keep_tasks: Annotated[int | None, _option("keep_tasks")] = None,
     keep_for: Annotated[float | None, _option("keep_for")] = None,
+    keep_sessions_for: Annotated[float | None, _option("keep_sessions_for")] = None,
+    max_sessions: Annotated[int | None, _option("max_sessions")] = None,
+    max_tasks: Annotated[int | None, _option("max_tasks")] = None,
+    max_events: Annotated[int | None, _option("max_events")] = None,
+    max_events_bytes: Annotated[str | None, _option("max_events_bytes")] = None,
+    max_state_bytes: Annotated[str | None, _option("max_state_bytes")] = None,
+    max_body_bytes: Annotated[str | None, _option("max_body_bytes")] = None,
+    token: Annotated[str | None, _option("token")] = None,
+    token_file: Annotated[Path | None, _option("token_file")] = None,
     allowed_hosts: Annotated[str | None, _option("allowed_hosts")] = None,
     log_format: Annotated[Literal["text", "json"] | None, _option("log_format")] = None,
 ) -> None:
     """Run the control plane for clients and services of llama_deploy, on a queue server that runs elsewhere.
 
-    The queue's token, where it asks for one, comes from the environment: WAKEQ_TOKEN.
+    The queue's token, where it asks for one, comes from the environment: WAKEQ_CONTROL_QUEUE_TOKEN, else WAKEQ_TOKEN.
     """
     settings = read_settings({name: value for name, value in locals().items() if value is not None})
     logs.configure(settings.log_format)

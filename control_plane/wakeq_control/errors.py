@@ -7,6 +7,7 @@ The one table from code to status is in `wakeq_control.http.wire`.
     ├── BadRequest              a parameter out of its range, or not understood
     ├── InvalidBody             a body that is not what the call takes
     ├── TooLarge
+    ├── Unauthenticated
     ├── OriginRefused
     ├── PathNotFound
     ├── ServiceNotFound
@@ -15,6 +16,11 @@ The one table from code to status is in `wakeq_control.http.wire`.
     ├── WrongSession            a task that names another session than its call
     ├── TaskConflict            a task's id was used for another task
     ├── InvalidArguments        a task's input is not what its service takes
+    ├── StateConflict           a session's state has changed since it was read
+    ├── StateTooLarge
+    ├── TooManySessions
+    ├── TooManyTasks
+    ├── TooManyInputs           for a task
     └── Stopping
     StorageFailed               the state can't be kept: the server ends, and a restart goes on from what was kept
     StartupError                the server can't start; one sentence and what to do
@@ -58,6 +64,16 @@ class TooLarge(ControlError):
 
     code = "BODY_TOO_LARGE"
     title = "Body too large"
+
+
+class Unauthenticated(ControlError):
+    """The request has not shown the control plane's token."""
+
+    code = "UNAUTHENTICATED"
+    title = "Unauthenticated"
+
+    def __init__(self) -> None:
+        super().__init__("this control plane asks for its token: Authorization: Bearer TOKEN")
 
 
 class OriginRefused(ControlError):
@@ -132,6 +148,44 @@ class InvalidArguments(ControlError):
 
     code = "INVALID_ARGUMENTS"
     title = "Invalid arguments"
+
+
+class StateConflict(ControlError):
+    """A session's state has changed since whoever writes it has read it."""
+
+    code = "STATE_CONFLICT"
+    title = "State conflict"
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"the state has changed since it was read: it is at version {version} now; read it again")
+
+
+class StateTooLarge(ControlError):
+    """A session's state would have more bytes than it may."""
+
+    code = "STATE_TOO_LARGE"
+    title = "State too large"
+
+
+class TooManySessions(ControlError):
+    """There are as many sessions as there may be."""
+
+    code = "TOO_MANY_SESSIONS"
+    title = "Too many sessions"
+
+
+class TooManyTasks(ControlError):
+    """As many tasks have not ended as may be."""
+
+    code = "TOO_MANY_TASKS"
+    title = "Too many tasks"
+
+
+class TooManyInputs(ControlError):
+    """A task was sent as much as it may be."""
+
+    code = "TOO_MANY_INPUTS"
+    title = "Too many inputs"
 
 
 class Stopping(ControlError):

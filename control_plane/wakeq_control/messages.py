@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from wakeq_control.codec import is_storable
 from wakeq_control.errors import InvalidBody
 from wakeq_control.model import IdField
-from wakeq_control.plane import End, NewTask, Said
+from wakeq_control.plane import End, NewTask
 from wakeq_control.streams import Event
 
 CONTROL_PLANE = "control_plane"
@@ -40,7 +40,7 @@ class NewTaskMessage(NamedTuple):
     task: NewTask
 
 
-Heard = TaskEvent | CompletedTask | NewTaskMessage | Said
+Heard = TaskEvent | CompletedTask | NewTaskMessage
 
 
 def check_name(value: str, longest: int) -> str:
@@ -99,33 +99,6 @@ class _TaskResult(BaseModel):
     data: dict[str, Any] = Field(default_factory=dict)
 
 
-class _AttemptEnd(BaseModel):
-    result: str
-    error: str | None = None
-    context: dict[str, Any] | None = None
-    retryable: bool = False
-
-
-class _AttemptSaid(BaseModel):
-    # The action is llama_deploy's, since the queue's schema knows no others.
-    task_id: str
-    session_id: str
-    attempt: Annotated[int, Field(ge=1)]
-    index: Annotated[int, Field(ge=0)]
-    """Of the first event."""
-    events: list[dict[str, Any]]
-    end: _AttemptEnd | None = None
-    publisher: str | None = None
-
-    def said(self) -> Said:
-        events = [Event.make(index, data) for index, data in enumerate(self.events, self.index)]
-        end = None
-        if self.end is not None:
-            result = {"task_id": self.task_id, "history": [], "result": self.end.result, "data": {}}
-            end = End(result, self.end.error, self.end.context, self.end.retryable)
-        return Said(self.session_id, self.task_id, self.attempt, events, end, self.publisher)
-
-
 class _QueueMessage(BaseModel):
     id_: str | None = None
     action: str | None = None
@@ -148,8 +121,6 @@ def read_message(body: Any) -> Heard:
     try:
         message = _QueueMessage.model_validate(body)
         match message.action:
-            case "task_stream" if "events" in message.data:
-                return _AttemptSaid.model_validate(message.data).said()
             case "task_stream":
                 said = _TaskStream.model_validate(message.data)
                 return TaskEvent(said.session_id, said.task_id, Event.make(said.index, said.data))

@@ -73,7 +73,19 @@ class Session:
     created_at: float
     state: dict[str, Any] = field(default_factory=dict)
     """What clients and services put there; what the control plane keeps of tasks is not in it."""
+    version: int = 0
+    """How often the state has changed."""
+    contexts: dict[str, int] = field(default_factory=dict)
+    """By the keys of services' contexts in the state, the versions that they came with."""
+    used_at: float = 0.0
+    """When it was last written to, or one of its tasks began or ended."""
+    state_bytes: int = 2
     task_ids: list[str] = field(default_factory=list)
+    unfinished: int = 0
+    """How many of its tasks have not ended."""
+
+    def __post_init__(self) -> None:
+        self.used_at = max(self.used_at, self.created_at)
 
 
 class Input(NamedTuple):
@@ -122,6 +134,10 @@ class Task:
     error: str | None = None
     result: dict[str, Any] | None = None
     """llama_deploy's TaskResult."""
+    context_version: int = 0
+    """That of the context which its attempt began with; 0: there was none."""
+    context_error: str | None = None
+    """Why the context that it has left was not kept; None: it was, or it left none."""
     stream: Stream = field(default_factory=Stream)
 
     @property

@@ -4,14 +4,16 @@ Each method changes the state and returns the `Effects` that this has, or raises
 from outside may come again: a registration, a task, an event, a result. The second time nothing happens.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from wakeq_control import arguments
-from wakeq_control.errors import TaskConflict, WrongSession
+from wakeq_control.errors import TaskConflict, TooManyTasks, WrongSession
+from wakeq_control.limits import DEFAULTS, Limits
 from wakeq_control.model import Effects, IdField, Service, Snapshot, Task, TaskStatus
 from wakeq_control.registry import Registry
-from wakeq_control.sessions import Sessions, shown_state
+from wakeq_control.sessions import Sessions, State, Versions, context_key, shown_state
 from wakeq_control.streams import Event
 from wakeq_control.tasks import MAX_ATTEMPTS, PUBLISHER, Tasks
 
@@ -49,38 +51,40 @@ class Said(NamedTuple):
     events: list[Event]
     end: End | None
     """None: it goes on."""
-    publisher: str | None = None
-    """Which control plane the task is of, if it says so."""
-
-
-def context_key(service: str) -> str:
-    """Where in a session's state a service's context is."""
-    return f"context:{service}"
 
 
 class Plane:
     """Services, sessions and tasks together."""
 
     def __init__(
-        self, new_id: Callable[[], str], *, keep: int, keep_s: float, jitter: Callable[[], float] = lambda: 0.5
+        self,
+        new_id: Callable[[], str],
+        *,
+        keep: int,
+        keep_s: float,
+        keep_sessions_s: float = math.inf,
+        limits: Limits = DEFAULTS,
+        jitter: Callable[[], float] = lambda: 0.5,
     ) -> None:
         """``keep``, ``keep_s``: how many tasks that have ended are kept, and how long.
 
-        ``jitter`` gives numbers in [0, 1), by which what fails at one moment begins again at several.
+        ``keep_sessions_s``: how long sessions are in which nothing happens and no task has to end. ``jitter`` gives
+        numbers in [0, 1), by which what fails at one moment begins again at several.
         """
         self._new_id = new_id
+        self._limits = limits
         self._jitter = jitter
         self._name = ""
         self.registry = Registry()
-        self.sessions = Sessions()
-        self.tasks = Tasks(keep=keep, keep_s=keep_s)
+        self.sessions = Sessions(limits, keep_sessions_s)
+        self.tasks = Tasks(keep=keep, keep_s=keep_s, limits=limits)
+        self.tasks.on_end = lambda task, now: self.sessions.task_ends(task.session_id, now)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take what the store has."""
         for service in snapshot.services:
             self.registry.restore(service)
-        for session in snapshot.sessions:
-            self.sessions.restore(session)
+        self.sessions.restore(snapshot.sessions, snapshot.tasks)
         self.tasks.restore(snapshot.tasks, snapshot.outgoing)
         self._take_name(snapshot.name)
 
@@ -114,43 +118,69 @@ class Plane:
         return effects
 
     def create_session(self, now: float) -> tuple[str, Effects]:
-        """A new session's id."""
+        """A new session's id. Raises TooManySessions."""
         effects = Effects()
         return self.sessions.create(self._new_id(), now, effects).id, effects
 
     def delete_session(self, session_id: str) -> Effects:
         """Forget a session with its tasks."""
         effects = Effects()
+        self._delete_session(session_id, effects)
+        return effects
+
+    def _delete_session(self, session_id: str, effects: Effects) -> None:
         for task_id in self.sessions.delete(session_id, effects):
             self.tasks.remove(task_id, effects)
-        return effects
 
-    def session_state(self, session_id: str) -> dict[str, Any]:
-        """A session's state as clients see it. Raises SessionNotFound."""
+    def session_definition(self, session_id: str) -> dict[str, Any]:
+        """llama_deploy's SessionDefinition. Raises SessionNotFound."""
+        task_ids = list(self.sessions.get(session_id).task_ids)
+        return {"session_id": session_id, "task_ids": task_ids, "state": self.session_state(session_id).values}
+
+    def session_state(self, session_id: str) -> State:
+        """A session's state as clients of llama_deploy see it, with what its tasks show. Raises SessionNotFound."""
         session = self.sessions.get(session_id)
-        return shown_state(session, self.tasks.some(session.task_ids))
+        return State(session.version, shown_state(session, self.tasks.some(session.task_ids)))
 
-    def update_state(self, session_id: str, values: Mapping[str, Any]) -> Effects:
-        """Merge values into a session's state, except what the control plane keeps. Raises SessionNotFound."""
+    def update_state(
+        self, session_id: str, values: Mapping[str, Any], now: float, versions: Versions = None
+    ) -> tuple[int, Effects]:
+        """Merge values into a session's state, except what the control plane keeps; returns its version.
+
+        Raises SessionNotFound, StateTooLarge, and StateConflict where it has none of these versions.
+        """
         effects = Effects()
-        self.sessions.update(session_id, values, effects)
-        return effects
+        return self.sessions.update(session_id, values, now, effects, versions), effects
+
+    def replace_state(
+        self, session_id: str, values: Mapping[str, Any], now: float, versions: Versions = None
+    ) -> tuple[int, Effects]:
+        """Put values in the place of a session's whole state, as `update_state` does."""
+        effects = Effects()
+        return self.sessions.replace(session_id, values, now, effects, versions), effects
 
     def check_task(self, session_id: str, new: NewTask) -> str | None:
         """The task's id where the session has just this task already.
 
-        Raises SessionNotFound, WrongSession, and TaskConflict where the id is another task's.
+        Raises SessionNotFound, WrongSession, TaskConflict where the id is another task's, and TooManyTasks where there
+        can't be another one.
         """
         self.sessions.get(session_id)
         if new.session_id not in (None, session_id):
             raise WrongSession(f"Wrong task definition: task.session_id is {new.session_id} but should be {session_id}")
         known = None if new.task_id is None else self.tasks.find(new.task_id)
         if known is None:
+            self._check_room()
             return None
         asked = (session_id, new.input, new.service, new.timeout_s)
         if (known.session_id, known.input, known.service, known.timeout_s) != asked:
             raise TaskConflict(f"there is another task {known.id!r} already")
         return known.id
+
+    def _check_room(self) -> None:
+        if self.tasks.unfinished >= self._limits.tasks:
+            problem = f"{self.tasks.unfinished:,} tasks have not ended, and no more may be (--max-tasks)"
+            raise TooManyTasks(problem)
 
     def add_task(self, session_id: str, new: NewTask, now: float) -> tuple[str, Effects]:
         """Begin a task; returns its id. Raises what `check_task` does, ServiceNotFound, and InvalidArguments."""
@@ -158,8 +188,7 @@ class Plane:
         known = self.check_task(session_id, new)
         if known is not None:
             return known, effects
-        service = self.registry.require(new.service)
-        arguments.check_input(service.schema, new.input)
+        service = self._service_for(new)
         task = Task(
             id=new.task_id or self._new_id(),
             session_id=session_id,
@@ -170,9 +199,24 @@ class Plane:
             timeout_s=new.timeout_s,
             for_worker=service.is_worker,
         )
-        self.sessions.get(session_id).task_ids.append(task.id)
+        self.sessions.task_begins(session_id, task.id, now)
         self.tasks.add(task, effects)
         return task.id, effects
+
+    def add_task_alone(self, new: NewTask, now: float) -> list[Effects]:
+        """Begin a task in a new session, unless it has one. Raises what `add_task` does, and TooManySessions."""
+        if new.task_id is not None and self.tasks.find(new.task_id) is not None:
+            return []
+        self._check_room()
+        self._service_for(new)
+        session_id, session = self.create_session(now)
+        _, task = self.add_task(session_id, new, now)
+        return [session, task]
+
+    def _service_for(self, new: NewTask) -> Service:
+        service = self.registry.require(new.service)
+        arguments.check_input(service.schema, new.input)
+        return service
 
     def begin_attempt(
         self, session_id: str, task_id: str, worker: str, now: float, retries: int | None = None
@@ -188,6 +232,8 @@ class Plane:
         task = self.tasks.get(task_id, session_id)
         if retries is not None and retries < len(task.failures):
             return task.failures[retries].attempt, effects
+        if task.finished_at is None:
+            task.context_version = self.sessions.context_version(task)
         self.tasks.begin_attempt(task, worker, now, effects)
         return task.attempt, effects
 
@@ -210,10 +256,10 @@ class Plane:
         if end.error is not None and end.retryable and (delay_s := self._retry_delay_s(task)) is not None:
             self.tasks.retry(task, end.error, now + delay_s, now, effects)
             return
+        if end.context is not None:
+            task.context_error = self.sessions.keep_context(task, end.context, now, effects)
         status = TaskStatus.SUCCEEDED if end.error is None else TaskStatus.FAILED
         self.tasks.finish(task, status, now, effects, result=end.result, error=end.error)
-        if end.context is not None:
-            self.sessions.update(task.session_id, {context_key(task.service): end.context}, effects)
 
     def _retry_delay_s(self, task: Task) -> float | None:
         """How long after this failure the next attempt begins; None: it was the last."""
@@ -250,7 +296,7 @@ class Plane:
         return effects
 
     def answer(self, session_id: str, task_id: str, service: str, event: str, now: float) -> Effects:
-        """Hand an event to a task's workflow. Raises SessionNotFound, TaskNotFound, ServiceNotFound."""
+        """Hand an event to a task's workflow. Raises SessionNotFound, TaskNotFound, ServiceNotFound, TooManyInputs."""
         effects = Effects()
         self.sessions.get(session_id)
         task = self.tasks.get(task_id, session_id)
@@ -283,6 +329,13 @@ class Plane:
         """Do what is due; and when there will be something to do next."""
         effects = Effects()
         for task in self.tasks.tick(now, effects):
-            self.sessions.get(task.session_id).task_ids.remove(task.id)
+            self.sessions.task_goes(task.session_id, task.id, effects)
             self.tasks.remove(task.id, effects)
-        return effects, self.tasks.next_deadline()
+        for session_id in self.sessions.expired(now):
+            self._delete_session(session_id, effects)
+        return effects, self.next_deadline()
+
+    def next_deadline(self) -> float | None:
+        """When `tick` has something to do without anything else happening."""
+        due = (self.tasks.next_deadline(), self.sessions.next_deadline())
+        return min((at for at in due if at is not None), default=None)

@@ -10,7 +10,8 @@ import uvicorn
 
 from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
-from wakeq._serving.phrases import PhrasedProtocol
+from wakeq._serving.phrases import phrased
+from wakeq._serving.process import tune_process
 from wakeq._serving.quiet import QuietServer
 from wakeq._serving.stopping import Stops, signals
 from wakeq_control.app import open_app
@@ -58,12 +59,13 @@ async def serve(
         with contextlib.closing(listener):
             port = listener.getsockname()[1]
             async with open_app(settings, port, version, queue or settings.queue) as app:
+                tune_process()
 
                 def announce() -> None:
                     _announce(settings, listener)
                     listening(quiet.shown_url(listener))
 
-                config = quiet.configure(app, PhrasedProtocol)
+                config = quiet.configure(app, phrased())
                 await _Server(config, app, stops, announce).serve(sockets=[listener])
             _log.info("stopped")
     except* (StartupError, StorageFailed) as group:
@@ -74,6 +76,12 @@ def _announce(settings: Settings, listener: socket.socket) -> None:
     kept = "nothing is kept" if settings.durability == "memory" else str(settings.data)
     _log.info("listening", url=quiet.shown_url(listener), queue=settings.queue, data=kept)
     host = listener.getsockname()[0]
-    if not is_loopback(host):
+    if is_loopback(host):
+        return
+    if settings.token is not None or settings.token_file is not None:
+        meaning = "whoever has the token can use it, and whoever is on the way can read it: nothing is encrypted"
+        _log.info("listening beyond this machine", address=host, meaning=meaning)
+    else:
         meaning = "anyone who reaches it can use it: it asks for no token"
-        _log.warning("listening beyond this machine", address=host, meaning=meaning)
+        remedy = "--token-file FILE, or WAKEQ_CONTROL_TOKEN"
+        _log.warning("listening beyond this machine", address=host, meaning=meaning, remedy=remedy)

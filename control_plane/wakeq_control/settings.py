@@ -10,8 +10,15 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, field_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from wakeq._serving.tokens import check_token
+from wakeq_control.limits import DEFAULTS, Limits
+
+_BYTES_MAX = 1024**3
+_KEEP_MIN_S = 60
+_KEEP_MAX_S = 10 * 365 * 86_400
 
 
 class Settings(BaseSettings):
@@ -25,10 +32,17 @@ class Settings(BaseSettings):
         default_factory=lambda: os.environ.get("WAKEQ_URL") or "http://127.0.0.1:8001",
         description="The queue server, by the URL at which services reach it too.",
     )
-    token: SecretStr | None = Field(
+    queue_token: SecretStr | None = Field(
         default_factory=lambda: SecretStr(os.environ["WAKEQ_TOKEN"]) if os.environ.get("WAKEQ_TOKEN") else None,
+        validate_default=True,
         description="What the queue server asks for, if it does. Services of llama_deploy can't show one.",
     )
+    token: SecretStr | None = Field(
+        None,
+        description="What requests must show as Authorization: Bearer TOKEN. On a command line others can read it: "
+        "better in the environment, or in a file.",
+    )
+    token_file: Path | None = Field(None, description="File that holds the token, and nothing else.")
     data: Path = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("wakeq", appauthor=False)) / "control-plane",
         description="Directory of the database. One control plane at a time.",
@@ -51,7 +65,32 @@ class Settings(BaseSettings):
     )
     keep_tasks: int = Field(10_000, ge=100, le=10_000_000, description="Tasks that are kept after they have ended.")
     keep_for: float = Field(
-        7 * 86_400.0, ge=60, le=10 * 365 * 86_400.0, description="Seconds that they are kept for at most."
+        7 * 86_400.0, ge=_KEEP_MIN_S, le=_KEEP_MAX_S, description="Seconds that they are kept for at most."
+    )
+    keep_sessions_for: float = Field(
+        30 * 86_400.0,
+        description="Seconds that a session is kept in which nothing happens and no task has to end; 0: until it is "
+        "deleted.",
+    )
+    max_sessions: int = Field(DEFAULTS.sessions, ge=1, le=10_000_000, description="Sessions that there may be.")
+    max_tasks: int = Field(DEFAULTS.tasks, ge=1, le=10_000_000, description="Tasks that have not ended.")
+    max_events: int = Field(
+        DEFAULTS.events,
+        ge=1,
+        le=10_000_000,
+        description="Events that a task may show, and as many that it may be sent.",
+    )
+    max_events_bytes: ByteSize = Field(
+        ByteSize(DEFAULTS.events_bytes),
+        ge=1_000,
+        le=_BYTES_MAX,
+        description="Bytes that these may have together, as a number or with a unit: 500KB, 64MiB.",
+    )
+    max_state_bytes: ByteSize = Field(
+        ByteSize(DEFAULTS.state_bytes), ge=1_000, le=_BYTES_MAX, description="Bytes that a session's state may have."
+    )
+    max_body_bytes: ByteSize = Field(
+        ByteSize(DEFAULTS.body_bytes), ge=1_000, le=_BYTES_MAX, description="Bytes that a request's body may have."
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Further host names, comma-separated, that requests may name while bound to loopback."
@@ -63,6 +102,28 @@ class Settings(BaseSettings):
     def _listed(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("keep_sessions_for")
+    @classmethod
+    def _long_enough(cls, value: float) -> float:
+        # A session must be there for longer than its first task takes to come.
+        if value != 0 and not _KEEP_MIN_S <= value <= _KEEP_MAX_S:
+            raise ValueError(f"must be 0, or from {_KEEP_MIN_S} to {_KEEP_MAX_S}")
+        return value
+
+    @field_validator("token", "queue_token")
+    @classmethod
+    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_token(value.get_secret_value())
+        return value
+
+    @field_validator("token_file")
+    @classmethod
+    def _only_one(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("token") is not None:
+            raise ValueError("there is a token already, given by --token or WAKEQ_CONTROL_TOKEN")
         return value
 
     @field_validator("queue")
@@ -77,3 +138,15 @@ class Settings(BaseSettings):
         if not usable or parts.path.strip("/") or parts.query or parts.username:
             raise ValueError(f"{value!r} is no address of a server; write http://HOST:PORT")
         return value.rstrip("/")
+
+    @property
+    def limits(self) -> Limits:
+        """What there may be of everything."""
+        return Limits(
+            sessions=self.max_sessions,
+            tasks=self.max_tasks,
+            events=self.max_events,
+            events_bytes=self.max_events_bytes,
+            state_bytes=self.max_state_bytes,
+            body_bytes=self.max_body_bytes,
+        )

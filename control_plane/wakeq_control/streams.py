@@ -31,16 +31,22 @@ class Event:
 class Stream:
     """What a task has said so far."""
 
-    __slots__ = ("_closed", "_held", "_indices", "arrived", "ready")
+    __slots__ = ("_closed", "_held", "_indices", "arrived", "bytes", "ready")
 
     def __init__(self) -> None:
         self.arrived: list[Event] = []
         """As they came."""
         self.ready: list[Event] = []
         """By index; what watchers may see."""
+        self.bytes = 0
+        """Of the lines of all that have come."""
         self._indices: set[int] = set()
         self._held: dict[int, Event] = {}
         self._closed = False
+
+    def has(self, index: int) -> bool:
+        """Whether the event with that index has come."""
+        return index in self._indices
 
     def add(self, event: Event) -> bool:
         """Take an event; False where it is here already."""
@@ -48,6 +54,7 @@ class Stream:
             return False
         self._indices.add(event.index)
         self.arrived.append(event)
+        self.bytes += len(event.line)
         if self._closed:
             # Too late for those who watched; whoever looks from now on sees it in its place.
             insort(self.ready, event, key=attrgetter("index"))

@@ -6,11 +6,12 @@ its index, an end by the task having ended.
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from wakeq_control.errors import TaskNotFound
+from wakeq_control.errors import TaskNotFound, TooManyInputs
 from wakeq_control.lifecycle import OPEN, may_become
+from wakeq_control.limits import Limits
 from wakeq_control.model import Effects, Failure, Input, Outgoing, Task, TaskStatus
 from wakeq_control.streams import Event
 
@@ -18,14 +19,17 @@ PUBLISHER = "ControlPlaneServer"
 MAX_ATTEMPTS = 20
 """How often a task is begun at most: one whose worker always dies with it must come to an end."""
 _ABANDONED = f"TASK_ABANDONED: none of {MAX_ATTEMPTS} attempts has come to its end"
+_TOO_MANY_EVENTS = "TOO_MANY_EVENTS: a task may show {:,} events (--max-events) of {:,} bytes (--max-events-bytes)"
+_TOO_MANY_INPUTS = "a task may be sent {:,} events (--max-events) of {:,} characters (--max-events-bytes)"
 _TIMED_OUT = "TASK_TIMED_OUT: the task has not ended within {:g} s"
 
 
 class Tasks:
     """Tasks by id."""
 
-    def __init__(self, *, keep: int, keep_s: float) -> None:
+    def __init__(self, *, keep: int, keep_s: float, limits: Limits) -> None:
         """``keep``: how many tasks that have ended are kept; ``keep_s``: how long."""
+        self._limits = limits
         self._keep = keep
         self._keep_s = keep_s
         self._tasks: dict[str, Task] = {}
@@ -37,6 +41,13 @@ class Tasks:
         self.publisher = PUBLISHER
         """What messages to services name as theirs."""
         self._last_number = 0
+        self.on_end: Callable[[Task, float], None] = lambda task, now: None
+        """Told of each task that ends, and when."""
+
+    @property
+    def unfinished(self) -> int:
+        """How many have not ended."""
+        return len(self._tasks) - len(self._ended)
 
     def find(self, task_id: str) -> Task | None:
         """The task, if it is there."""
@@ -106,7 +117,13 @@ class Tasks:
     def record(self, task: Task, event: Event, now: float, effects: Effects) -> None:
         """An event of the task's stream."""
         # A result may overtake events when queue and control plane have died together.
-        if task.status not in OPEN | {TaskStatus.SUCCEEDED} or not task.stream.add(event):
+        if task.status not in OPEN | {TaskStatus.SUCCEEDED}:
+            return
+        if not self._has_room(task, event):
+            error = _TOO_MANY_EVENTS.format(self._limits.events, self._limits.events_bytes)
+            self.finish(task, TaskStatus.FAILED, now, effects, error=error)
+            return
+        if not task.stream.add(event):
             return
         effects.put("event", task.id, {"index": event.index, "data": event.data}, len(task.stream.arrived) - 1)
         if task.status in OPEN and asks_for_input(event.data):
@@ -125,9 +142,12 @@ class Tasks:
             self._move(task, TaskStatus.RUNNING, now, effects)
 
     def give(self, task: Task, event: str, effects: Effects) -> None:
-        """The same for a worker, which follows the task."""
+        """The same for a worker, which follows the task. Raises TooManyInputs."""
         if task.status not in OPEN:
             return
+        sent, limits = sum(len(one.event) for one in task.inputs), self._limits
+        if len(task.inputs) >= limits.events or sent + len(event) > limits.events_bytes:
+            raise TooManyInputs(_TOO_MANY_INPUTS.format(limits.events, limits.events_bytes))
         task.inputs.append(Input(event, sum(asks_for_input(said.data) for said in task.stream.arrived)))
         if task.status is TaskStatus.WAITING_INPUT:
             task.status = TaskStatus.RUNNING
@@ -168,6 +188,7 @@ class Tasks:
             task.stream.cut()
         self._move(task, status, now, effects)
         self._ended[task.id] = now
+        self.on_end(task, now)
         effects.wakes.append(task.id)
 
     def sent(self, number: int, effects: Effects) -> Outgoing | None:
@@ -216,6 +237,13 @@ class Tasks:
             oldest = next(iter(self._ended.values()))
             due.append(oldest + self._keep_s if len(self._ended) <= self._keep else oldest)
         return min(due, default=None)
+
+    def _has_room(self, task: Task, event: Event) -> bool:
+        """Whether it may show that too; what it has shown already takes no more."""
+        stream, limits = task.stream, self._limits
+        if stream.has(event.index):
+            return True
+        return len(stream.arrived) < limits.events and stream.bytes + len(event.line) <= limits.events_bytes
 
     def _set_deadlines(self, task: Task) -> None:
         if task.timeout_s is not None:
@@ -284,5 +312,7 @@ def _store(task: Task, effects: Effects) -> None:
         "finished_at": task.finished_at,
         "error": task.error,
         "result": task.result,
+        "context_version": task.context_version,
+        "context_error": task.context_error,
     }
     effects.put("task", task.id, row)

@@ -4,6 +4,7 @@ They share an event loop, a log and a data directory, and speak with each other 
 by itself on the same data later. The queue is there first and goes last, so that the control plane never waits for it.
 """
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,8 +31,20 @@ from wakeq_server.settings import Durability
 from wakeq_server.settings import Settings as QueueSettings
 
 _log: Any = structlog.get_logger("wakeq.up")
-_OF_THE_CONTROL_PLANE = ("namespace", "wait_for_service", "keep_tasks", "keep_for")
-_APART = ("config", "control_port", "queue_port", "queue", *_OF_THE_CONTROL_PLANE)
+_OF_THE_CONTROL_PLANE = (
+    "namespace",
+    "wait_for_service",
+    "keep_tasks",
+    "keep_for",
+    "keep_sessions_for",
+    "max_sessions",
+    "max_tasks",
+    "max_events",
+    "max_events_bytes",
+    "max_state_bytes",
+    "max_body_bytes",
+)
+_APART = ("config", "control_port", "control_token", "queue_port", "queue", *_OF_THE_CONTROL_PLANE)
 """Options that aren't the queue server's by their names."""
 _BELOW = "control-plane"
 """Where the control plane's database is in the data directory, as when both run by themselves."""
@@ -63,6 +76,13 @@ def up(
     wait_for_service: Annotated[float | None, _control("wait_for_service")] = None,
     keep_tasks: Annotated[int | None, _control("keep_tasks")] = None,
     keep_for: Annotated[float | None, _control("keep_for")] = None,
+    keep_sessions_for: Annotated[float | None, _control("keep_sessions_for")] = None,
+    max_sessions: Annotated[int | None, _control("max_sessions")] = None,
+    max_tasks: Annotated[int | None, _control("max_tasks")] = None,
+    max_events: Annotated[int | None, _control("max_events")] = None,
+    max_events_bytes: Annotated[str | None, _control("max_events_bytes")] = None,
+    max_state_bytes: Annotated[str | None, _control("max_state_bytes")] = None,
+    max_body_bytes: Annotated[str | None, _control("max_body_bytes")] = None,
     legacy_wait: Annotated[float | None, _queue("legacy_wait")] = None,
     legacy_heartbeat: Annotated[float | None, _queue("legacy_heartbeat")] = None,
     auto_create_topics: Annotated[
@@ -76,6 +96,14 @@ def up(
     body_timeout: Annotated[float | None, _queue("body_timeout")] = None,
     token: Annotated[str | None, _queue("token")] = None,
     token_file: Annotated[Path | None, _queue("token_file")] = None,
+    control_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="WAKEQ_CONTROL_TOKEN",
+            help="What requests to the control plane must show; by default it is the queue's.",
+            show_default=False,
+        ),
+    ] = None,
     allowed_hosts: Annotated[str | None, _queue("allowed_hosts")] = None,
     cors_origin: Annotated[str | None, _queue("cors_origin")] = None,
     push_allow: Annotated[str | None, _queue("push_allow")] = None,
@@ -94,6 +122,8 @@ def up(
     serving = queue_cli.read_settings(config, own | _named("port", queue_port), "up")
     logs.configure(serving.log_format)
     more = {name: given[name] for name in _OF_THE_CONTROL_PLANE if name in given}
+    if control_token is not None or os.environ.get("WAKEQ_CONTROL_TOKEN_FILE"):
+        more["token"] = control_token
     try:
         planning = control_cli.read_settings(
             _shared(serving) | more | _named("port", control_port) | _named("queue", queue), "up"
@@ -114,13 +144,15 @@ def _named(name: str, value: object) -> dict[str, Any]:
 
 def _shared(queue: QueueSettings) -> dict[str, Any]:
     """What the control plane has from the queue server's settings. Raises StartupError."""
+    token = read_token(queue)
     return {
         "host": queue.host,
         "data": queue.data / _BELOW,
         "durability": "memory" if queue.durability == "memory" else "fsync",
         "allowed_hosts": queue.allowed_hosts,
         "log_format": queue.log_format,
-        "token": read_token(queue),
+        "queue_token": token,
+        "token": token,
     }
 
 

@@ -9,10 +9,11 @@ from functools import partial
 import anyio
 import structlog
 
+from wakeq._serving import tokens
+from wakeq._serving.offload import own_thread
 from wakeq_server.engine.base import Engine
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import open_engine
-from wakeq_server.engine.offload import own_thread
 from wakeq_server.errors import StartupError, StorageError
 from wakeq_server.http.guard import Guard
 from wakeq_server.http.intake import Intake
@@ -24,7 +25,7 @@ from wakeq_server.http.topics import Topics
 from wakeq_server.push.posting import open_poster
 from wakeq_server.push.pusher import open_pusher
 from wakeq_server.push.targets import Allowed
-from wakeq_server.settings import BODIES_MAX_BYTES, Settings, check_token
+from wakeq_server.settings import BODIES_MAX_BYTES, Settings
 from wakeq_server.store.base import Store
 from wakeq_server.store.memory import MemoryStore
 from wakeq_server.store.sqlite import SqliteStore
@@ -44,13 +45,9 @@ def read_token(settings: Settings) -> str | None:
     if settings.token_file is None:
         return None if settings.token is None else settings.token.get_secret_value()
     try:
-        token = settings.token_file.read_text(encoding="utf-8").strip()
-        check_token(token)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        hint = "--token-file names a file that holds the token, and nothing else"
-        raise StartupError(f"the token can't be read from {settings.token_file}: {reason}", hint) from None
-    return token
+        return tokens.read_token(settings.token_file)
+    except ValueError as error:
+        raise StartupError(str(error), "--token-file names a file that holds the token, and nothing else") from None
 
 
 def build_app(

@@ -14,6 +14,7 @@ from uvicorn._types import ASGIVersions
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from wakeq._serving.sending import Sending, Turn
 from wakeq_server.arrival import Arrival
 from wakeq_server.errors import BadRequest, HeadTooLarge, QueueError, RequestTimeout
 from wakeq_server.exchange import Exchange
@@ -21,7 +22,6 @@ from wakeq_server.flow import Flow
 from wakeq_server.framing import body_header, check_head, origin_form
 from wakeq_server.http.wire import error_response
 from wakeq_server.idle import Idle
-from wakeq_server.sending import Sending, Turn
 from wakeq_server.settings import BLOCKED_S, HEAD_MAX_BYTES, LINGER_S, PIPELINED_MAX, TCP_USER_TIMEOUT_S, Settings
 from wakeq_server.tcp import bear_with, is_open, peer_has_read, watch_peer
 

@@ -2,10 +2,7 @@
 
 import asyncio
 import contextlib
-import gc
-import resource
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
@@ -16,7 +13,9 @@ import uvicorn
 
 from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
+from wakeq._serving.process import tune_process
 from wakeq._serving.quiet import KEEP_ALIVE_S, QuietServer
+from wakeq._serving.sending import Turn
 from wakeq._serving.stopping import Stops, signals
 from wakeq_server.app import open_app
 from wakeq_server.connection import Connection
@@ -24,7 +23,6 @@ from wakeq_server.engine.base import Engine
 from wakeq_server.errors import StartupError
 from wakeq_server.http.routes import App
 from wakeq_server.idle import Idle
-from wakeq_server.sending import Turn
 from wakeq_server.settings import Settings
 from wakeq_server.tcp import set_timeouts
 
@@ -78,22 +76,6 @@ class _Task(asyncio.Task[Any]):
 
 def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> _Task:
     return _Task(coroutine, loop=loop, **more)
-
-
-def tune_process() -> int:
-    """Raise the limit of open files, and set the garbage collector and the switch interval. Returns the limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    # A full collection walks every parked request; with CPython's thresholds, parking 10,000 is mostly that.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-    # The writer's thread needs the GIL a few times a commit, and waits so long for it each time while the event loop is
-    # busy: with the default of 5 ms a commit takes a hundred times what it takes otherwise, with this twice.
-    sys.setswitchinterval(0.0002)
-    return soft
 
 
 def configure(app: App, settings: Settings) -> uvicorn.Config:

@@ -21,6 +21,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from wakeq._serving.tokens import check_token
+
 Durability = Literal["fsync", "os", "memory"]
 
 # A name whose last label is a number is an address that was mistyped (WHATWG URL, "ends in a number").
@@ -165,12 +167,6 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
-def check_token(token: str) -> None:
-    """Raises ValueError unless a header can carry it (RFC 6750, 2.1)."""
-    if not 1 <= len(token) <= TOKEN_MAX or not all("!" <= character <= "~" for character in token):
-        raise ValueError(f"must have 1 to {TOKEN_MAX} characters, printable ASCII without spaces")
-
-
 LEASE_MIN_S = 1.0
 LEASE_MAX_S = 43_200.0
 WAIT_MAX_S = 60.0
@@ -214,7 +210,6 @@ BATCH_MAX_MESSAGES = 10_000
 REQUEST_MAX_BYTES = 1024 * 1024
 """Largest body of a claim, a settle or a topic's configuration."""
 TOPIC_NAME_MAX = 255
-TOKEN_MAX = 4_096
 KEY_MAX = 255
 """Characters of an idempotency key, and of an ordering key."""
 HEADERS_MAX_BYTES = 16 * 1024

@@ -63,7 +63,7 @@ class Llamactl:
         return subprocess.CompletedProcess(arguments, running.returncode, out, err)
 
     def begun(self, *arguments: str) -> "subprocess.Popen[str]":
-        command = [self.python.with_name("llamactl"), "-s", self.api, *arguments]
+        command = [str(self.python.with_name("llamactl")), "-s", self.api, *arguments]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

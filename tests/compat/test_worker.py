@@ -49,3 +49,21 @@ def test_it_answers_a_question(python: Path, control_plane: ServerProcess, tmp_p
     )
     assert said["result"] == "answer: Ann"
     assert {"_data": {"prefix": "who?"}} in [{"_data": data.get("_data", data)} for data in said["event_data"]]
+
+
+def test_it_shows_a_token_in_its_url(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAKEQ_CONTROL_TOKEN", "s3cret")
+    with (
+        start_server(tmp_path / "queue") as queue,
+        start_control_plane(queue, tmp_path / "control", durability="memory") as server,
+        start_worker(server, "tests.e2e.worker_flows:chatty"),
+        peer(
+            python,
+            "client",
+            *("--control-plane-url", server.url.replace("//", "//:s3cret@"), "--service", "wf"),
+            *("--arg", "user_msg=hello", "--stream"),
+            errors=tmp_path / "log",
+        ) as client,
+    ):
+        assert client.record(START_MAX_S)["result"] == "echo: hello"
+        client.finish()

@@ -42,11 +42,14 @@ class Seen:
 class Target(Protocol):
     """A deployment that runs, and whose parts can be killed."""
 
-    parts: Sequence[str]
     up: threading.Event
     """Set while what clients ask is there."""
     lives: int
     """Grows whenever that is killed, before it is, and after `up` is cleared."""
+
+    @property
+    def parts(self) -> Sequence[str]:
+        """What can be killed."""
 
     @property
     def url(self) -> str:
@@ -173,10 +176,11 @@ class Client:
             self._history.problems.append(f"event {place} of {seen.id} was {seen.events[place]}, and then {event}")
         if "prefix" in event and not seen.answered:
             seen.answered = True
-            self.ask("POST", self.path(seen, self.send), {"service_id": seen.service, "event_obj_str": ANSWER})
+            said = {"service_id": seen.service, "event_obj_str": ANSWER}
+            self.ask("POST", self.path(seen, self.send), said, again=httpx.codes.SERVICE_UNAVAILABLE)
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """What is answered."""
+    def ask(self, method: str, path: str, body: Any = None, *, again: int | None = None) -> Any:
+        """What is answered; ``again`` is the status of what may have been done, and does no harm twice."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             lives = self._wait_for_target()
@@ -186,9 +190,11 @@ class Client:
                 self._broke(lives, error)
                 self._history.note("asked again")
                 assert time.monotonic() < deadline, f"no answer to {method} {path}"
-            else:
+                continue
+            if answer.status_code != again:
                 assert answer.status_code == 200, (method, path, answer.status_code, answer.text)
                 return answer.json()
+            self._history.note("told again")
 
     def _wait_for_target(self) -> int:
         """Its life, read before it is waited for: whatever is killed from now on has another."""

@@ -12,7 +12,6 @@ import pytest
 
 from tests.support.apiserver import ANSWER, FILE, Served, start_apiserver, start_deployment, task, upload
 from tests.support.raw import FAIL_S, Client, wait_until
-from tests.support.recordings import recording
 from tests.support.server import start_server
 
 TOKEN = "s3cret"
@@ -61,6 +60,11 @@ def test_it_says_what_there_is(served: Served) -> None:
     assert {"name": "echoes"} in served.http.get("/deployments/").json()
     assert served.http.get("/deployments/echoes").json()["services"][0]["name"] == "wf"
     assert served.http.get("/healthz").json()["status"] == "ok"
+
+
+def test_there_are_no_pages(served: Served) -> None:
+    for path in ("/docs", "/redoc", "/openapi.json"):
+        assert served.http.get(path).json()["code"] == "NOT_FOUND"
 
 
 # Tasks
@@ -155,6 +159,13 @@ def test_who_waits_long_gets_signs_of_life(served: Served) -> None:
     assert served.http.get(f"{path}/results", params={**session, "wait": 0}).json() is None
 
 
+def test_calls_of_our_own_are_there(served: Served) -> None:
+    path, session = served.create(user_msg="x", ask=True)
+    wait_until(lambda: served.http.get(path, params=session).json()["status"] == "waiting_input")
+    assert served.http.get(path, params={**session, "wait": 0.1}).json()["status"] == "waiting_input"
+    assert served.http.get("/healthz").json()["status"] == "ok"
+
+
 def test_what_is_asked_of_an_unknown_task_is_answered_once_and_for_all(served: Served) -> None:
     _, session = served.create(user_msg="x")
     assert served.http.get("/deployments/echoes/tasks/nope/results", params=session).json() is None
@@ -215,11 +226,3 @@ def test_another_host_may_deploy_with_the_token(served: Served, tmp_path: Path) 
         for number, shown in enumerate((f"Bearer {TOKEN}", f"Basic {basic}")):
             upload(http, f"x{number}", {"Via": "1.1 proxy", "Authorization": shown}).raise_for_status()
         upload(http, "here").raise_for_status()
-
-
-# What llama_deploy's own API server answers
-
-
-@pytest.mark.parametrize(("version", "requests"), [("0.4.2", 84), ("0.8.1", 88)])
-def test_a_recording_is_read_to_its_last_line(version: str, requests: int) -> None:
-    assert len(recording(version, "apiserver")) == requests

@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.apiserver import ANSWER, Served, start_apiserver, task, upload
+import wakeq
+from tests.support.apiserver import ANSWER, Served, Standing, start_apiserver, task, upload
+from tests.support.line import Break, line_to
 from tests.support.raw import FAIL_S, wait_until
 from tests.support.server import ServerProcess, start_control_plane, start_server, start_worker
 from wakeq_control.apiserver import upstream
@@ -103,3 +105,25 @@ def test_one_that_stays_away_is_told(mortal: Mortal, monkeypatch: pytest.MonkeyP
         )
     begun = mortal.http.post("/deployments/echoes/tasks/run", json=task(user_msg="x"))
     assert begun.json()["code"] == "CONTROL_PLANE_UNAVAILABLE"
+
+
+def test_an_answer_whose_receipt_is_lost_is_not_given_twice(tmp_path: Path) -> None:
+    with (
+        start_server(tmp_path / "queue") as queue,
+        start_control_plane(queue, tmp_path / "control", durability="memory") as control_plane,
+        start_worker(control_plane, "tests.e2e.worker_flows:asking"),
+        line_to(control_plane) as line,
+        start_apiserver(queue, control_plane) as server,
+        wakeq.ControlPlane(control_plane.url) as control,
+        httpx.Client(base_url=f"{server.url}/deployments/asks", timeout=FAIL_S) as http,
+    ):
+        server.deployments.known["asks"] = Standing("asks", line.url, queue.url, "wf", ("wf",))
+        session = control.create_session()
+        control.create_task(session, "wf", task_id="asks")
+        said = [{"service_id": "wf", "event_obj_str": json.dumps(text)} for text in ("first", "second")]
+        line.breaks.append(Break("reset", answered=1))
+        lost = http.post("/tasks/asks/events", params={"session_id": session}, json=said[0])
+        assert (lost.status_code, lost.json()["code"]) == (503, "CONTROL_PLANE_UNAVAILABLE")
+        assert "may have been done" in lost.json()["detail"]
+        http.post("/tasks/asks/events", params={"session_id": session}, json=said[1]).raise_for_status()
+        assert control.result(session, "asks") == "answers: ['first', 'second']"

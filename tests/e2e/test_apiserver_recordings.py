@@ -5,15 +5,16 @@ and doesn't show.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.apiserver_differences import differences
-from tests.support.control_differences import Expected
+from tests.e2e import test_apiserver
+from tests.support.apiserver_differences import DOCUMENT, differences
+from tests.support.control_differences import Expected, documented
 from tests.support.deployments import deploying, none_left
 from tests.support.raw import FAIL_S
 from tests.support.recordings import VERSIONS, Recorded, recording
@@ -151,6 +152,7 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Clien
     assert none_left(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_recorded_request_is_answered_as_recorded(api: httpx.Client, tmp_path: Path, version: str) -> None:
     replay = Replay(api, tmp_path)
@@ -175,3 +177,24 @@ def test_every_recorded_request_is_answered_as_recorded(api: httpx.Client, tmp_p
 @pytest.mark.parametrize(("version", "requests"), [("0.4.2", 84), ("0.8.1", 88)])
 def test_a_recording_is_read_to_its_last_line(version: str, requests: int) -> None:
     assert len(recording(version, "apiserver")) == requests
+
+
+# What no recording has
+
+
+NOT_RECORDED: dict[str, Callable[..., None]] = {
+    "`GET …/results` of a task without one": test_apiserver.test_who_waits_long_gets_signs_of_life,
+    "an answer that takes longer than 3 s": test_apiserver.test_who_waits_long_gets_signs_of_life,
+    "arguments that are text": test_apiserver.test_text_is_a_number_where_only_a_number_will_do,
+    "a service that registered itself": test_apiserver.test_a_service_that_registered_itself_has_tasks_too,
+    "`POST /deployments/create` from another host": test_apiserver.test_another_host_may_not_deploy,
+    "`GET …/tasks/{task}`, `/healthz`": test_apiserver.test_calls_of_our_own_are_there,
+    "`/docs`, `/redoc`, `/openapi.json`": test_apiserver.test_there_are_no_pages,
+}
+"""By what each is held."""
+EVERYWHERE = ["any answer", "any error"]
+"""Checked with each recorded answer."""
+
+
+def test_every_difference_is_documented_once() -> None:
+    assert documented(DOCUMENT) == [*EVERYWHERE, *(one.name for one in differences("")), *NOT_RECORDED]

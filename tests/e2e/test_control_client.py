@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from workflows.events import HumanResponseEvent
 
 import wakeq
 from tests.support.relay import relay
@@ -51,14 +52,12 @@ async def test_a_task_from_its_arguments_to_its_result(server: ServerProcess) ->
             assert all(service.state == "up" and len(service.consumers) == 1 for service in services.values())
             with pytest.raises(wakeq.InvalidArguments, match=r"Did you mean 'user_msg'\?"):
                 await control.run("wf", {"resume": 1})
-            assert [found.id for found in await control.sessions()] == [session]
+            assert [found.id async for found in control.sessions()] == [session]
             await control.delete_session(session)
 
 
 @pytest.mark.anyio
 async def test_an_event_of_a_workflow_goes_as_itself(server: ServerProcess) -> None:
-    from workflows.events import HumanResponseEvent
-
     with anyio.fail_after(PATIENCE_S):
         async with wakeq.AsyncControlPlane(server.url) as control:
             session = await control.create_session()
@@ -67,6 +66,27 @@ async def test_an_event_of_a_workflow_goes_as_itself(server: ServerProcess) -> N
                 if event.index == 0:
                     await control.send_event(session, task, HumanResponseEvent(response="Ann"))
             assert await control.result(session, task) == "answer: Ann"
+            await control.delete_session(session)
+
+
+@pytest.mark.anyio
+async def test_of_two_workflows_at_a_time_one_leaves_its_context(server: ServerProcess) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with wakeq.AsyncControlPlane(server.url) as control:
+            session = await control.create_session()
+            tasks = [await control.create_task(session, "flow", {"user_msg": "hello", "ask": True}) for _ in range(2)]
+            for task in tasks:
+                # Both have begun when either ends.
+                await anext(aiter(control.events(session, task)))
+            for task in tasks:
+                await control.send_event(session, task, HumanResponseEvent(response="Ann"))
+                assert await control.result(session, task) == "answer: Ann"
+            first, second = [await control.task(session, task) for task in tasks]
+            assert first.context_error is None
+            assert second.context_error is not None
+            assert second.context_error.startswith("STATE_CONFLICT: ")
+            assert await control.run("flow", {"user_msg": "on"}, session_id=session) == "echo: on, run 2"
+            assert (await control.session_state(session)).version == 2
             await control.delete_session(session)
 
 

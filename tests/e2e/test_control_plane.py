@@ -193,23 +193,6 @@ def test_a_message_that_nobody_understands_is_a_dead_letter(control: Control) ->
         assert "session_id" in dead()[0]["reason"]
 
 
-def test_what_is_said_of_another_control_plane_s_task_is_a_dead_letter(tmp_path: Path) -> None:
-    with running(tmp_path) as control:
-        control.register()
-        session = control.session()
-        control.task(session, "T")
-        own = control.taken()["publisher_id"]
-        for publisher in (own, "ControlPlaneServer-other"):
-            about = {"task_id": "gone", "session_id": session, "publisher": publisher}
-            control.say("task_stream", **about, attempt=1, index=0, events=[{}])
-        control.complete("T")
-        # Messages are heard in their order.
-        assert control.result(session, "T") == "done"
-        with Client(control.queue) as client:
-            found = client.call("GET", "/topics/llama_deploy.control_plane/messages?state=dead").json()["messages"]
-        assert [one["reason"] for one in found] == ["task gone is another control plane's: TASK_NOT_FOUND"]
-
-
 def test_what_utf8_has_no_bytes_for_is_handed_on(control: Control) -> None:
     session = control.session()
     control.task(session, "surrogate")

@@ -300,11 +300,23 @@ def a_deep_body_is_refused(control: Control) -> None:
     assert control.get(f"/sessions/{session}/state").status == 200
 
 
+def a_state_has_a_tag(control: Control) -> None:
+    session, _ = control.task()
+    path = f"/sessions/{session}/state"
+    tag = control.get(path).head.get("etag")
+    assert control.post(path, {"k": 1}).head.get("etag") != tag
+    with Client(control.server) as client:
+        stale = client.call("POST", path, b'{"k": 2}', {"If-Match": tag})
+    assert (stale.status, stale.json()["code"]) == (412, "STATE_CONFLICT")
+    assert control.get(path).json()["k"] == 1
+
+
 NOT_RECORDED: dict[str, Callable[[Control], None]] = {
     "`GET …/result_stream` before the first event": a_stream_is_parked,
     "`GET …/result` of a task without one": a_result_is_parked,
     "`GET …/result_stream` of a task that says nothing for 3 s": a_silent_stream_ends_as_a_line,
     "events that come out of order": a_late_event_is_waited_for,
+    "`GET …/state` and `POST …/state`": a_state_has_a_tag,
     "`POST …/state` with what the control plane keeps": a_state_that_is_written_back_undoes_nothing,
     "`GET …/tasks/{task}`, `POST …/cancel`, `POST …/attempts`, `/v1/…`, `/healthz`": calls_of_our_own,
     "`/docs`, `/redoc`, `/openapi.json`, a path with a slash at its end": no_pages_and_no_redirects,

@@ -66,9 +66,11 @@ def test_everything_answered_is_there_again(machine: Machine) -> None:
     assert control.result(session, "ended") == "done"
     control.post(f"/sessions/{session}/state", {"context": "c"})
     # Events of both were heard before that result.
-    before = [control.get(f"/sessions/{session}").json(), control.get("/services").json()]
+    paths = (f"/sessions/{session}", "/services", f"/v1/sessions/{session}", f"/v1/sessions/{session}/state")
+    before = [control.get(path).json() for path in paths]
+    assert before[-1] == {"version": 1, "state": {"context": "c"}}
     control = machine.restart_control_plane()
-    assert [control.get(f"/sessions/{session}").json(), control.get("/services").json()] == before
+    assert [control.get(path).json() for path in paths] == before
     assert control.result(session, "ended") == "done"
     assert control.stream(session, "ended") == [0, 1, 2]
     assert [control.taken()["data"]["task_id"] for _ in range(2)] == ["ended", "running"]

@@ -117,17 +117,51 @@ def test_a_service_that_leaves_the_file_is_forgotten(running: Deployed, tmp_path
 def test_a_broken_file_is_one_sentence_and_starts_nothing(tmp_path: Path) -> None:
     file = quick_start(tmp_path)
     (tmp_path / "src" / "workflow.py").write_text("import no_such_module\n")
-    options = ["--data", str(tmp_path / "data"), "--port", "0", "--api-port", "0"]
-    command = [sys.executable, "-m", "wakeq", "deploy", str(file), *options]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 2
-    assert (
+    assert refusal(file, tmp_path, code=2) == (
         f"wakeq: {file}: services.echo_workflow.path: src/workflow.py can't be imported: "
         "ModuleNotFoundError: No module named 'no_such_module'\n"
         "hint: add the package that has 'no_such_module' to python-dependencies, or install it\n"
-    ) in ended.stderr
+    )
+
+
+def test_code_that_ends_its_process_is_told(tmp_path: Path) -> None:
+    file = quick_start(tmp_path)
+    (tmp_path / "src" / "workflow.py").write_text("import os\nos._exit(3)\n")
+    said = "services.echo_workflow.path: its process has ended while it was imported: exit code 3\n"
+    assert refusal(file, tmp_path, code=2).startswith(f"wakeq: {file}: {said}")
+
+
+@pytest.mark.slow
+def test_a_dependency_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = quick_start(tmp_path)
+    file.write_text(
+        file.read_text().replace("    source:\n", "    python-dependencies: [./nope.whl]\n    source:\n", 1)
+    )
+    said = refusal(file, tmp_path, code=1)
+    assert said.startswith(f"wakeq: {file}: services.echo_workflow.python-dependencies: can't be installed: ")
+    assert "nope.whl" in said
+
+
+def test_an_api_port_that_is_taken_is_told_before_anything_begins(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert refusal(quick_start(tmp_path), tmp_path, code=1, api_port=port) == (
+            f"wakeq: can't listen on 127.0.0.1:{port}: Address already in use\n"
+            "hint: is another server running there? name another port with --api-port, or 0 for a free one\n"
+        )
+
+
+def refusal(file: Path, folder: Path, *, code: int, api_port: str = "0") -> str:
+    """The last two lines of a deploy that starts nothing."""
+    options = ["--data", str(folder / "data"), "--port", "0", "--api-port", api_port]
+    command = [sys.executable, "-m", "wakeq", "deploy", str(file), *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (code, False), ended.stderr
     assert "listening" not in ended.stderr
-    assert "Traceback" not in ended.stderr
+    return "".join(ended.stderr.splitlines(keepends=True)[-2:])
 
 
 def test_status_of_what_does_not_run_is_told() -> None:
@@ -156,5 +190,6 @@ def test_a_port_that_is_taken_is_told_and_nothing_is_left(tmp_path: Path) -> Non
         command = [sys.executable, "-m", "wakeq", "deploy", str(file), *options]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
-    assert "wakeq: the control-plane can't be started: can't listen on 127.0.0.1:" in ended.stderr
+    assert f"wakeq: {file}: control-plane: can't listen on 127.0.0.1:" in ended.stderr
+    assert "hint: its host must be an address of this machine, and its port one that nobody has" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from anyio.from_thread import start_blocking_portal
 
 from tests.support.raw import FAIL_S
 from tests.support.server import ServerProcess, start_control_plane, start_server, start_worker
-from wakeq_control.apiserver.server import open_apiserver
+from wakeq_control.apiserver.server import listen, open_apiserver
 from wakeq_control.apiserver.settings import Settings
 from wakeq_control.deploy.base import Deployment, ServiceStatus
 from wakeq_control.deploy.config import DeploymentConfig
@@ -95,8 +95,9 @@ def start_apiserver(queue: ServerProcess, control_plane: ServerProcess, **settin
     deployments = StandingDeployments(control_plane.url, queue.url)
     given = Settings.model_validate({"port": 0, **settings})
     with (
+        closing(listen(given)) as listener,
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(open_apiserver(deployments, given)) as url,
+        portal.wrap_async_context_manager(open_apiserver(deployments, given, listener)) as url,
     ):
         yield ApiServer(url, deployments)
 

@@ -141,7 +141,7 @@ def differences(session_id: str) -> list[Difference]:
             {"send event, no service": changed(_misses_service)},
             OLD,
         ),
-        Difference("a foreign `Origin`", dict.fromkeys(("preflight", "of another origin"), FOREIGN)),
+        Difference("a foreign `Origin` or `Host`", dict.fromkeys(("preflight", "of another origin"), FOREIGN)),
     ]
 
 

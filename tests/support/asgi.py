@@ -1,12 +1,12 @@
 """A small ASGI driver. `httpx.ASGITransport` returns only when an application has finished, and so can neither park
 nor stream."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 import anyio
 
-from wakeq_server.http.routes import App
+App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Answer(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import httpx
@@ -22,6 +22,7 @@ from wakeq_control.settings import Settings
 from wakeq_control.state.memory import MemoryStore
 from wakeq_control.streams import Event
 
+T = TypeVar("T")
 SERVICE = Service("wf", "d", [], None, None, {"type": "object", "properties": {"n": {"type": "integer"}}})
 
 
@@ -126,18 +127,18 @@ class ControlWorld:
         await self.engine.hear(CompletedTask(End(said, error)))
 
 
-async def _at_once(call: Callable[[], None]) -> None:
-    call()
+async def _at_once(call: Callable[[], T]) -> T:
+    return call()
 
 
 @asynccontextmanager
-async def control_world() -> AsyncIterator[ControlWorld]:
-    """One with the service `wf`."""
+async def control_world(*, token: str | None = None, **options: Any) -> AsyncIterator[ControlWorld]:
+    """One with the service `wf`; ``options`` are settings."""
     ids = count(1)
-    plane = Plane(lambda: f"id{next(ids)}", keep=100, keep_s=100_000.0)
+    settings = Settings(durability="memory", **options)
+    plane = Plane(lambda: f"id{next(ids)}", keep=100, keep_s=100_000.0, limits=settings.limits)
     engine = Engine(plane, MemoryStore(), anyio.current_time, wait_for_service_s=100.0, offload=_at_once)
-    settings = Settings(durability="memory")
-    app = build_app(engine, settings, About("127.0.0.1", 1, "http://127.0.0.1:1", "llama_deploy", "0"))
+    app = build_app(engine, settings, About("127.0.0.1", 1, "http://127.0.0.1:1", "llama_deploy", "0"), token)
     async with anyio.create_task_group() as tasks, AsyncExitStack() as stack:
         tasks.start_soon(engine.run)
         await engine.register(SERVICE)

@@ -14,15 +14,18 @@ import uvicorn
 import uvloop
 
 from tests.support.raw import call, wait_until
+from wakeq._serving import quiet
 from wakeq_server.app import open_app
 from wakeq_server.arrival import Arrival
 from wakeq_server.connection import Connection
 from wakeq_server.engine.base import Engine
+from wakeq_server.errors import StartupError
 from wakeq_server.exchange import Exchange
 from wakeq_server.http.intake import Body
 from wakeq_server.http.routes import App
-from wakeq_server.server import configure, listen
+from wakeq_server.server import configure
 from wakeq_server.settings import Settings
+from wakeq_server.tcp import set_timeouts
 
 START_S = 20.0
 _OF_A_REQUEST = (Connection, Exchange, Arrival, Body)
@@ -35,7 +38,7 @@ class InsideServer:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._listener = listen("127.0.0.1", 0)
+        self._listener = quiet.listen("127.0.0.1", 0, StartupError, prepare=set_timeouts)
         self.host, self.port = self._listener.getsockname()[:2]
         self._engine: Engine
         self._app: App

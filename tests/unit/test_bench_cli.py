@@ -127,12 +127,32 @@ def test_shown_written_and_run_again(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert result_files.read(tmp_path / "again.json").reports == [report]
 
 
-def test_what_comes_before_a_failure_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [["wake", "requests"], ["requests", "wake"], ["requests"]])
+def test_what_fails_is_named_and_stops_nothing(
+    names: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     stand_in(monkeypatch, wakes)
     monkeypatch.setattr("shutil.which", lambda _: None)
-    answer = run(cli.app, ["run", "wake", "requests", "--json", str(tmp_path / "found.json")])
+    answer = run(cli.app, ["run", *names, "--json", str(tmp_path / "found.json")])
     assert answer.exit_code == 1
-    assert [report.scenario for report in result_files.read(tmp_path / "found.json").reports] == ["wake"]
+    found = result_files.read(tmp_path / "found.json")
+    assert [report.scenario for report in found.reports] == [name for name in names if name != "requests"]
+    (failed,) = found.failed
+    assert failed.name == "requests"
+    assert failed.reason.startswith("wrk, which makes the load, is not installed")
+
+
+def test_what_is_left_is_told_by_the_pace_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(name: str, seconds: float) -> None:
+        stub = replace(SCENARIOS[name], run=lambda *_: Report("one", "One", {}), planned_s=lambda _: seconds)
+        monkeypatch.setitem(SCENARIOS, name, stub)
+
+    plan("wake", 36_000.0)
+    plan("writer", 60.0)
+    answer = run(cli.app, ["run", "wake", "writer"], env={"COLUMNS": "200"})
+    first, second = [line for line in answer.output.splitlines() if line.endswith(" left")]
+    assert first == "1 of 2: wake, 10 h 0 min; in all about 10 h 1 min left"
+    assert second == "2 of 2: writer, 60 s; in all about 0 s left"
 
 
 @pytest.mark.parametrize(("rounds", "status"), [(2, 0), (1, 1)])

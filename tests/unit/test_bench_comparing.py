@@ -49,7 +49,7 @@ def bounds(change: Change) -> tuple[float, float, float]:
         ([50.0, 55.0, 60.0], 0.5, "worse", 1.0),
         ([200.0, 220.0, 240.0], 2.0, "better", -0.5),
         ([99.0, 112.0, 121.0], 112 / 110, "within noise", 110 / 112 - 1),
-        ([121.0], 1.1, "too few rounds", 1 / 1.1 - 1),
+        ([121.0], 1.1, "not judged", 1 / 1.1 - 1),
         (RATES, 1.0, "", 0.0),
     ],
 )
@@ -77,12 +77,12 @@ def test_a_regression_is_worse_by_more_than_the_bound(bound: float, regressed: b
     change = Change("s", "n", "s", 1.0, 2.0, "lower", Interval(1.5, 2.5, 0.95))
     assert change.regressed(bound) is regressed
     assert not replace(change, interval=Interval(0.9, 2.5, 0.95)).regressed(bound), "within noise"
-    assert not replace(change, interval=Interval(1.5, 2.5, 0.75)).regressed(bound), "too few rounds"
+    assert not replace(change, interval=Interval(1.5, 2.5, 0.75)).regressed(bound), "not judged"
 
 
 def test_of_nothing_there_is_no_ratio() -> None:
     change = only(results([0.0, 0.0, 0.0]), results(RATES))
-    assert (change.ratio, change.verdict, change.worse_by) == (None, "too few rounds", 0.0)
+    assert (change.ratio, change.verdict, change.worse_by) == (None, "not judged", 0.0)
 
 
 def test_a_number_that_has_to_be_kept_is_judged_without_rounds() -> None:
@@ -102,7 +102,7 @@ def test_figures_are_compared_by_their_intervals() -> None:
     assert bounds(change) == pytest.approx((29 / 52, 32 / 48, 0.93))
     assert change.verdict == "worse"
     assert change.worse_by == pytest.approx(50 / 30 - 1)
-    assert only(results([], before), results([], replace(after, interval=None))).verdict == "too few rounds"
+    assert only(results([], before), results([], replace(after, interval=None))).verdict == "not judged"
 
 
 @pytest.mark.parametrize(
@@ -184,4 +184,14 @@ def test_shown_with_what_chance_alone_would_find() -> None:
         show_comparison(found, 0.1, console)
     for part in ("throughput", "rate: wakeq, batches", "110 a second", "55 a second", "0.500", "0.417 to 0.600 (90 %)"):
         assert part in captured.get()
-    assert "1 of 1 that could be judged changed beyond noise; about 0 would" in captured.get()
+    assert "1 of 1 that could be judged changed beyond noise; about 0 would by chance alone." in captured.get()
+
+
+def test_what_has_not_changed_is_shown_when_asked_for() -> None:
+    found = compare(results(RATES), results([99.0]))
+    console = Console(width=160)
+    for everything in (False, True):
+        with console.capture() as captured:
+            show_comparison(found, 0.1, console, everything=everything)
+        assert ("not judged" in captured.get()) is everything
+        assert "Of 1 there are too few rounds to judge." in captured.get()

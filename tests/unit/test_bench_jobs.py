@@ -132,7 +132,8 @@ def test_fanout_misses_copies_and_sees_those_too_many(job: Any) -> None:
 def test_a_backlog_is_drained_and_what_is_missing_is_seen(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job("drain"), "_STALLED_S", 0.05)
     queue = Topics(lost=[4], doubled=[1])
-    (filled,) = records(job("fill"), "fill", queue, "filled", messages=250, size=20, singly=False)
+    for messages in (0, 250):
+        (filled,) = records(job("fill"), "fill", queue, "filled", messages=messages, size=20, singly=False)
     assert filled["filled"] == 250
     (found,) = records(job("drain"), "drain", queue, "first_s", messages=250, singly=True)
     assert (found["lost"], found["doubled"]) == (1, 1)

@@ -63,7 +63,7 @@ def test_at_half_of_its_full_rate_it_has_a_bound_of_its_own() -> None:
 def test_who_is_behind_is_left_out_at_higher_rates_and_named() -> None:
     given = latency.Latency(rates=[10, 100, 1_000])
     (left_out,) = latency._left_out(given, [came("nchan", "10", 0.1), came("original-50ms", "100", 9.0, behind=3)][1:])
-    assert "behind at 10.0 already" in left_out.reason
+    assert "behind at 10 already" in left_out.reason
     assert "100 and 1,000 a second" in left_out.reason
 
 

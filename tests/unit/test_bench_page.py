@@ -21,6 +21,7 @@ from wakeq_bench import results as result_files
 from wakeq_bench.hdr import Latencies
 from wakeq_bench.pages import page
 from wakeq_bench.pages.charts import Chart, charts_of
+from wakeq_bench.pages.drawing import Styles, svg
 from wakeq_bench.report import Measure, Series
 from wakeq_bench.results import Results
 
@@ -108,9 +109,9 @@ def test_names_are_unique_and_what_refers_to_them_finds_them(text: str, elements
 
 
 def test_every_picture_is_said_in_words_and_has_a_table(elements: Elements) -> None:
-    for svg in elements.all("svg"):
-        assert svg["role"] == "img"
-        assert re.match(r"(Lines|Lines with fits|Bars|Curves of percentiles): .{40,}", str(svg["aria-label"]))
+    for element in elements.all("svg"):
+        assert element["role"] == "img"
+        assert re.match(r"(Lines|Lines with fits|Bars|Curves of percentiles): .{40,}", str(element["aria-label"]))
     assert elements.data.count("The same in numbers") == len(elements.all("figure"))
     assert all(one.get("scope") in ("col", "row") for one in elements.all("th"))
 
@@ -198,6 +199,8 @@ def test_a_folder_has_the_page_the_tables_and_each_chart_as_pictures(results: Re
     names = {chart.name for report in results.reports for chart in charts_of(report) if chart.kind}
     assert written == {"report.html", "report.md"} | {f"{name}.{kind}" for name in names for kind in ("svg", "png")}
     assert {Path(line).name for line in answer.output.split()} == written
+    beside = re.findall(r"!\[(?:Lines|Bars|Curves)[^]]*\]\(([^)]*)\)", (tmp_path / "found" / "report.md").read_text())
+    assert sorted(beside) == sorted(f"{name}.svg" for name in names)
     for name in names:
         root = ElementTree.parse(tmp_path / "found" / f"{name}.svg").getroot()
         assert (root.get("width"), root.get("viewBox", "").split()[2]) == ("860", "860")
@@ -210,6 +213,7 @@ def test_tables_as_markdown(results: Results) -> None:
     text = page.tables([page.Run("a.json", results)])
     lines = text.splitlines()
     assert lines[0] == "# Results of the benchmark"
+    assert "![" not in text, "pictures are beside it in a folder only"
     for part in (
         "| figure | found | interval | target | |",
         "| missed |",
@@ -220,6 +224,16 @@ def test_tables_as_markdown(results: Results) -> None:
     for before, line in pairwise(lines):
         if before.startswith("|") and line.startswith("|"):
             assert len(re.findall(r"(?<!\\)\|", before)) == len(re.findall(r"(?<!\\)\|", line))
+
+
+def test_what_was_measured_once_is_not_to_be_quoted(results: Results) -> None:
+    found = results.model_copy(deep=True)
+    for one in found.reports[0].series:
+        del one.samples[1:]
+    runs = [page.Run("a.json", found)]
+    assert "Not to be quoted." in page.page(runs)
+    assert "- Not to be quoted: measured once: throughput." in page.tables(runs)
+    assert "Not to be quoted" not in page.tables([page.Run("a.json", results)])
 
 
 def test_several_runs_are_told_apart(results: Results) -> None:
@@ -233,8 +247,11 @@ def test_several_runs_are_told_apart(results: Results) -> None:
 def test_text_of_results_is_text(results: Results) -> None:
     found = results.model_copy(deep=True)
     found.reports[0].title = "<script>alert(1)</script>"
+    found.reports[0].notes = ["a `<script>` and <script>"]
     found.reports[0].series = [Series("rate", '<b>"&', [1.0], "<i>")]
-    assert not Elements(page.page([page.Run("<a>", found)])).all("script")
+    elements = Elements(page.page([page.Run("<a>", found)]))
+    assert not elements.all("script")
+    assert {"<script>alert(1)</script>", "<script>", " and <script>"} <= set(elements.data)
 
 
 # What a chart shows
@@ -250,6 +267,18 @@ def test_lines_with_one_place_are_bars() -> None:
     assert (one.kind, list(one.groups())) == ("bars", ["20 consumers"])
     assert chart(lines, Series("m", "a", [1.0], 1.0), Series("m", "a", [2.0], 10.0)).kind == "lines"
     assert chart(lines, Series("m", "a", [0.0], 1.0), Series("m", "a", [0.0], 10.0)).kind == "bars"
+
+
+def test_what_costs_nothing_has_a_place_too() -> None:
+    lines = Measure("m", "M", "cores", "lower", "lines", "consumers", True)
+    polling = [Series("m", "polling", [size * 0.03], size) for size in (1.0, 10.0)]
+    found = chart(lines, *polling, *(Series("m", "waiting", [0.0, 0.0, 0.006], size) for size in (1.0, 10.0)))
+    assert list(found.lines()) == ["polling", "waiting"]
+    assert found.floor == pytest.approx(0.01)
+    assert "with a place for 0" in found.reading
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg(found, Styles()))
+    assert {"0", "waiting: 0", "polling: 0.30"} <= set(texts)
+    assert chart(lines, *polling).floor == 0
 
 
 def test_units_are_readable() -> None:
@@ -272,6 +301,8 @@ def test_the_best_is_named_first_and_of_many_some() -> None:
     rates = Measure("m", "Rate", "a second", "higher")
     words = chart(rates, *(Series("m", f"n{number}", [float(number)]) for number in range(1, 11))).words()
     assert words == "Bars: Rate, a second. n10 10; n9 9; n8 8; n7 7; n6 6; and 5 more. All values are in the table."
+    costs = Measure("m", "Cost", "cores", "lower")
+    assert "b 1; a 2." in chart(costs, Series("m", "a", [2.0]), Series("m", "b", [1.0])).words()
     curves = Measure("m", "Wake", "s", "lower", "curves")
     words = chart(curves, Series("m", "a", [0.01], "", Latencies.of([0.01] * 100))).words()
     assert words == "Curves of percentiles: Wake, ms. a p50 10.0, p99 10.0. All values are in the table."

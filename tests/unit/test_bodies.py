@@ -3,9 +3,9 @@
 import pytest
 
 from tests.support.stores import KeepingStore
+from wakeq._serving.offload import OneThread
 from wakeq_server.core.model import Message, MessageAdded
 from wakeq_server.engine.bodies import AHEAD, Bodies
-from wakeq_server.engine.offload import OneThread
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from wakeq._serving.sending import Turn
 from wakeq_server.connection import Connection
 from wakeq_server.idle import Idle
-from wakeq_server.sending import Turn
 from wakeq_server.settings import TCP_PROBE_AFTER_S, TCP_PROBE_EVERY_S, TCP_USER_TIMEOUT_S, Settings
 from wakeq_server.tcp import set_timeouts, watch_peer
 

@@ -7,9 +7,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from wakeq._serving.sending import Turn
 from wakeq_server.connection import Connection
 from wakeq_server.idle import Idle
-from wakeq_server.sending import Turn
 from wakeq_server.settings import Settings
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

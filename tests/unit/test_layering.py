@@ -13,16 +13,22 @@ OURS = ("wakeq", "wakeq_server", "wakeq_control", "wakeq_bench")
 
 CONTROL_RULES = {
     f"wakeq_control.{name}"
-    for name in ("codec", "lifecycle", "model", "plane", "registry", "sessions", "streams", "tasks")
+    for name in ("codec", "lifecycle", "limits", "model", "plane", "registry", "sessions", "streams", "tasks")
 }
 
 # By layer: what of our own it may import, and which libraries. A longer name wins over a shorter one.
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_server.core": ({"wakeq_server.core", "wakeq_server.errors"}, set()),
     "wakeq_server.errors": (set(), set()),
-    "wakeq_server.settings": (set(), {"platformdirs", "pydantic", "pydantic_settings"}),
+    "wakeq_server.settings": ({"wakeq._serving.tokens"}, {"platformdirs", "pydantic", "pydantic_settings"}),
     "wakeq_server.engine": (
-        {"wakeq_server.core", "wakeq_server.engine", "wakeq_server.store.base", "wakeq_server.errors"},
+        {
+            "wakeq._serving.offload",
+            "wakeq_server.core",
+            "wakeq_server.engine",
+            "wakeq_server.store.base",
+            "wakeq_server.errors",
+        },
         {"anyio"},
     ),
     "wakeq_server.store": (
@@ -68,9 +74,11 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq._serving": ({"wakeq._serving"}, {"structlog", "uvicorn"}),
     "wakeq._serving.commands": (set(), {"pydantic", "typer"}),
     "wakeq._serving.stopping": (set(), {"anyio"}),
+    "wakeq._serving.offload": (set(), {"anyio"}),
     "wakeq.otel": ({"wakeq"}, {"opentelemetry"}),
     "wakeq.testing": ({"wakeq"}, {"anyio", "httpx", "pytest"}),
-    "wakeq._fast": (set(), {"httpx", "httpx_aiohttp"}),
+    "wakeq._pool": (set(), {"anyio", "httpcore", "httpx"}),
+    "wakeq._fast": ({"wakeq._pool"}, {"httpx", "httpx_aiohttp"}),
     "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),
     **dict.fromkeys(
         CONTROL_RULES, (CONTROL_RULES | {"wakeq_control.arguments", "wakeq_control.errors"}, {"pydantic_core"})
@@ -78,14 +86,23 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_control.arguments": ({"wakeq_control.codec", "wakeq_control.errors"}, {"jsonschema", "referencing"}),
     "wakeq_control.errors": (set(), set()),
     "wakeq_control.messages": (CONTROL_RULES | {"wakeq_control.errors"}, {"pydantic"}),
-    "wakeq_control.settings": (set(), {"platformdirs", "pydantic", "pydantic_settings"}),
+    "wakeq_control.settings": (
+        {"wakeq._serving.tokens", "wakeq_control.limits"},
+        {"platformdirs", "pydantic", "pydantic_settings"},
+    ),
     "wakeq_control.state": (
         CONTROL_RULES | {"wakeq._serving.directories", "wakeq_control.errors", "wakeq_control.state"},
         set(),
     ),
     "wakeq_control.engine": (
         CONTROL_RULES
-        | {"wakeq_control.engine", "wakeq_control.errors", "wakeq_control.messages", "wakeq_control.state.base"},
+        | {
+            "wakeq._serving.offload",
+            "wakeq_control.engine",
+            "wakeq_control.errors",
+            "wakeq_control.messages",
+            "wakeq_control.state.base",
+        },
         {"anyio"},
     ),
     "wakeq_control.link": (
@@ -104,8 +121,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         | {
             "wakeq._serving.hosts",
             "wakeq._serving.origins",
+            "wakeq._serving.tokens",
             "wakeq_control.arguments",
             "wakeq_control.engine.engine",
+            "wakeq_control.engine.links",
             "wakeq_control.errors",
             "wakeq_control.http",
             "wakeq_control.messages",

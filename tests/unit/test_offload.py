@@ -8,7 +8,7 @@ from threading import Event, current_thread
 import anyio
 import pytest
 
-from wakeq_server.engine.offload import Offload, OneThread, own_thread
+from wakeq._serving.offload import Offload, OneThread, own_thread
 
 pytestmark = pytest.mark.anyio
 

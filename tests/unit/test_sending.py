@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from wakeq_server.sending import LARGE_BYTES, Sending, Turn
+from wakeq._serving.sending import LARGE_BYTES, Sending, Turn
 
 
 class Wire(asyncio.Transport):

@@ -69,9 +69,13 @@ class Chart:
         wanted = self.measure.chart
         if wanted == "none" or not self.series:
             return None
-        if wanted in ("lines", "costs") and (len(self._places) < 2 or not self.lines()):
+        if wanted in ("lines", "costs") and (len(self._places) < 2 or not self._can_be_lines()):
             return "bars"
         return wanted
+
+    def _can_be_lines(self) -> bool:
+        lines = self.lines().values()
+        return bool(lines) and (not self.logarithmic or any(point.y > 0 for points in lines for point in points))
 
     @property
     def logarithmic(self) -> bool:
@@ -94,8 +98,9 @@ class Chart:
         )
 
     def _typical(self, series: Series) -> float:
+        # What is read of a distribution is its slow end.
         distribution = self.measure.chart == "curves"
-        return latencies_of(series).percentile(50) if distribution else series.median
+        return latencies_of(series).percentile(99) if distribution else series.median
 
     @property
     def reading(self) -> str:
@@ -106,7 +111,8 @@ class Chart:
             "bars": "Bars are medians, whiskers their intervals, rings single rounds.",
             "curves": "Farther right is rarer, up to the slowest of all. Time is logarithmic.",
         }
-        axes = " Both axes are logarithmic." if self.kind in ("lines", "costs") and self.logarithmic else ""
+        lines = self.kind in ("lines", "costs") and self.logarithmic
+        axes = f" Both axes are logarithmic{', with a place for 0' if self.floor else ''}." if lines else ""
         band = " A band is where a flat one stays." if self.kind == "costs" and self.measure.flat_within else ""
         return f"{self.measure.better.capitalize()} is better. {parts[self.kind or 'bars']}{axes}{band}"
 
@@ -125,12 +131,18 @@ class Chart:
         return sorted(group, key=lambda one: one.median, reverse=self.measure.better == "higher")
 
     def lines(self) -> dict[str, list[Point]]:
-        """By name, the largest at the right end first; what a logarithmic scale can't show is left out."""
+        """By name, the largest at the right end first; a size of 0 has no place on a logarithmic scale."""
         found: dict[str, list[Point]] = {}
         for one in sorted(self.series, key=lambda one: float(one.x)):
-            if not self.logarithmic or min(one.median, float(one.x)) > 0:
+            if not self.logarithmic or float(one.x) > 0:
                 found.setdefault(one.name, []).append(self.point(one))
         return dict(sorted(found.items(), key=lambda item: (item[1][-1].x, item[1][-1].y), reverse=True))
+
+    @property
+    def floor(self) -> float:
+        """Where a logarithmic scale shows what is 0, so that nobody is left out for costing nothing; else 0."""
+        values = [value for points in self.lines().values() for point in points for value in (point.y, point.low)]
+        return min(value for value in values if value > 0) / 3 if 0 in values else 0.0
 
     def point(self, series: Series) -> Point:
         """Its median and interval."""

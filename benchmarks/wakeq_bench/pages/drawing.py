@@ -185,12 +185,13 @@ def _line_label(chart: Chart, name: str, width: int) -> str:
 
 
 def _line(axes: Axes, chart: Chart, name: str, style: Style) -> None:
-    points = chart.lines()[name]
-    x, y = [point.x for point in points], [point.y for point in points]
-    errors = [[point.y - point.low for point in points], [point.high - point.y for point in points]]
+    points, floor = chart.lines()[name], chart.floor if chart.logarithmic else 0.0
+    x, y = [point.x for point in points], [max(floor, point.y) for point in points]
+    low = [shown - max(floor, point.low) for shown, point in zip(y, points, strict=True)]
+    high = [max(floor, point.high) - shown for shown, point in zip(y, points, strict=True)]
     fitted = name in chart.fits
     axes.errorbar(
-        x, y, yerr=errors, color=style.color, marker=style.mark, markersize=7,
+        x, y, yerr=[low, high], color=style.color, marker=style.mark, markersize=7,
         markerfacecolor=style.color if style.filled else PAPER, linestyle="none" if fitted else style.dashes,
         linewidth=1.8, elinewidth=1.2, capsize=3,
     )  # fmt: skip
@@ -205,27 +206,28 @@ def _scales(axes: Axes, chart: Chart) -> None:
     if not chart.logarithmic:
         axes.set_ylim(bottom=0)
         return
+    points = [point for line in chart.lines().values() for point in line]
     axes.set_xscale("log")
-    axes.set_yscale("log")
-    places = sorted({point.x for points in chart.lines().values() for point in points})
-    _logarithmic(axes, "y", [point.y for points in chart.lines().values() for point in points])
-    axes.set_xticks(_apart(places))
+    axes.set_xticks(_apart(sorted({point.x for point in points})))
     axes.xaxis.set_major_formatter(FuncFormatter(_plain))
     axes.xaxis.set_minor_locator(NullLocator())
+    _logarithmic(axes, [max(chart.floor, point.y) for point in points])
+    if chart.floor:
+        shown = [tick for tick in axes.get_yticks() if chart.floor * 2 < tick < axes.get_ylim()[1]]
+        axes.set_yticks([chart.floor, *shown], ["0", *map(_plain, shown)])
 
 
-def _logarithmic(axes: Axes, which: str, values: Sequence[float]) -> None:
+def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
     """A range of a decade at least, so that what is nearly the same looks it."""
     low, high = min(values), max(values)
     spare = max(0.0, 1 - math.log10(high / low)) / 2 + 0.1
-    limits = low / 10**spare, high * 10**spare
-    axis = axes.yaxis if which == "y" else axes.xaxis
-    (axes.set_ylim if which == "y" else axes.set_xlim)(limits)
-    few = math.log10(limits[1] / limits[0]) < 2.5
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=12))
-    axis.set_major_formatter(FuncFormatter(_plain))
-    axis.set_minor_formatter(NullFormatter())
-    axis.set_minor_locator(NullLocator())
+    axes.set_yscale("log")
+    axes.set_ylim(low / 10**spare, high * 10**spare)
+    few = math.log10(high / low) + 2 * spare < 2.5
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=12))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _apart(places: Sequence[float]) -> list[float]:
@@ -330,8 +332,7 @@ def _curves(chart: Chart, styles: Styles, sheet: _Sheet) -> Figure:
         axes.set_title(name, loc="left", fontsize=_TEXT, weight="bold", pad=8)
         for one in group:
             _curve(axes, chart, one, styles.of(one.name))
-        axes.set_yscale("log")
-        _logarithmic(axes, "y", values)
+        _logarithmic(axes, values)
         _percent_axis(axes, rarest)
     figure.legend(
         [_handle(styles.of(name)) for name in names], list(labels.values()), bbox_to_anchor=(0, 0), loc="lower left",

@@ -2,6 +2,8 @@
 
 import base64
 import gzip
+import html
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +12,6 @@ from typing import Any
 
 import jinja2
 
-from wakeq_bench.noise import Noise
 from wakeq_bench.pages.charts import Chart, charts_of, contestants_of
 from wakeq_bench.pages.drawing import Styles, png, svg
 from wakeq_bench.pages.inlining import inlined
@@ -96,11 +97,6 @@ class Section:
     """Measures that have numbers and no picture."""
 
     @property
-    def noise(self) -> Noise | None:
-        """What went on besides."""
-        return next((one for one in self.run.results.noise if one.scenario == self.report.scenario), None)
-
-    @property
     def settings(self) -> list[tuple[str, str]]:
         """What the scenario was told, and what it told its contestants all alike."""
         others = {name: value for name, value in self.report.settings.items() if name != "contestants"}
@@ -138,9 +134,10 @@ def page(runs: Sequence[Run]) -> str:
     return _environment().get_template("report.html.j2").render(**_values(runs, shown))
 
 
-def tables(runs: Sequence[Run]) -> str:
-    """Figures and overviews as Markdown. Raises NothingToReport."""
-    return _environment().get_template("report.md.j2").render(**_values(runs, _sections(runs)))
+def tables(runs: Sequence[Run], *, beside_pictures: bool = False) -> str:
+    """Figures and overviews as Markdown, with the pictures of its folder if there are. Raises NothingToReport."""
+    values = _values(runs, _sections(runs))
+    return _environment().get_template("report.md.j2").render(beside_pictures=beside_pictures, **values)
 
 
 def pictures(runs: Sequence[Run]) -> Iterator[tuple[str, str, bytes]]:
@@ -158,7 +155,7 @@ def write(runs: Sequence[Run], output: Path) -> list[Path]:
     if output.suffix in (".html", ".md"):
         output.write_text((page if output.suffix == ".html" else tables)(runs), encoding="utf-8")
         return [output]
-    texts = {PAGE: page(runs), TABLES: tables(runs)}
+    texts = {PAGE: page(runs), TABLES: tables(runs, beside_pictures=True)}
     output.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (output / name).write_text(text, encoding="utf-8")
@@ -236,7 +233,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters |= {"cell": _cell, "flat": _flat, "target": _target, "classes": _classes}
+    templates.filters |= {"cell": _cell, "flat": _flat, "target": _target, "classes": _classes, "prose": _prose}
     return templates
 
 
@@ -264,6 +261,11 @@ def _classes(content: Overview) -> list[str]:
         "" if any(cell[:1].isdigit() for cell in column) or not any(column) else "text"
         for column in zip(*content.rows, strict=True)
     ]
+
+
+def _prose(text: str) -> str:
+    """A sentence of the results, with what stands between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _target(figure: Figure) -> str:

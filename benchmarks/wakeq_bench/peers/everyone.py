@@ -20,6 +20,13 @@ CONTESTANTS = (
     *original.CONTESTANTS,
     *original.ON_WAKEQ,
 )
+NOT_HAD = (
+    Missing(
+        "ElasticMQ, the semantics of SQS",
+        "There is no contestant for it: its server is a Java archive or a container, which nothing here installs.",
+    ),
+)
+"""Whom one would expect to find."""
 BY_KEY = {contestant.key: contestant for contestant in CONTESTANTS}
 
 
@@ -36,6 +43,7 @@ def one_of_each(contestants: Iterable[Contestant] = CONTESTANTS) -> list[str]:
 def prepared(keys: Sequence[str], report: Report, console: Console) -> dict[Contestant, Path]:
     """Those that can be had, each with the python of its client; the others are named in the report."""
     pythons = {}
+    report.missing += NOT_HAD
     for contestant in (BY_KEY[key] for key in keys):
         try:
             pythons[contestant] = contestant.prepare(lambda line: console.print(line, soft_wrap=True))

@@ -92,6 +92,8 @@ CONTESTANTS = (
         consumers_max=100,
         remarks=(
             "One node: a quorum of one, which syncs before it confirms. AMQP confirms no acks.",
+            "A queue that was made less than three minutes before a crash may not be found again: it is made before, "
+            "and the server stopped in order once.",
             "A quorum queue is a group of Erlang processes and files: more than 100 of them are not asked for.",
         ),
     ),

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -29,28 +30,31 @@ from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Serie
 from wakeq_bench.scenarios.costs import claim_and_ack, one_message
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import Connection, call, made, request
-from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, announced_url, serve_command
+from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, announced_url, serve_command, wakeq_server
 
 KINDS = ("calls", "blocks", "system calls", "instructions")
+_AS_A_RULE = KINDS[:3]
 OPERATIONS = ("publish", "claim and ack", "wake and ack")
 BOUNDS = Path(__file__).with_name("counts.json")
 
 _TOPIC = "t"
 _PROBE = "probe"
-_PLANNED_S = 4.0
+_START_PLANNED_S = 2.0
+_EACH_PLANNED_S = 0.002
 _TOOL_MAX_S = 20.0
-# Waiting for another thread: how often depends on who comes first.
-_UNSTEADY_CALLS = "futex,sched_yield"
+# How often somebody waits depends on who comes first.
+_WAITING = "futex,sched_yield,?epoll_wait,?epoll_pwait"
 _ATTACHED = re.compile(r"strace: Process \d+ attached")
-_TOTAL = re.compile(r"^\s*100\.00\s.*?(\d+)(?:\s+\d+)?\s+total$")
-_INSTRUCTIONS = re.compile(r"^\s*([\d,.]+)\s+instructions")
-_UNCOUNTED = re.compile(r"^\s*<not (?:supported|counted)>\s+instructions")
+_TOTAL = re.compile(r"^\s*(\d+)(?:\s+\d+)?\s+total$")
+_TOTALS = re.compile(r"^totals: (\d+)", re.MULTILINE)
 
 
 class Counts(Parameters):
     """What `counts` can be told."""
 
-    kind: Annotated[Names, among(*KINDS)] = Field(list(KINDS), description="what is counted")
+    kind: Annotated[Names, among(*KINDS)] = Field(
+        list(_AS_A_RULE), description="what is counted; instructions take a minute"
+    )
     messages: int = Field(100, ge=10, description="how many, beside twice as many")
     rounds: int = Field(5, ge=1, description="how often, of which the median counts")
 
@@ -69,7 +73,7 @@ class Uncountable(RuntimeError):
 
 def planned_s(given: Counts) -> float:
     """About how long it takes."""
-    return len(given.kind) * _PLANNED_S * max(1.0, given.messages * given.rounds / 500)
+    return len(given.kind) * (_START_PLANNED_S + 3 * given.messages * given.rounds * _EACH_PLANNED_S)
 
 
 def run(given: Counts, console: Console) -> Report:
@@ -93,8 +97,8 @@ def run(given: Counts, console: Console) -> Report:
     report.overview = Overview(["a message", *OPERATIONS], [_row(one) for one in found])
     report.notes.append(
         "Of the server's process, messages in memory. A resumed coroutine is a call. Blocks are of Python's memory: "
-        "what a published message holds while it waits, and what is left of one that has been acked. System calls are "
-        f"without {_UNSTEADY_CALLS.replace(',', ' and ')}. "
+        "what a published message holds while it waits, and what is left of one that has been acked, whose outcome is "
+        "remembered for a while. System calls are without those that wait. "
         "`wake and ack` is a claim that waits, the publish that wakes it, and its ack."
     )
     return report
@@ -220,48 +224,63 @@ def _told_by_itself(kind: str) -> Iterator[Counting]:
 
 
 @contextmanager
-def _told_by(
-    program: str, options: Sequence[str], ready: re.Pattern[str] | None, found: re.Pattern[str]
-) -> Iterator[Counting]:
-    """By a program that watches a process until it is sent SIGINT."""
-    if shutil.which(program) is None:
-        raise Uncountable(f"{program} is not installed.")
+def _told_by_strace() -> Iterator[Counting]:
+    _find("strace")
+    options = ["-f", "-c", "-U", "calls,errors,name", "-e", f"trace=!{_WAITING}"]
+    with wakeq_server() as server:
+
+        def count(work: Callable[[], None]) -> int:
+            with Child("strace", ["strace", *options, "-p", str(server.child.pid)]) as watching:
+                try:
+                    watching.wait_for(_ATTACHED.search, _TOOL_MAX_S)
+                    work()
+                    os.kill(watching.pid, signal.SIGINT)
+                    return int(watching.wait_for(_TOTAL.search, _TOOL_MAX_S)[1])
+                except ProcessFailed as error:
+                    raise Uncountable(" ".join(str(error).split())) from error
+
+        yield server, count
+
+
+@contextmanager
+def _told_by_callgrind() -> Iterator[Counting]:
+    _find("valgrind")
     with tempfile.TemporaryDirectory(prefix="wakeq-bench-") as directory:
-        command = [sys.executable, "-m", "wakeq", *serve_command(Path(directory))]
-        with Child("wakeq serve", command) as child:
+        out = Path(directory) / "out"
+        # Starting is a hundred thousand times as long as a message: not counted, it takes a quarter of the time.
+        valgrind = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]
+        command = [*valgrind, sys.executable, "-m", "wakeq", *serve_command(Path(directory) / "data")]
+        with Child("wakeq serve under valgrind", command) as child:
             server = Server(announced_url(child), child)
+            _callgrind("-i", "on", child)
 
             def count(work: Callable[[], None]) -> int:
-                with Child(program, [program, *options, "-p", str(child.pid)]) as watching:
-                    try:
-                        if ready is not None:
-                            watching.wait_for(lambda line: ready.search(line), _TOOL_MAX_S)
-                        work()
-                        watching.check()
-                        os.kill(watching.pid, signal.SIGINT)
-                        return int(watching.wait_for(lambda line: _number(line, found), _TOOL_MAX_S))
-                    except ProcessFailed as error:
-                        raise Uncountable(_reason(error)) from error
+                _callgrind("-z", "", child)
+                work()
+                _callgrind("-d", "", child)
+                (dump,) = Path(directory).glob("out.*")
+                found = int(_TOTALS.search(dump.read_text(encoding="utf-8"))[1])  # type: ignore[index]
+                dump.unlink()
+                return found
 
             yield server, count
 
 
-def _number(line: str, found: re.Pattern[str]) -> str | None:
-    if _UNCOUNTED.search(line):
-        raise Uncountable("This machine does not count instructions for us.")
-    match = found.search(line)
-    return match[1].replace(",", "").replace(".", "") if match else None
+def _callgrind(option: str, value: str, child: Child) -> None:
+    command = ["callgrind_control", *([f"{option}"] if not value else [f"{option}", value]), str(child.pid)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_TOOL_MAX_S, check=False)
+    if done.returncode != 0:
+        raise Uncountable(" ".join((done.stderr or done.stdout).split()))
 
 
-def _reason(error: ProcessFailed) -> str:
-    return " ".join(str(error).split())
+def _find(program: str) -> None:
+    if shutil.which(program) is None:
+        raise Uncountable(f"{program} is not installed: try `apt-get install {program}`.")
 
 
 _COUNTING: dict[str, Callable[[], AbstractContextManager[Counting]]] = {
     "calls": lambda: _told_by_itself("calls"),
     "blocks": lambda: _told_by_itself("blocks"),
-    "system calls": lambda: _told_by(
-        "strace", ("-f", "-c", "-U", "calls,errors,name", "-e", f"trace=!{_UNSTEADY_CALLS}"), _ATTACHED, _TOTAL
-    ),
-    "instructions": lambda: _told_by("perf", ("stat", "-e", "instructions:u"), None, _INSTRUCTIONS),
+    "system calls": _told_by_strace,
+    "instructions": _told_by_callgrind,
 }

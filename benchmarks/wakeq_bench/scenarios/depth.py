@@ -72,7 +72,13 @@ class Depth(Parameters):
 
 def planned_s(given: Depth) -> float:
     """About how long it takes."""
-    return sum(_PLANNED_S[case] for case in given.case)
+    return sum(_planned_s(given, case) for case in given.case)
+
+
+def _planned_s(given: Depth, case: str) -> float:
+    """Filling is a third of it, and rounds are the rest."""
+    filled = given.backlog / 100_000 if case in ("groups", "keys") else 1.0
+    return _PLANNED_S[case] * (filled + 2 * given.rounds / 5) / 3
 
 
 def run(given: Depth, console: Console) -> Report:
@@ -84,7 +90,7 @@ def run(given: Depth, console: Console) -> Report:
         for case in given.case:
             work.step(case)
             found = CASES[case](sizes)
-            work.done(_PLANNED_S[case])
+            work.done(_planned_s(given, case))
             report.figures += [replace(figure, name=f"{case}: {figure.name}") for figure in found.figures]
             report.samples += [{"case": case, **sample} for sample in found.samples]
     return report

@@ -95,9 +95,9 @@ def run(given: Fanout, console: Console) -> Report:
     report.series = [series for case in cases for series in _series(found, *case)]
     report.figures = figures(found)
     report.notes += [
-        f"{given.deliveries:,} copies are due a second, whatever the number of groups: any number makes the same "
-        "work. A copy counts from when its message was due; one that had not come five seconds after the last was due "
-        "counts as it stood then. The publisher and all consumers are one process.",
+        f"{given.deliveries:,} copies are due a second, whatever the number of groups, so that any number makes as "
+        "much work. A copy counts from when its message was due; one that had not come five seconds after the last was "
+        "due counts as it stood then. The publisher and all consumers are one process.",
         *remarks(pythons),
     ]
     return report

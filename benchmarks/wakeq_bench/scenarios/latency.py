@@ -173,7 +173,7 @@ def _left_out(given: Latency, found: Sequence[Found]) -> list[Missing]:
         behind = [one.per_second for one in found if one.contestant == key and one.behind and one.rate != _HALF]
         more = [f"{rate:,}" for rate in sorted(given.rates) if behind and rate > min(behind)]
         if more:
-            reason = f"It was behind at {min(behind):,} already, so it was not asked for {' and '.join(more)} a second."
+            reason = f"It was behind at {min(behind):g} already, so it was not asked for {' and '.join(more)} a second."
             left_out.append(Missing(BY_KEY[key].title, reason))
     return left_out
 
@@ -261,10 +261,12 @@ def _sample(found: Found) -> dict[str, object]:
 
 
 def _notes(found: Sequence[Found]) -> list[str]:
-    late_s = max((one.late.percentile(99) for one in found if not one.behind), default=0.0)
+    late = {one.late.percentile(99): one.contestant for one in found if not one.behind}
+    latest_s = max(late, default=0.0)
     return [
         "Publishers and consumer are one process, on asyncio's own loop; a message counts from when it was due until "
         "its handler had it. What had not come five seconds after the last was due counts as it stood then. "
-        f"Sending was late by {readable(1000 * late_s)} ms at most (p99) where a queue kept up, which counts too.",
+        f"Sending was late by {readable(1000 * latest_s)} ms at most (p99, {late.get(latest_s, 'nobody')}) where a "
+        "queue kept up, which counts too.",
         "Histograms hold every message of all rounds, within 1 %.",
     ]

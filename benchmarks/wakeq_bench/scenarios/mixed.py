@@ -33,10 +33,10 @@ _OURS = "wakeq-"
 class Mixed(Parameters):
     """What `mixed` can be told."""
 
-    only: Annotated[Names, among(*KEYS)] = Field(KEYS, description="the contestants that take part")
+    only: Annotated[Names, among(*KEYS)] = Field(keys_of(), description="the contestants that take part")
     seed: int = Field(1, ge=0, description="what the day follows from")
-    tasks: int = Field(300, ge=1, description="how many come on that day")
-    seconds: float = Field(60.0, ge=1, description="length of the day")
+    tasks: int = Field(200, ge=1, description="how many come on that day")
+    seconds: float = Field(40.0, ge=1, description="length of the day")
     rounds: int = Field(3, ge=1, description="how often each lives through it, in turns")
 
 
@@ -92,8 +92,8 @@ def run(given: Mixed, console: Console) -> Report:
         if key.startswith(_OURS)
     ]
     report.notes += [
-        f"The day of seed {given.seed} has {given.tasks:,} tasks in {given.seconds:g} s, one to four services each. "
-        "A hop is one message, from its publish to its handler. What a task waits is all that is not its services' own "
+        f"The day of the seed {given.seed} has {given.tasks:,} tasks in {given.seconds:g} s. A "
+        "hop is one message, from its publish to its handler. What a task waits is all that is not its services' own "
         "time. Client, control plane and services are one process; cores are those of it and of the server.",
         *remarks(pythons),
     ]

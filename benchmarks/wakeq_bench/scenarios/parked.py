@@ -22,13 +22,13 @@ from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import call, request
 from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, bare_server, metric, wakeq_server
 
-WAKES = 500
 _TOPIC = "parked"
 _WAKES_A_TURN = 50
 _SECOND_WAKE_S = 2.0
-# After the window: the one publish that wakes exactly one, and the rounds of wakes.
-_AFTERWARDS_S = 8.0
-_PARK_PLANNED_S = 15.0
+_START_PLANNED_S = 3.0
+_PARK_PER_S = 700.0
+# With many parked and with one, and the rests before both.
+_WAKE_PLANNED_S = 0.012
 _LOOK_AGAIN_S = 0.05
 _PARK_MAX_S = 300.0
 # wakeq may end parked answers a tenth early.
@@ -49,6 +49,7 @@ class Parked(Parameters):
 
     connections: int = Field(10_000, ge=2, description="how many park on one topic")
     seconds: float = Field(60.0, ge=1, description="longest window of idleness")
+    wakes: int = Field(500, ge=1, description="messages that are published after each window, one at a time")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,16 @@ class Place:
 
 def planned_s(given: Parked) -> float:
     """About how long it takes."""
-    return len(KINDS) * (_PARK_PLANNED_S + given.seconds + _AFTERWARDS_S)
+    return len(KINDS) * (_START_PLANNED_S + _park_planned_s(given) + given.seconds + _afterwards_s(given))
+
+
+def _park_planned_s(given: Parked) -> float:
+    return given.connections / _PARK_PER_S
+
+
+def _afterwards_s(given: Parked) -> float:
+    """The one publish that wakes exactly one, and the rounds of wakes."""
+    return _SECOND_WAKE_S + given.wakes * _WAKE_PLANNED_S
 
 
 def run(given: Parked, console: Console) -> Report:
@@ -118,12 +128,12 @@ def run(given: Parked, console: Console) -> Report:
     possible = connections_possible(connections)
     if possible < connections:
         raise InvalidParameter(f"connections: this machine's limit of open files allows {possible:,} (`ulimit -Hn`)")
-    settings = {"connections": connections, "seconds": seconds, "wakes": WAKES}
+    settings = {"connections": connections, "seconds": seconds, "wakes": given.wakes}
     report = Report("parked", f"{connections:,} consumers parked on one topic", settings)
     found = []
     with Work(console, planned_s(given)) as work:
         for kind in KINDS:
-            found.append(_measure(kind, connections, seconds, work))
+            found.append(_measure(kind, given, work))
             report.samples.append(asdict(found[-1]))
             report.figures += _figures(kind, found[-1])
     report.overview = _overview(found)
@@ -154,23 +164,24 @@ def filled_place(kind: Kind, count: int) -> Iterator[Place]:
         yield place
 
 
-def _measure(kind: Kind, connections: int, seconds: float, work: Work) -> Found:
+def _measure(kind: Kind, given: Parked, work: Work) -> Found:
+    connections, seconds = given.connections, given.seconds
     work.step(f"{kind.name}: starting")
     with _place(kind) as full, _place(kind) as alone:
         more = connections - 1
         before, started = memory(full.server.child.pid), time.perf_counter()
         work.step(f"{kind.name}: parking {connections:,}")
-        full.parker.park(more, full.probe, lambda count: work.done(_PARK_PLANNED_S * count / more))
+        full.parker.park(more, full.probe, lambda count: work.done(_park_planned_s(given) * count / more))
         _wait_until_parked(kind, full, connections)
         park_s = time.perf_counter() - started
-        window_s = max(1.0, min(seconds, kind.ends_after_s * _EARLIEST - park_s - _AFTERWARDS_S))
+        window_s = max(1.0, min(seconds, kind.ends_after_s * _EARLIEST - park_s - _afterwards_s(given)))
         work.step(f"{kind.name}: idle for {window_s:.0f} s")
         cores = _idle_cores(full, window_s, work)
         after = memory(full.server.child.pid)
         work.step(f"{kind.name}: waking")
         woken = _woken_by_one_publish(full)
-        parked_s, alone_s = _wakes_in_turns(full, alone)
-        work.done(_AFTERWARDS_S + seconds - window_s)
+        parked_s, alone_s = _wakes_in_turns(full, alone, given.wakes)
+        work.done(_START_PLANNED_S + _afterwards_s(given) + seconds - window_s)
     return Found(kind.name, connections, park_s, window_s, before, after, cores, woken, parked_s, alone_s)
 
 
@@ -215,12 +226,13 @@ def _woken_by_one_publish(place: Place) -> int:
     return sum(one.has_message for one in answered)
 
 
-def _wakes_in_turns(full: Place, alone: Place) -> tuple[list[float], list[float]]:
+def _wakes_in_turns(full: Place, alone: Place, wakes: int) -> tuple[list[float], list[float]]:
     parked_s: list[float] = []
     alone_s: list[float] = []
-    for _ in range(WAKES // _WAKES_A_TURN):
-        parked_s += full.parker.wakes(full.publisher, _WAKES_A_TURN)
-        alone_s += alone.parker.wakes(alone.publisher, _WAKES_A_TURN)
+    while len(parked_s) < wakes:
+        turn = min(_WAKES_A_TURN, wakes - len(parked_s))
+        parked_s += full.parker.wakes(full.publisher, turn)
+        alone_s += alone.parker.wakes(alone.publisher, turn)
     return parked_s, alone_s
 
 

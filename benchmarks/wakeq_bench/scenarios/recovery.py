@@ -26,7 +26,8 @@ _FILL_PER_S = 20_000
 _START_PLANNED_S = 8.0
 _READY_MAX = Target("<=", 10)
 _WINDOW_S = 2
-_BACKUP_PLANNED_S = 30.0
+_BACKUP_PLANNED_S = 6.0
+_BACKUP_EACH_S = 24e-6
 _BACKUP_MAX_S = 600.0
 _PUBLISH_MIN = Target(">=", 50)
 
@@ -76,7 +77,11 @@ def _plan(given: Recovery) -> peer_recovery.Plan:
 
 
 def _own_planned_s(given: Recovery) -> float:
-    return given.messages / _FILL_PER_S + given.rounds * _START_PLANNED_S + _BACKUP_PLANNED_S
+    return given.messages / _FILL_PER_S + given.rounds * _START_PLANNED_S + _backup_s(given.messages)
+
+
+def _backup_s(messages: int) -> float:
+    return _BACKUP_PLANNED_S + messages * _BACKUP_EACH_S
 
 
 def _measure_own(given: Recovery, report: Report, work: Work) -> None:
@@ -161,7 +166,7 @@ def _measure_backup(data: Path, file: Path, messages: int, report: Report, work:
         report.notes.append(f"Publishing during a backup was not measured. {error}")
         return []
     found = _back_up(data, file)
-    work.done(_BACKUP_PLANNED_S)
+    work.done(_backup_s(messages))
     report.samples.append(found)
     if not found["during_per_s"]:
         report.notes.append(f"The backup was over within {_WINDOW_S} s: too short to publish beside it.")

@@ -143,7 +143,11 @@ def figures(axis: str, found: Sequence[Found]) -> list[Figure]:
 
 
 def _planned_s(given: Scale, axis: str, size: int) -> float:
-    return _START_PLANNED_S + size * _EACH_PLANNED_S[axis] + given.rounds * _ROUND_PLANNED_S
+    return _START_PLANNED_S + size * _EACH_PLANNED_S[axis] + given.rounds * _round_s(given)
+
+
+def _round_s(given: Scale) -> float:
+    return _ROUND_PLANNED_S * given.messages / 500
 
 
 def _in_turns(axis: str, size: int, full: Turn, plain: Turn, given: Scale, work: Work) -> Found:
@@ -156,7 +160,7 @@ def _in_turns(axis: str, size: int, full: Turn, plain: Turn, given: Scale, work:
         work.step(f"{axis}, {size:,}: round {number + 1} of {given.rounds}")
         full_s.append(full.cost_s())
         plain_s.append(plain.cost_s())
-        work.done(_ROUND_PLANNED_S)
+        work.done(_round_s(given))
     return Found(axis, size, full_s, plain_s, full.wakes_s, plain.wakes_s)
 
 

@@ -81,7 +81,8 @@ def run(given: Tasks, console: Console) -> Report:
     report.samples = found.samples
     report.notes.append(
         "Medians. Round trips are from a task's creation to its result; by llama_deploy's own client but for the last "
-        "row, which is wakeq's. llama_deploy has a control plane and a service in one process, and a queue in another, "
+        "row, which is wakeq's, as are the rates, and who sees events of our worker. llama_deploy has a control plane "
+        "and a service in one process, and a queue in another, "
         "which keeps nothing; wakeq has every message and every state on disk. An event is seen by a client that "
         "streams, on the same machine, by the same clock."
     )
@@ -124,7 +125,7 @@ class _Found:
                     self._round(system)
                 work.step(f"our client: round {number + 1} of {given.rounds}")
                 own.seconds.setdefault("run", []).extend(task_client.round_trips(own, given.tasks))
-                seen["unmodified"] += task_client.watched(unmodified, _SEEN, _SEEN_PAUSE_S)[1]
+                seen["unmodified"] += task_client.watched_as_lines(unmodified, _SEEN, _SEEN_PAUSE_S)[1]
                 seen["worker"] += task_client.watched(worker, _SEEN, _SEEN_PAUSE_S)[1]
                 few.append(task_client.watched(worker, _EVENTS)[0])
                 many.append(task_client.watched(worker, _MANY)[0])

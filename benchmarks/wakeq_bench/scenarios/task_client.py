@@ -44,8 +44,7 @@ async def _round_trips(system: System, count: int) -> list[float]:
 
 
 async def _run(control: wakeq.AsyncControlPlane, session: str) -> None:
-    task_id = await control.create_task(session, SERVICE, _ECHO)
-    result = await control.result(session, task_id)
+    result = await control.run(SERVICE, _ECHO, session_id=session)
     if result != _WANTED:
         raise BrokenAnswer(f"a task ended with {result!r}")
 
@@ -79,8 +78,25 @@ async def _rate(system: System, at_a_time: int, seconds: float) -> Rate:
 def watched(system: System, events: int, pause_s: float = 0.0) -> tuple[float, list[float]]:
     """Seconds of a task with so many events, until it has ended, and how long each took from its emission to here.
 
-    Raises BrokenAnswer, httpx.HTTPError.
+    Raises WakeqError, BrokenAnswer.
     """
+    return _complete(system, events, *anyio.run(_watched, system, {**_ECHO, "events": events, "pause": pause_s}))
+
+
+async def _watched(system: System, arguments: dict[str, object]) -> tuple[float, list[float]]:
+    late: list[float] = []
+    async with wakeq.AsyncControlPlane(system.control_plane_url) as control:
+        session = await control.create_session()
+        started = time.perf_counter()
+        task_id = await control.create_task(session, SERVICE, arguments)
+        async with control.events(session, task_id) as events:
+            async for event in events:
+                _note(event.data, late)
+        return time.perf_counter() - started, late
+
+
+def watched_as_lines(system: System, events: int, pause_s: float = 0.0) -> tuple[float, list[float]]:
+    """The same as llama_deploy's clients are sent it. Raises BrokenAnswer, httpx.HTTPError."""
     arguments = {**_ECHO, "events": events, "pause": pause_s}
     late: list[float] = []
     with httpx.Client(base_url=system.control_plane_url, timeout=TASK_MAX_S, trust_env=False) as http:
@@ -91,12 +107,19 @@ def watched(system: System, events: int, pause_s: float = 0.0) -> tuple[float, l
         ).json()
         with http.stream("GET", f"/sessions/{session}/tasks/{task}/result_stream") as stream:
             for line in stream.iter_lines():
-                seen = time.time()
-                data = json.loads(line)
-                data = data.get("_data", data)
-                if "at" in data:
-                    late.append(seen - data["at"])
+                _note(json.loads(line), late)
         seconds = time.perf_counter() - started
+    return _complete(system, events, seconds, late)
+
+
+def _note(data: dict[str, object], late: list[float]) -> None:
+    seen = time.time()
+    inner = data.get("_data", data)
+    if isinstance(inner, dict) and "at" in inner:
+        late.append(seen - inner["at"])
+
+
+def _complete(system: System, events: int, seconds: float, late: list[float]) -> tuple[float, list[float]]:
     if len(late) != events:
         raise BrokenAnswer(f"of {events} events of a task through {system.name}, {len(late)} were seen")
     return seconds, late

@@ -78,7 +78,7 @@ def _wakeq(
     """A message queue over HTTP whose consumers are woken, not polling.
 
     WAKEQ_URL says where the server is, and WAKEQ_TOKEN has the token that it asks for, if it does;
-    WAKEQ_CONTROL_PLANE says where the control plane is. To begin:
+    WAKEQ_CONTROL_PLANE and WAKEQ_CONTROL_TOKEN are those of the control plane. To begin:
 
     \b
     wakeq serve

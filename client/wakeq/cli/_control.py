@@ -23,7 +23,7 @@ _UNREACHABLE = (
 _HINTS = {
     "": _ELSEWHERE,
     "BAD_REQUEST": "--help says what is allowed",
-    "BODY_TOO_LARGE": "a task and a state have at most 64 MiB",
+    "BODY_TOO_LARGE": "the control plane's --max-body-bytes sets the limit",
     "INVALID_ARGUMENTS": "`wakeq services show SERVICE` shows what it takes; NAME=TEXT is text, NAME:=JSON any value",
     "INVALID_BODY": "--help says what is allowed",
     "NOT_FOUND": _ELSEWHERE,
@@ -31,9 +31,14 @@ _HINTS = {
     "SERVICE_NOT_FOUND": "`wakeq services list` shows what there is",
     "SESSION_NOT_FOUND": "`wakeq sessions list` shows what there is",
     "STOPPING": "try again when the control plane is back",
+    "STATE_CONFLICT": "`wakeq sessions show SESSION` shows what it is now",
+    "STATE_TOO_LARGE": "the control plane's --max-state-bytes sets the limit",
     "TASK_CONFLICT": "another task needs another --id",
     "TASK_NOT_FOUND": "`wakeq tasks list SESSION` shows what there is",
-    "UNAUTHENTICATED": "something wants a token; WAKEQ_TOKEN has the one that is sent",
+    "TOO_MANY_INPUTS": "the control plane's --max-events and --max-events-bytes set the limits",
+    "TOO_MANY_SESSIONS": "`wakeq sessions delete` makes room",
+    "TOO_MANY_TASKS": "try again when some of them have ended",
+    "UNAUTHENTICATED": "it wants a token; WAKEQ_CONTROL_TOKEN, else WAKEQ_TOKEN, has the one that is sent",
 }
 _MISUSE = (wakeq.InvalidArguments, wakeq.InvalidBody)
 _HOW = {"cancelled": "was cancelled", "timed_out": "timed out"}
@@ -73,7 +78,7 @@ def talk(
     What a service doesn't take is a mistake of whoever typed it: code 2. ``service`` is the one that it is about: for
     one that isn't registered, the hint has the nearest name that is.
     """
-    check_token()
+    check_token("WAKEQ_CONTROL_TOKEN", "WAKEQ_TOKEN")
 
     async def with_client() -> _T:
         async with _client(url, retry_s) as client:

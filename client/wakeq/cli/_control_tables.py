@@ -50,20 +50,30 @@ def show_service(service: wakeq.ServiceInfo) -> None:
 
 def show_sessions(sessions: Iterable[wakeq.SessionInfo]) -> None:
     """A line a session."""
-    table = _grid.table("session", "tasks", numbers=("tasks",))
-    for session in sessions:
-        table.add_row(_grid.text(session.id), f"{len(session.task_ids):,}")
+    table = _grid.table(
+        "session", "tasks", "unfinished", "state", "version", "last used",
+        numbers=("tasks", "unfinished", "state", "version"),
+    )  # fmt: skip
+    for one in sessions:
+        table.add_row(
+            _grid.text(one.id), f"{one.tasks:,}", f"{one.unfinished_tasks:,}", _values.size(one.state_bytes),
+            f"{one.version:,}", _instant(one.used_at),
+        )  # fmt: skip
     _grid.show(table)
 
 
-def show_session(session: wakeq.SessionInfo, tasks: Iterable[wakeq.TaskInfo]) -> None:
-    """What clients have put into a session, and its tasks."""
-    kept = {
-        "retries",
-        *(f"{kind}{task_id}" for task_id in session.task_ids for kind in ("", "stream_", "result_")),
-    }
-    values = [(name, orjson.dumps(value).decode()) for name, value in session.state.items() if name not in kept]
-    about = _grid.pairs([("session", session.id), *((f"state {name}", value) for name, value in values)])
+def show_session(session: wakeq.SessionInfo, state: wakeq.SessionState, tasks: Iterable[wakeq.TaskInfo]) -> None:
+    """How a session stands, what clients and services have put into it, and its tasks."""
+    values = [(f"state {name}", orjson.dumps(value).decode()) for name, value in state.values.items()]
+    about = _grid.pairs(
+        [
+            ("session", session.id),
+            ("created", _instant(session.created_at) or "-"),
+            ("last used", _instant(session.used_at) or "-"),
+            ("version", f"{state.version:,}"),
+            *values,
+        ]
+    )
     _grid.show(about, Text(""), _tasks_table(tasks))
 
 
@@ -90,6 +100,7 @@ def show_task(task: wakeq.TaskInfo) -> None:
         "timeout": None if task.timeout_s is None else _values.duration(task.timeout_s),
         "events": f"{task.events:,}",
         "error": task.error,
+        **({"context": task.context_error} if task.context_error else {}),
         "result": None if task.error else task.result,
     }
     _grid.show(_grid.pairs((name, "-" if value is None else value) for name, value in rows.items()))

@@ -96,7 +96,7 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: 
     ``retry_s`` seconds a publish or a settle is tried again; without it, whoever typed it is told at once.
     """
 
-    check_token()
+    check_token("WAKEQ_TOKEN")
 
     async def with_client() -> _T:
         async with _client(url, retry_s) as client:
@@ -121,11 +121,12 @@ def _client(url: str, retry_s: float) -> wakeq.AsyncClient:
         fail(str(error), "--url, or WAKEQ_URL, is http://HOST:PORT", code=2)
 
 
-def check_token() -> None:
-    """Ends with exit code 2 unless the environment's token can be sent, if there is one."""
-    if not is_token(os.environ.get("WAKEQ_TOKEN", "")):
+def check_token(*names: str) -> None:
+    """Ends with exit code 2 unless the first of these that the environment has, if any, can be sent."""
+    name = next((name for name in names if os.environ.get(name)), names[-1])
+    if not is_token(os.environ.get(name, "")):
         # Not shown, since it may be nearly right.
-        fail("WAKEQ_TOKEN is no token", "a token is printable ASCII without spaces", code=2)
+        fail(f"{name} is no token", "a token is printable ASCII without spaces", code=2)
 
 
 async def _nearest(client: wakeq.AsyncClient, topics: Sequence[str]) -> str | None:

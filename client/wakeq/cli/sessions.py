@@ -21,7 +21,11 @@ def create(url: Url = DEFAULT_CONTROL_URL) -> None:
 @app.command("list")
 def list_(as_json: Json = False, url: Url = DEFAULT_CONTROL_URL) -> None:
     """Show all sessions, a line each, the oldest first."""
-    sessions = talk(url, lambda control: control.sessions())
+
+    async def work(control: wakeq.AsyncControlPlane) -> list[wakeq.SessionInfo]:
+        return [session async for session in control.sessions()]
+
+    sessions = talk(url, work)
     if as_json:
         print_json({"sessions": [session.raw for session in sessions]})
     elif sessions:
@@ -34,21 +38,23 @@ def list_(as_json: Json = False, url: Url = DEFAULT_CONTROL_URL) -> None:
 def show(session: Session, as_json: Json = False, url: Url = DEFAULT_CONTROL_URL) -> None:
     """Show a session: what has been put into its state, and its tasks."""
 
-    async def work(control: wakeq.AsyncControlPlane) -> tuple[wakeq.SessionInfo, list[wakeq.TaskInfo]]:
-        return await control.session(session), await control.tasks(session)
+    async def work(
+        control: wakeq.AsyncControlPlane,
+    ) -> tuple[wakeq.SessionInfo, wakeq.SessionState, list[wakeq.TaskInfo]]:
+        return await control.session(session), await control.session_state(session), await control.tasks(session)
 
-    found, tasks = talk(url, work)
+    found, state, tasks = talk(url, work)
     if as_json:
-        print_json(found.raw)
+        print_json({**found.raw, "version": state.version, "state": state.values})
     else:
-        _control_tables.show_session(found, tasks)
+        _control_tables.show_session(found, state, tasks)
 
 
 @app.command()
 def delete(session: Session, yes: Yes = False, url: Url = DEFAULT_CONTROL_URL) -> None:
     """Drop a session with its tasks. Those that run are cancelled."""
     asking = must_ask(yes, "a session")
-    held = counted(len(talk(url, lambda control: control.session(session)).task_ids), "task")
+    held = counted(talk(url, lambda control: control.session(session)).tasks, "task")
     if asking:
         ask(f"Delete session {session} with {held}?")
     talk(url, lambda control: control.delete_session(session))

@@ -3,12 +3,10 @@
 A deployment runs code. Whoever is on this machine can run some anyway; from elsewhere a token is asked for.
 """
 
-import base64
-import binascii
 from collections.abc import Iterable, Mapping
-from hmac import compare_digest
 
 from wakeq._serving.hosts import is_loopback
+from wakeq._serving.tokens import is_shown
 from wakeq_control.apiserver.errors import DeployForbidden
 from wakeq_control.http import guard
 
@@ -21,33 +19,19 @@ class Guard(guard.Guard):
 
     def __init__(self, *, bound_to: str, allowed_hosts: Iterable[str], token: str | None) -> None:
         super().__init__(bound_to=bound_to, allowed_hosts=allowed_hosts)
-        self._token = None if token is None else token.encode()
+        self._deploy_token = token
 
     def check_deploy(self, headers: Mapping[bytes, bytes], client: str | None) -> None:
         """Raises DeployForbidden. ``client`` is the address that the request comes from."""
         if client is not None and is_loopback(client) and not any(name in headers for name in _FORWARDED):
             return
-        if self._token is None:
+        if self._deploy_token is None:
             raise DeployForbidden(
                 "deployments run code, so only this machine may deploy here; "
                 "to deploy from another host, start the API server with WAKEQ_APISERVER_TOKEN"
             )
-        # In a time that tells nothing of how much of it is right.
-        if not compare_digest(_shown(headers.get(b"authorization", b"")), self._token):
+        if not is_shown(self._deploy_token, headers):
             raise DeployForbidden(
                 "deployments run code, so a deploy from another host must show this server's token: "
                 "as a bearer token, or as in http://:TOKEN@HOST:PORT"
             )
-
-
-def _shown(authorization: bytes) -> bytes:
-    """The token: a bearer's, or the password of who can only put it into a URL, as `llamactl` does."""
-    scheme, _, value = authorization.partition(b" ")
-    if scheme.lower() == b"bearer":
-        return value.strip()
-    if scheme.lower() != b"basic":
-        return b""
-    try:
-        return base64.b64decode(value.strip(), validate=True).partition(b":")[2]
-    except binascii.Error:
-        return b""

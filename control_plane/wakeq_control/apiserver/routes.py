@@ -1,6 +1,6 @@
 """The ASGI application: which call a request is."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from wakeq_control.apiserver.answers import refusal_of
@@ -34,7 +34,7 @@ class App(Application):
         request.say(refusal.reason)
         return refusal.response
 
-    def calls(self, request: Request) -> dict[str, Call]:
+    def calls(self, request: Request) -> Mapping[str, Call]:
         """What can be done with this path, by method."""
         deployments = self._deployments
         # llama_deploy's clients put a slash at the end of these.
@@ -60,7 +60,7 @@ class App(Application):
                 return self._calls_of(request, name, rest)
         return {}
 
-    def _calls_of(self, request: Request, deployment: str, rest: list[str]) -> dict[str, Call]:
+    def _calls_of(self, request: Request, deployment: str, rest: list[str]) -> Mapping[str, Call]:
         sessions, tasks = self._sessions, self._tasks
         found: dict[str, Callable[..., Awaitable[Response | None]]] = {}
         match rest:

@@ -1,6 +1,6 @@
 """The API server on uvicorn, in front of deployments that run in the same process."""
 
-import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +11,7 @@ import uvicorn
 
 from wakeq._serving import quiet
 from wakeq._serving.hosts import is_loopback
-from wakeq._serving.phrases import PhrasedProtocol
+from wakeq._serving.phrases import phrased
 from wakeq._serving.quiet import QuietServer
 from wakeq_control.apiserver.deployments import DeploymentCalls
 from wakeq_control.apiserver.guard import Guard
@@ -64,31 +64,34 @@ async def open_app(deployments: Deployments, settings: Settings) -> AsyncIterato
                 await planes.aclose()
 
 
+def listen(settings: Settings) -> socket.socket:
+    """Where an API server is to answer: who comes before it does waits. Raises StartupError."""
+    return quiet.listen(
+        settings.host, settings.port, StartupError, host_option="WAKEQ_APISERVER_HOST", port_option="--api-port"
+    )
+
+
 @asynccontextmanager
-async def open_apiserver(deployments: Deployments, settings: Settings) -> AsyncIterator[str]:
-    """A server that listens as long as the block lasts, at the URL that this is. Raises StartupError.
+async def open_apiserver(deployments: Deployments, settings: Settings, listener: socket.socket) -> AsyncIterator[str]:
+    """A server that answers there as long as the block lasts, at the URL that this is.
 
     The deployments must outlive it: leave this block before theirs.
     """
-    listener = quiet.listen(
-        settings.host, settings.port, StartupError, host_option="WAKEQ_APISERVER_HOST", port_option="--api-port"
-    )
-    with contextlib.closing(listener):
-        async with open_app(deployments, settings) as app, anyio.create_task_group() as tasks:
-            stop = anyio.Event()
-            server = _Server(quiet.configure(app, PhrasedProtocol), app.lot, stop)
-            tasks.start_soon(server.serve, [listener])
-            await server.listening.wait()
-            url = quiet.shown_url(listener)
-            _announce(url, listener.getsockname()[0], settings)
-            try:
-                yield url
-            finally:
-                stop.set()
+    async with open_app(deployments, settings) as app, anyio.create_task_group() as tasks:
+        stop = anyio.Event()
+        server = _Server(quiet.configure(app, phrased()), app.lot, stop)
+        tasks.start_soon(server.serve, [listener])
+        await server.listening.wait()
+        url = quiet.shown_url(listener)
+        _announce(url, listener.getsockname()[0], settings)
+        try:
+            yield url
+        finally:
+            stop.set()
 
 
 def _announce(url: str, host: str, settings: Settings) -> None:
-    _log.info("listening", url=url)
+    _log.info("listening", url=url, meaning="for llamactl, wakeq run and wakeq status")
     if not is_loopback(host):
         deploys = "who shows the token" if settings.token is not None else "nobody from elsewhere"
         _log.warning("listening beyond this machine", address=host, meaning="anyone can run tasks", may_deploy=deploys)

@@ -15,8 +15,8 @@ class SessionCalls:
 
     async def list(self, request: Request, deployment: str) -> Response:
         """All sessions."""
-        found = await self._plane(deployment).ask("GET", "/sessions")
-        return answer([_definition(session_id) for session_id in found])
+        plane = self._plane(deployment)
+        return answer([_definition(session["session_id"]) async for session in plane.sessions()])
 
     async def create(self, request: Request, deployment: str) -> Response:
         """A new one."""
@@ -24,7 +24,7 @@ class SessionCalls:
 
     async def get(self, request: Request, deployment: str, session_id: str) -> Response:
         """One, if it is there."""
-        await self._plane(deployment).ask("GET", session_path(session_id))
+        await self._plane(deployment).ask("GET", f"/v1{session_path(session_id)}")
         return answer(_definition(session_id))
 
     async def delete(self, request: Request, deployment: str) -> Response:

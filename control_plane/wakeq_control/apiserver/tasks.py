@@ -77,8 +77,9 @@ class TaskCalls:
         """The tasks of all sessions."""
         plane = self._plane(deployment)
         tasks: list[object] = []
-        for session_id in await plane.ask("GET", "/sessions"):
-            tasks += await plane.ask("GET", f"{session_path(session_id)}/tasks")
+        async for session in plane.sessions():
+            if session["tasks"]:
+                tasks += await plane.ask("GET", f"{session_path(session['session_id'])}/tasks")
         return answer(tasks)
 
     async def result(self, request: Request, deployment: str, task_id: str) -> Response | None:
@@ -114,7 +115,8 @@ class TaskCalls:
             raise InvalidBody(in_body(error)) from None
         service, id_field = service_of(said)
         definition = {id_field: service, "event_obj_str": said.event_obj_str}
-        await self._plane(deployment).ask("POST", f"{task_path(session_id, task_id)}/send_event", definition)
+        path = f"{task_path(session_id, task_id)}/send_event"
+        await self._plane(deployment).ask("POST", path, definition, once=True)
         return answer(definition)
 
     async def _begin(self, request: Request, deployment: str) -> _Begun:

@@ -1,8 +1,8 @@
 """What the API server asks of a deployment's control plane.
 
 A control plane that dies is started again by who supervises the deployment, and goes on from what it had stored. So
-what got no answer is asked again for a while, and any request may come twice: tasks have ids of ours, and the second
-is the first.
+what got no answer is asked again for a while, and may come twice: tasks have ids of ours, and the second is the first.
+What would count twice is asked again only where nobody can have heard it.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 import wakeq
-from wakeq._connection import Connection, path_segment
+from wakeq._connection import Connection, control_token, path_segment, query
 from wakeq._errors import raise_for_answer, read_answer
 from wakeq._resumed import ServerPatience, is_away, read_lines
 from wakeq_control.apiserver.errors import ControlPlaneUnavailable, Relayed
@@ -24,6 +24,7 @@ PATIENCE_S = 30.0
 """How long a control plane may be away."""
 SILENCE_S = 20.0
 """How long it may be silent, at most the 10 s that a task waits for its service; it sends a space every 3 s then."""
+_PAGE = 1_000
 _PARKED_S = 55.0
 """How long one request for a result is parked."""
 
@@ -32,7 +33,7 @@ class ControlPlane:
     """One control plane."""
 
     def __init__(self, url: str) -> None:
-        self._connection = Connection(url, token=None, timeout=SILENCE_S, transport=None)
+        self._connection = Connection(url, token=control_token(), timeout=SILENCE_S, transport=None)
 
     async def aclose(self) -> None:
         """Close its connections."""
@@ -41,6 +42,15 @@ class ControlPlane:
     async def create_session(self) -> str:
         """A new session's id."""
         return str(await self.ask("POST", "/sessions/create"))
+
+    async def sessions(self) -> AsyncGenerator[dict[str, Any], None]:
+        """How each session stands, the oldest first. Raises Relayed, ControlPlaneUnavailable."""
+        after: str | None = ""
+        while after is not None:
+            page = await self.ask("GET", f"/v1/sessions{query({'after': after, 'limit': _PAGE})}")
+            for session in page["sessions"]:
+                yield session
+            after = page["next"]
 
     async def schema(self, service: str) -> dict[str, Any]:
         """What a service takes; empty where it doesn't say."""
@@ -68,8 +78,8 @@ class ControlPlane:
             else:
                 patience.succeeded()
 
-    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """What it answers. Raises Relayed, ControlPlaneUnavailable."""
+    async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, once: bool = False) -> Any:
+        """What it answers; ``once``: it must not come twice. Raises Relayed, ControlPlaneUnavailable."""
         content = b"" if body is None else dump(body)
         patience = ServerPatience(PATIENCE_S)
         while True:
@@ -81,6 +91,8 @@ class ControlPlane:
                 raise_for_answer(answer)
                 return read_answer(answer, lambda said: said)
             except wakeq.WakeqError as error:
+                if once and isinstance(error, wakeq.ServerUnavailable) and error.may_have_happened:
+                    raise ControlPlaneUnavailable(f"it may have been done, or not: {error.detail}") from error
                 await _wait(patience, error)
 
     async def events(self, session_id: str, task_id: str) -> AsyncGenerator[bytes, None]:

@@ -89,6 +89,7 @@ def _command(supervisor: _Supervisor, kind: str) -> None:
 
 def _serve(supervisor: _Supervisor) -> None:
     # Loaded here, since a service that can't be loaded is told of in any case.
+    from wakeq._connection import control_token  # noqa: PLC0415
     from wakeq_control.service.cli import run  # noqa: PLC0415
     from wakeq_control.service.worker import Options  # noqa: PLC0415
 
@@ -105,7 +106,8 @@ def _serve(supervisor: _Supervisor) -> None:
         description=job["description"],
         control_plane=go["control_plane"],
         queue=None,
-        token=os.environ.get("WAKEQ_TOKEN"),
+        queue_token=os.environ.get("WAKEQ_TOKEN"),
+        control_token=control_token(),
         max_concurrent_tasks=job["max_concurrent_tasks"],
         lease_s=job["lease_s"],
         grace_s=job["grace_s"],

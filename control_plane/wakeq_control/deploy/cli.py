@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from wakeq._serving import logs
 from wakeq._serving.commands import fail, problem_of
-from wakeq_control.apiserver.server import open_apiserver
+from wakeq_control.apiserver.server import listen, open_apiserver
 from wakeq_control.apiserver.settings import Settings as ApiSettings
 from wakeq_control.deploy.changes import Changes, open_changes
 from wakeq_control.deploy.config import DeploymentConfig, read_config
@@ -33,7 +33,7 @@ def deploy(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="The deployment file; without one, deployments come by `llamactl deploy`.",
             show_default=False,
         ),
@@ -117,24 +117,28 @@ class _File(NamedTuple):
         return config if self.port is None else config.at_port(self.port)
 
 
-Run = Callable[[LocalDeployments, ApiSettings], Awaitable[None]]
+Api = Callable[[], AbstractAsyncContextManager[object]]
+"""Opens the API server."""
+Run = Callable[[LocalDeployments, Api], Awaitable[None]]
 """Runs until it is cancelled."""
 
 
 async def _serve(run: Run, options: Options, api: ApiSettings) -> None:
-    async with anyio.create_task_group() as tasks:
-        running = anyio.CancelScope()
-        tasks.start_soon(_watch_signals, running, tasks.cancel_scope)
-        async with open_deployments(options) as deployments:
-            with running:
-                await run(deployments, api)
-        tasks.cancel_scope.cancel()
+    # Taken first: a port that somebody has is told of before anything begins.
+    with closing(listen(api)) as listener:
+        async with anyio.create_task_group() as tasks:
+            running = anyio.CancelScope()
+            tasks.start_soon(_watch_signals, running, tasks.cancel_scope)
+            async with open_deployments(options) as deployments:
+                with running:
+                    await run(deployments, partial(open_apiserver, deployments, api, listener))
+            tasks.cancel_scope.cancel()
     _log.info("stopped")
 
 
-async def _run_nothing(deployments: LocalDeployments, api: ApiSettings) -> None:
+async def _run_nothing(_: LocalDeployments, api: Api) -> None:
     """The API server alone: what runs comes by its calls."""
-    async with open_apiserver(deployments, api):
+    async with api():
         await anyio.sleep_forever()
 
 
@@ -143,14 +147,12 @@ def _of_file(file: _File, *, reload: bool) -> Run:
     return partial(_run, file, file.read(), reload)
 
 
-async def _run(
-    file: _File, config: DeploymentConfig, reload: bool, deployments: LocalDeployments, api: ApiSettings
-) -> None:
+async def _run(file: _File, config: DeploymentConfig, reload: bool, deployments: LocalDeployments, api: Api) -> None:
     async with AsyncExitStack() as stack:
         changes = await stack.enter_async_context(_watching()) if reload else None
         deploy = partial(deployments.deploy, found=partial(_watch, changes, file))
         await deploy(config, file.path.parent)
-        await stack.enter_async_context(open_apiserver(deployments, api))
+        await stack.enter_async_context(api())
         if changes is None:
             await anyio.sleep_forever()
         else:

@@ -53,6 +53,8 @@ def _object_path(value: str) -> str:
     module, _, name = value.partition(":")
     if not module or not name or ":" in name:
         raise ValueError("must name a module and an object in it, as in src/workflow:my_workflow")
+    if module.endswith(".py"):
+        raise ValueError(f"must name the module as an import does, without .py: {module[:-3]}:{name}")
     return value
 
 

@@ -19,6 +19,7 @@ import anyio.abc
 import structlog
 
 import wakeq
+from wakeq._connection import control_token
 from wakeq_control.deploy.base import ServiceStatus
 from wakeq_control.deploy.config import DeploymentConfig, ServiceConfig
 from wakeq_control.deploy.environments import environment
@@ -176,7 +177,8 @@ class RunningDeployment:
         for name, service in config.services.items():
             python = Path(sys.executable)
             if service.python_dependencies:
-                python = await environment(name, service.python_dependencies, codes[name].folder)
+                field = f"{config.file}: services.{name}.python-dependencies"
+                python = await environment(field, service.python_dependencies, codes[name].folder)
             units[name] = self._service(name, service, codes[name], python)
         return _Services(config, units, clones)
 
@@ -201,7 +203,9 @@ class RunningDeployment:
         control, queue = config.control_plane, config.message_queue
         host = control.internal_host or control.host
         port = control.port if control.internal_port is None else control.internal_port
-        at_queue = Place("127.0.0.1", None, 8001) if queue is None else Place(queue.host, queue.port, 8001)
+        at_queue = Place("127.0.0.1", None, 8001)
+        if queue is not None:
+            at_queue = Place(queue.host, queue.port, 8001, f"{config.file}: message-queue")
 
         def keeping(kind: str) -> list[str]:
             return ["--log-format", "json", "--data", str(self._home / kind), "--durability", self._options.durability]
@@ -213,7 +217,7 @@ class RunningDeployment:
             Server(("queue", "serve"), at_queue, lambda: keeping("queue"), self._tasks),
             Server(
                 ("control-plane", "control-plane"),
-                Place(host, port, 8000),
+                Place(host, port, 8000, f"{config.file}: control-plane"),
                 lambda: [*about_queue(), *keeping("control-plane")],
                 self._tasks,
             ),
@@ -277,7 +281,7 @@ class RunningDeployment:
         record.write_text(json.dumps(list(services.units)))
         gone = [name for name in before if name not in services.units]
         try:
-            async with open_control_plane(self.control_plane_url) as control:
+            async with open_control_plane(self.control_plane_url, control_token()) as control:
                 for name in gone:
                     await control.deregister(name)
         except wakeq.WakeqError as error:

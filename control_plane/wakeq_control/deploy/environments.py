@@ -29,10 +29,10 @@ _STAMP = ".complete"
 _log: Any = structlog.get_logger("wakeq.deploy")
 
 
-async def environment(service: str, dependencies: Sequence[str], base_path: Path) -> Path:
+async def environment(field: str, dependencies: Sequence[str], base_path: Path) -> Path:
     """The Python of an environment with these dependencies; relative ones start at ``base_path``.
 
-    Raises DeploymentFailed.
+    ``field`` is where they stand, and in which file. Raises DeploymentFailed.
     """
     home = Path(platformdirs.user_cache_dir("wakeq", appauthor=False)) / "environments" / _key(dependencies, base_path)
     python = home / "bin" / "python"
@@ -42,9 +42,9 @@ async def environment(service: str, dependencies: Sequence[str], base_path: Path
             async with _locked(home.with_name(f"{home.name}.lock")):
                 # Whoever held the lock before may have built it.
                 if not (home / _STAMP).exists():
-                    await _build(service, home, python, dependencies, base_path)
+                    await _build(field, home, python, dependencies, base_path)
         except OSError as error:
-            raise DeploymentFailed(f"no environment can be made for service {service}: {error}") from error
+            raise DeploymentFailed(f"{field}: no environment can be made for them: {error}") from error
     return python
 
 
@@ -56,10 +56,10 @@ def _key(dependencies: Sequence[str], base_path: Path) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
-async def _build(service: str, home: Path, python: Path, dependencies: Sequence[str], base_path: Path) -> None:
-    _log.info("installing dependencies", service=service, dependencies=list(dependencies), into=str(home))
+async def _build(field: str, home: Path, python: Path, dependencies: Sequence[str], base_path: Path) -> None:
+    _log.info("installing dependencies", field=field, dependencies=list(dependencies), into=str(home))
     shutil.rmtree(home, ignore_errors=True)
-    await _run(service, [sys.executable, "-I", "-m", "venv", str(home)], base_path)
+    await _run(field, [sys.executable, "-I", "-m", "venv", str(home)], base_path)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     library = home / "lib" / version / "site-packages"
     folders = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
@@ -67,21 +67,21 @@ async def _build(service: str, home: Path, python: Path, dependencies: Sequence[
     lines = [f"import site; site.addsitedir({folder!r})" for folder in folders if folder in sys.path]
     (library / "wakeq-shared.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
     pip = [str(python), "-I", "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
-    await _run(service, [*pip, *dependencies], base_path)
+    await _run(field, [*pip, *dependencies], base_path)
     (home / _STAMP).touch()
 
 
-async def _run(service: str, command: list[str], base_path: Path) -> None:
-    hint = "are the names and versions of its python-dependencies right, and is the package index within reach?"
+async def _run(field: str, command: list[str], base_path: Path) -> None:
+    hint = "are the names and versions right, and is the package index within reach?"
     try:
         with anyio.fail_after(INSTALL_MAX_S):
             done = await anyio.run_process(command, check=False, cwd=base_path, stdin=None, stdout=PIPE, stderr=STDOUT)
     except TimeoutError:
         reason = f"it takes longer than {INSTALL_MAX_S:.0f} s"
-        raise DeploymentFailed(f"the dependencies of service {service} can't be installed: {reason}", hint) from None
+        raise DeploymentFailed(f"{field}: can't be installed: {reason}", hint) from None
     if done.returncode != 0:
         reason = _reason(done.stdout.decode(errors="replace"))
-        raise DeploymentFailed(f"the dependencies of service {service} can't be installed: {reason}", hint)
+        raise DeploymentFailed(f"{field}: can't be installed: {reason}", hint)
 
 
 def _reason(output: str) -> str:

@@ -165,8 +165,10 @@ class Process:
     def _unexpected(self) -> Problem:
         """Its end, where it said no word of a problem: our commands tell people."""
         said = {line.partition(": ")[0]: line.partition(": ")[2] for line in self._last}
-        detail = said.get("wakeq", f"it has ended: {_how(self._process.returncode)}")
-        return Problem(detail, said.get("hint", "the log above says more"), not self._loaded.is_set())
+        is_broken = not self._loaded.is_set()
+        what = "its process has ended while it was imported" if is_broken and self._job.first else "it has ended"
+        detail = said.get("wakeq", f"{what}: {_how(self._process.returncode)}")
+        return Problem(detail, said.get("hint", "the log above says more"), is_broken)
 
     async def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -21,6 +21,8 @@ class Place(NamedTuple):
     port: int | None
     """None: the usual one, or any other if that is taken; 0: any."""
     usual: int
+    field: str = ""
+    """Where the file says so."""
 
 
 class Server:
@@ -54,6 +56,10 @@ class Server:
             # Somebody may have come first since it was free.
             self._is_usual_taken = True
             problem = await self.unit.load() or await self.unit.run()
+        if problem is not None and self._place.field and problem.detail.startswith("can't listen"):
+            # Its options are not the user's, who has the file.
+            hint = "its host must be an address of this machine, and its port one that nobody has; 0 is a free one"
+            raise DeploymentFailed(f"{self._place.field}: {problem.detail}", hint)
         if problem is not None:
             raise DeploymentFailed(f"the {self.name} can't be started: {problem.detail}", problem.hint)
 

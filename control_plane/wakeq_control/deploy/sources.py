@@ -95,7 +95,7 @@ class Sources:
         looked = " nor ".join(
             dict.fromkeys(str(one.relative_to(roots[0])) for one in candidates if roots[-1] in one.parents)
         )
-        hint = "write where its module is from the deployment file on, or from the source on, without .py"
+        hint = "write where its module is from the deployment file on, or from the source on"
         raise self._config.broken(field, f"there is no module {place!r} in the source: neither {looked} is there", hint)
 
     def _env_file(self, field: str, name: str, roots: list[Path]) -> Path:

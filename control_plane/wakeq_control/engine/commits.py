@@ -1,36 +1,36 @@
 """Group commit: whoever waits for the disk shares one transaction, and the next gathers meanwhile.
 
-What was decided is told, and sent to others, when it is stored; in the order in which it was decided. A store that
-fails ends the server (`StorageFailed` comes out of `run`): its memory is ahead of its disk then, and a restart isn't.
+What was decided is told, and sent to others, when it is stored; in the order in which it was decided. What nobody waits
+for rides along, and makes a commit of its own only when no other has come within `RIDE_S`. A store that fails ends the
+server (`StorageFailed` comes out of `run`): its memory is ahead of its disk then, and a restart isn't.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 
 import anyio
-import anyio.to_thread
 
+from wakeq._serving.offload import Offload
 from wakeq_control.model import Effects
 from wakeq_control.state.base import StateStore
 
-Offload = Callable[[Callable[[], None]], Awaitable[None]]
-"""Makes a call that blocks, where it blocks nobody. A test decides by itself when it ends."""
+RIDE_S = 0.025
 
 
 class _Batch:
-    __slots__ = ("done", "effects")
+    __slots__ = ("done", "effects", "urgent")
 
     def __init__(self) -> None:
         self.effects: list[Effects] = []
+        self.urgent = False
+        """Whether somebody may wait for some of it."""
         self.done = anyio.Event()
 
 
 class Commits:
     """The one writer of a store."""
 
-    def __init__(
-        self, store: StateStore, stored: Callable[[Effects], None], offload: Offload = anyio.to_thread.run_sync
-    ) -> None:
+    def __init__(self, store: StateStore, stored: Callable[[Effects], None], offload: Offload) -> None:
         """``stored`` is called with each decision's effects when its changes are durable."""
         self._store = store
         self._stored = stored
@@ -38,22 +38,41 @@ class Commits:
         self._open = _Batch()
         self._writing: _Batch | None = None
         self._something = anyio.Event()
+        self._urgent = anyio.Event()
 
     def submit(self, effects: Effects) -> None:
-        """Store this with the next commit; nobody waits."""
+        """Store this with the next commit."""
+        self._open.effects.append(effects)
+        self._open.urgent = True
+        self._something.set()
+        self._urgent.set()
+
+    def ride(self, effects: Effects) -> None:
+        """Store this soon, with what others submit; nobody will ever wait for it, or be told of it."""
         self._open.effects.append(effects)
         self._something.set()
 
     async def settled(self) -> None:
-        """Return when everything that has been decided so far is durable."""
-        batch = self._open if self._open.effects else self._writing
-        if batch is not None:
-            await batch.done.wait()
+        """Return when everything that has been decided so far, and may be waited for, is durable."""
+        if self._open.urgent:
+            await self._open.done.wait()
+        elif self._writing is not None and self._writing.urgent:
+            await self._writing.done.wait()
+
+    async def finished(self) -> None:
+        """Return when all of it is durable, what rides along too."""
+        if self._open.effects:
+            self._open.urgent = True
+            self._urgent.set()
+        await self.settled()
 
     async def run(self) -> None:
         """Write batches, for ever. Raises StorageFailed."""
         while True:
             await self._something.wait()
+            if not self._urgent.is_set():
+                with anyio.move_on_after(RIDE_S):
+                    await self._urgent.wait()
             await self.flush()
 
     async def flush(self) -> None:
@@ -61,6 +80,7 @@ class Commits:
         batch = self._writing = self._open
         self._open = _Batch()
         self._something = anyio.Event()
+        self._urgent = anyio.Event()
         changes = [change for effects in batch.effects for change in effects.changes]
         # Not cancelled half-way: the thread would go on, and nobody would know how it ended.
         with anyio.CancelScope(shield=True):

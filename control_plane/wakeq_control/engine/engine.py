@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
-from wakeq_control.engine.commits import Commits, Offload
+from wakeq._serving.offload import Offload
+from wakeq_control.engine.commits import Commits
+from wakeq_control.engine.links import Begun, Link, Links, ended
 from wakeq_control.engine.signals import Signals
 from wakeq_control.errors import SessionNotFound, TaskNotFound
 from wakeq_control.messages import CompletedTask, Heard, NewTaskMessage, TaskEvent
-from wakeq_control.model import Effects, Input, Outgoing, Service, Session, Task
+from wakeq_control.model import Effects, Outgoing, Service, Task
 from wakeq_control.plane import NewTask, Plane, Said
 from wakeq_control.registry import Registry
+from wakeq_control.sessions import Place, State, Summary, Versions, summary
 from wakeq_control.state.base import StateStore
 from wakeq_control.streams import Event
 
@@ -31,15 +33,20 @@ class Engine:
         now: Callable[[], float],
         *,
         wait_for_service_s: float,
-        offload: Offload = anyio.to_thread.run_sync,
+        offload: Offload,
     ) -> None:
-        """``now``: seconds since 1970 that never go back. ``wait_for_service_s``: how long a task waits for one."""
+        """``now``: seconds since 1970 that never go back. ``wait_for_service_s``: how long a task waits for one.
+
+        ``offload`` makes the calls of the store.
+        """
         self._plane = plane
         self.now = now
         """The time, in seconds since 1970."""
         self._wait_for_service_s = wait_for_service_s
         self._commits = Commits(store, self._stored, offload)
         self._signals = Signals()
+        self.links = Links(plane.tasks, self._commits.settled)
+        """Of the workers that are there."""
         self._timer = anyio.Event()
         self._due: float | None = None
         self.to_send: Callable[[Outgoing], None] = lambda message: None
@@ -82,7 +89,7 @@ class Engine:
     # Sessions
 
     async def create_session(self) -> str:
-        """A new session's id."""
+        """A new session's id. Raises TooManySessions."""
         session_id, effects = self._plane.create_session(self.now())
         await self._decided(effects)
         return session_id
@@ -91,27 +98,57 @@ class Engine:
         """Forget a session and its tasks; whoever waits for them is told."""
         await self._decided(self._plane.delete_session(session_id))
 
-    async def sessions(self) -> list[Session]:
-        """All of them."""
-        sessions = self._plane.sessions.all()
+    async def sessions(self) -> list[dict[str, Any]]:
+        """llama_deploy's definitions of all of them, with their states; the oldest first."""
+        sessions = [self._plane.session_definition(session.id) for session in self._plane.sessions.all()]
         await self._commits.settled()
         return sessions
 
-    async def session(self, session_id: str) -> Session:
-        """Raises SessionNotFound."""
-        session = self._plane.sessions.get(session_id)
+    async def session(self, session_id: str) -> dict[str, Any]:
+        """llama_deploy's definition of one, with its state. Raises SessionNotFound."""
+        session = self._plane.session_definition(session_id)
         await self._commits.settled()
         return session
 
-    async def session_state(self, session_id: str) -> dict[str, Any]:
+    async def summaries(self, after: Place | None, limit: int) -> list[Summary]:
+        """How at most so many sessions stand, the oldest behind a place first; None: from the first on."""
+        summaries = [summary(session) for session in self._plane.sessions.page(after, limit)]
+        await self._commits.settled()
+        return summaries
+
+    async def summary(self, session_id: str) -> Summary:
+        """How a session stands. Raises SessionNotFound."""
+        found = summary(self._plane.sessions.get(session_id))
+        await self._commits.settled()
+        return found
+
+    async def session_state(self, session_id: str) -> State:
         """With what is kept of its tasks. Raises SessionNotFound."""
         state = self._plane.session_state(session_id)
         await self._commits.settled()
         return state
 
-    async def update_state(self, session_id: str, values: Mapping[str, Any]) -> None:
-        """Merge values into the state, except what the control plane keeps. Raises SessionNotFound."""
-        await self._decided(self._plane.update_state(session_id, values))
+    async def own_state(self, session_id: str) -> State:
+        """What clients and services have put into it, alone. Raises SessionNotFound."""
+        session = self._plane.sessions.get(session_id)
+        state = State(session.version, session.state)
+        await self._commits.settled()
+        return state
+
+    async def update_state(self, session_id: str, values: Mapping[str, Any], versions: Versions = None) -> int:
+        """Merge values into the state, except what the control plane keeps; returns its version.
+
+        Raises SessionNotFound, StateTooLarge, and StateConflict where it has none of these versions.
+        """
+        version, effects = self._plane.update_state(session_id, values, self.now(), versions)
+        await self._decided(effects)
+        return version
+
+    async def replace_state(self, session_id: str, values: Mapping[str, Any], versions: Versions = None) -> int:
+        """Put values in the place of the whole state, as `update_state` does."""
+        version, effects = self._plane.replace_state(session_id, values, self.now(), versions)
+        await self._decided(effects)
+        return version
 
     async def session_tasks(self, session_id: str) -> list[Task]:
         """A session's tasks, the oldest first. Raises SessionNotFound."""
@@ -124,8 +161,8 @@ class Engine:
     async def add_task(self, session_id: str, new: NewTask, wait_s: float = math.inf) -> str:
         """Begin a task as soon as its service is registered; returns its id. It waits no longer than ``wait_s``.
 
-        Raises SessionNotFound, WrongSession, TaskConflict, InvalidArguments, and ServiceNotFound when the service
-        hasn't come in time.
+        Raises SessionNotFound, WrongSession, TaskConflict, InvalidArguments, TooManyTasks, and ServiceNotFound when the
+        service hasn't come in time.
         """
         if self._plane.check_task(session_id, new) is None:
             await self._service(new.service, wait_s)
@@ -146,7 +183,7 @@ class Engine:
         await self._decided(self._plane.cancel(task_id, self.now()))
 
     async def answer(self, session_id: str, task_id: str, service: str, event: str) -> None:
-        """Hand an event to a task's workflow. Raises SessionNotFound, TaskNotFound, ServiceNotFound."""
+        """Hand an event to a task's workflow. Raises SessionNotFound, TaskNotFound, ServiceNotFound, TooManyInputs."""
         await self._decided(self._plane.answer(session_id, task_id, service, event, self.now()))
 
     async def result(self, session_id: str, task_id: str, wait_s: float) -> dict[str, Any] | None:
@@ -178,41 +215,43 @@ class Engine:
                 return new, ended
             await self._signals.wait(_of_task(task_id))
 
-    # What workers ask
+    # What workers say; they are answered when it is stored, for which `settled` waits
 
-    async def begin_attempt(
-        self, session_id: str, task_id: str, worker: str, retries: int | None = None
-    ) -> tuple[int, Any]:
-        """A worker takes a task: the attempt's number, and the context that the session has for it.
+    def begin_attempt(
+        self, link: Link, ref: int, session_id: str, task_id: str, number: int | None, retries: int | None = None
+    ) -> Begun | str:
+        """A worker takes a task, or goes on with the attempt that has a number; from now on its link tells of it.
 
-        ``retries``: see `Plane.begin_attempt`. Raises SessionNotFound, TaskNotFound.
+        ``ref`` is what the worker knows it by: under the same one, what is asked again is the same attempt.
+        ``retries``: see `Plane.begin_attempt`. Returns why there is none, where there is nothing to do. Raises
+        SessionNotFound, TaskNotFound.
         """
-        attempt, effects = self._plane.begin_attempt(session_id, task_id, worker, self.now(), retries)
-        context = self._plane.context(self._plane.tasks.get(task_id))
-        await self._decided(effects)
-        return attempt, context
+        begins = number is None
+        if number is None:
+            number = link.attempt(ref, task_id)
+        if number is None:
+            number, effects = self._plane.begin_attempt(session_id, task_id, link.worker, self.now(), retries)
+            self._submit(effects)
+        self._plane.sessions.get(session_id)
+        task = self._plane.tasks.get(task_id, session_id)
+        why = ended(task, number)
+        if why is not None:
+            return why
+        link.follow(ref, task, number)
+        return Begun(number, self._plane.context(task) if begins else None, list(task.inputs))
 
-    async def more_inputs(
-        self, session_id: str, task_id: str, attempt: int, shown: int
-    ) -> tuple[list[Input], str | None]:
-        """What clients have sent to a task behind the first ``shown``, as soon as there is something.
+    def hear_attempt(self, link: Link, ref: int, said: Said) -> str | None:
+        """Take in what an attempt says; why nobody listens, where it was over before.
 
-        Returns why the attempt has ended, too: what the task has become, `retried` where this one has failed and
-        another follows, or `superseded` by one that took the task from it. Raises SessionNotFound, TaskNotFound, also
-        when the task goes meanwhile.
+        Raises SessionNotFound, TaskNotFound.
         """
-        while True:
-            self._plane.sessions.get(session_id)
-            task = self._plane.tasks.get(task_id, session_id)
-            ended = str(task.status) if task.finished_at is not None else None
-            if ended is None and task.attempt != attempt:
-                has_failed = any(failure.attempt == attempt for failure in task.failures)
-                ended = "retried" if has_failed else "superseded"
-            new = task.inputs[shown:]
-            if new or ended:
-                await self._commits.settled()
-                return new, ended
-            await self._signals.wait(_of_task(task_id))
+        self._plane.sessions.get(said.session_id)
+        why = ended(self._plane.tasks.get(said.task_id, said.session_id), said.attempt)
+        if why is None:
+            self._submit(self._plane.hear(said, self.now()))
+        if why is not None or said.end is not None:
+            link.forget(ref)
+        return why
 
     # What services say
 
@@ -227,12 +266,10 @@ class Engine:
         self.note(heard)
         await self._commits.settled()
 
-    def note(self, heard: TaskEvent | CompletedTask | Said) -> None:
+    def note(self, heard: TaskEvent | CompletedTask) -> None:
         """The same without waiting, for what is heard in numbers; `settled` waits for all of them."""
         if isinstance(heard, TaskEvent):
             effects = self._plane.record_event(heard.session_id, heard.task_id, heard.event, self.now())
-        elif isinstance(heard, Said):
-            effects = self._plane.hear(heard, self.now())
         else:
             effects = self._plane.complete(heard.end, self.now())
         self._submit(effects)
@@ -241,11 +278,17 @@ class Engine:
         """Return when everything that was noted is stored."""
         await self._commits.settled()
 
+    async def finished(self) -> None:
+        """Return when everything that there is to store is stored."""
+        await self._commits.finished()
+
     # What becomes of messages to services
 
     def sent(self, message: Outgoing) -> None:
-        """The queue has it."""
-        self._submit(self._plane.sent(message.number))
+        """The queue has it. Should that be forgotten by a crash, it is published again, and is the same message."""
+        effects = self._plane.sent(message.number)
+        if effects != Effects():
+            self._commits.ride(effects)
 
     def refused(self, message: Outgoing, reason: str) -> None:
         """The queue will never take it."""
@@ -259,13 +302,10 @@ class Engine:
             # It was heard before, and has a session since.
             return
         await self._service(new.service)
-        self._plane.registry.require(new.service)
-        now = self.now()
-        session_id, session = self._plane.create_session(now)
-        _, task = self._plane.add_task(session_id, new, now)
         # One after the other without an await: they are stored together.
-        self._submit(session)
-        await self._decided(task)
+        for effects in self._plane.add_task_alone(new, self.now()):
+            self._submit(effects)
+        await self._commits.settled()
 
     def _find(self, session_id: str, task_id: str) -> Task | None:
         try:
@@ -286,7 +326,7 @@ class Engine:
     def _submit(self, effects: Effects) -> None:
         if effects != Effects():
             self._commits.submit(effects)
-        due = self._plane.tasks.next_deadline()
+        due = self._plane.next_deadline()
         if due != self._due:
             self._due = due
             self._timer.set()
@@ -301,6 +341,7 @@ class Engine:
             self.went(name)
         for task_id in effects.wakes:
             self._signals.wake(_of_task(task_id))
+            self.links.wake(task_id)
 
     async def _keep_time(self) -> None:
         while True:

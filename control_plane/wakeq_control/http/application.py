@@ -1,6 +1,6 @@
 """What the ASGI applications of this package have in common: a request is let in, finds its call, and is answered."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
 from wakeq_control.errors import ControlError, PathNotFound
@@ -16,6 +16,7 @@ from wakeq_control.http.wire import (
     method_not_allowed,
     send_response,
 )
+from wakeq_control.limits import DEFAULTS
 
 Call = Callable[[], Awaitable[Response | None]]
 """An answer, or None where it has been sent."""
@@ -27,11 +28,12 @@ class Application:
     refusals: ClassVar[tuple[type[Exception], ...]] = (ControlError,)
     """What `refuse` makes answers of."""
 
-    def __init__(self, guard: Guard, lot: Lot) -> None:
+    def __init__(self, guard: Guard, lot: Lot, *, body_max_bytes: int = DEFAULTS.body_bytes) -> None:
         self._guard = guard
+        self._body_max_bytes = body_max_bytes
         self.lot = lot
 
-    def calls(self, request: Request) -> dict[str, Call]:
+    def calls(self, request: Request) -> Mapping[str, Call]:
         """What can be done with the request's path, by method."""
         raise NotImplementedError
 
@@ -43,7 +45,7 @@ class Application:
         """Answer one request."""
         if scope["type"] != "http":
             raise RuntimeError(f"this application speaks HTTP only, not {scope['type']}")
-        request = Request(scope, receive, send)
+        request = Request(scope, receive, send, body_max_bytes=self._body_max_bytes)
         try:
             response = await self._answer(request)
         except Gone:
@@ -55,7 +57,7 @@ class Application:
             await send_response(send, response, has_body=request.method != "HEAD")
 
     async def _answer(self, request: Request) -> Response | None:
-        self._guard.check(request.headers)
+        self._guard.admit(request.method, request.path, request.headers)
         calls = self.calls(request)
         if not calls:
             raise PathNotFound

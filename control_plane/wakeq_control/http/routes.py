@@ -1,6 +1,6 @@
 """The ASGI application: which call a request is."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from wakeq_control.errors import ControlError
@@ -13,6 +13,7 @@ from wakeq_control.http.sessions import Sessions
 from wakeq_control.http.streams import Streams
 from wakeq_control.http.tasks import Tasks
 from wakeq_control.http.wire import Request, Response, error_answer
+from wakeq_control.limits import DEFAULTS
 
 
 class App(Application):
@@ -27,8 +28,10 @@ class App(Application):
         attempts: Attempts,
         guard: Guard,
         lot: Lot,
+        *,
+        body_max_bytes: int = DEFAULTS.body_bytes,
     ) -> None:
-        super().__init__(guard, lot)
+        super().__init__(guard, lot, body_max_bytes=body_max_bytes)
         self._services = services
         self._sessions = sessions
         self._tasks = tasks
@@ -39,7 +42,7 @@ class App(Application):
         """What a refusal looks like on the wire."""
         return error_answer(error)
 
-    def calls(self, request: Request) -> dict[str, Call]:
+    def calls(self, request: Request) -> Mapping[str, Call]:
         """What can be done with this path, by method."""
         services, sessions = self._services, self._sessions
         plain: dict[str, dict[str, Callable[[Request], Awaitable[Response]]]] = {
@@ -49,6 +52,7 @@ class App(Application):
             "/services": {"GET": services.list},
             "/sessions": {"GET": sessions.list},
             "/v1/services": {"GET": services.standing},
+            "/v1/sessions": {"GET": sessions.page},
             "/healthz": {"GET": services.health},
         }
         if request.path in plain:
@@ -56,15 +60,28 @@ class App(Application):
         match request.path.split("/"):
             case ["", "services", name] if name:
                 posts = {"register": services.register, "deregister": services.deregister}
-                found = {"GET": partial(services.get, request, name)}
+                found: dict[str, Call] = {"GET": partial(services.get, request, name)}
                 return found | ({"POST": partial(posts[name], request)} if name in posts else {})
             case ["", "v1", "services", name] if name:
                 return {
                     "GET": partial(services.stands, request, name),
                     "PUT": partial(services.put_worker, request, name),
                 }
+            case ["", "v1", "workers", worker, "links", number] if worker:
+                return {
+                    "GET": partial(self._attempts.follow, request, worker, number),
+                    "POST": partial(self._attempts.hear, request, worker, number),
+                }
             case ["", "v1", "services", name, "registration"] if name:
                 return {"POST": partial(services.keep_worker, request, name)}
+            case ["", "v1", "sessions", session] if session:
+                return {"GET": partial(sessions.summary, request, session)}
+            case ["", "v1", "sessions", session, "state"] if session:
+                return {
+                    "GET": partial(sessions.own_state, request, session),
+                    "POST": partial(sessions.merge, request, session),
+                    "PUT": partial(sessions.replace, request, session),
+                }
             case ["", "v1", "sessions", session, "tasks"] if session:
                 return {"GET": partial(self._tasks.list, request, session)}
             case ["", "v1", "sessions", session, "tasks", task, "events"] if session and task:
@@ -73,7 +90,7 @@ class App(Application):
                 return self._session_calls(request, rest)
         return {}
 
-    def _session_calls(self, request: Request, rest: list[str]) -> dict[str, Call]:
+    def _session_calls(self, request: Request, rest: list[str]) -> Mapping[str, Call]:
         sessions, tasks = self._sessions, self._tasks
         match rest:
             case ["create"]:
@@ -103,14 +120,13 @@ class App(Application):
                 return self._task_calls(request, session, task, action)
         return {}
 
-    def _task_calls(self, request: Request, session: str, task: str, action: str) -> dict[str, Call]:
+    def _task_calls(self, request: Request, session: str, task: str, action: str) -> Mapping[str, Call]:
         tasks = self._tasks
         known: dict[str, tuple[str, Callable[..., Awaitable[Response | None]]]] = {
             "result": ("GET", tasks.result),
             "result_stream": ("GET", self._streams.follow),
             "send_event": ("POST", tasks.send_event),
             "cancel": ("POST", tasks.cancel),
-            "attempts": ("POST", self._attempts.follow),
         }
         if action not in known:
             return {}

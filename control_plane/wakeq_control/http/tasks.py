@@ -1,6 +1,7 @@
 """Tasks: their beginning, their events, their results."""
 
 import math
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -38,15 +39,22 @@ class Tasks:
         self._engine = engine
         self._lot = lot
 
-    async def add(self, request: Request, session_id: str) -> Response:
-        """Begin a task; waits for its service to be registered."""
+    async def add(self, request: Request, session_id: str) -> Response | None:
+        """Begin a task, as soon as its service is registered: its id; with a wait for its end, where it stands then."""
         wait_s = request.seconds("wait", SERVICE_WAIT_MAX_S)
+        end_wait_s = request.seconds("ended", WAIT_MAX_S)
         try:
             new = TaskDefinition.model_validate(await request.json()).new_task()
         except ValidationError as error:
             raise InvalidBody(in_body(error)) from None
         add = partial(self._engine.add_task, session_id, new, math.inf if wait_s is None else wait_s)
-        return answer(await self._lot.attend(request, add))
+        if end_wait_s is None:
+            return answer(await self._lot.attend(request, add))
+
+        async def run(held: Held) -> Task:
+            return await self._ended(held, session_id, await add(), end_wait_s)
+
+        return await self._shown_when_ended(request, run)
 
     async def send_event(self, request: Request, session_id: str, task_id: str) -> Response:
         """Hand an event to a task's workflow."""
@@ -77,9 +85,12 @@ class Tasks:
         wait_s = request.seconds("wait", WAIT_MAX_S)
         if not wait_s:
             return answer(shown(await self._engine.task(session_id, task_id)))
+        return await self._shown_when_ended(request, lambda held: self._ended(held, session_id, task_id, wait_s))
+
+    async def _shown_when_ended(self, request: Request, ended: Callable[[Held], Awaitable[Task]]) -> Response | None:
         held = Held(request, [JSON_TYPE], beat_s=BEAT_S)
         try:
-            task = await self._lot.attend(request, partial(self._ended, held, session_id, task_id, wait_s))
+            task = await self._lot.attend(request, lambda: ended(held))
         except ControlError:
             if not held.begun:
                 raise
@@ -132,19 +143,21 @@ def shown(task: Task) -> dict[str, object]:
         "status": task.status,
         "attempt": task.attempt,
         "worker": task.worker,
-        "failures": [{**one._asdict(), "failed_at": _instant(one.failed_at)} for one in task.failures],
-        "retry_at": _instant(task.retry_at),
-        "created_at": _instant(task.created_at),
-        "started_at": _instant(task.started_at),
-        "finished_at": _instant(task.finished_at),
+        "failures": [{**one._asdict(), "failed_at": instant(one.failed_at)} for one in task.failures],
+        "retry_at": instant(task.retry_at),
+        "created_at": instant(task.created_at),
+        "started_at": instant(task.started_at),
+        "finished_at": instant(task.finished_at),
         "timeout_s": task.timeout_s,
         "events": len(task.stream.arrived),
         "error": task.error,
+        "context_error": task.context_error,
         "result": task.result,
     }
 
 
-def _instant(wall: float | None) -> str | None:
+def instant(wall: float | None) -> str | None:
+    """A time as JSON has it, in UTC."""
     if wall is None:
         return None
     return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 from wakeq_control.codec import dump, load
-from wakeq_control.errors import BadRequest, ControlError, InvalidBody, TooLarge
+from wakeq_control.errors import BadRequest, ControlError, InvalidBody, TooLarge, Unauthenticated
+from wakeq_control.limits import DEFAULTS
 from wakeq_control.messages import check_storable
 
 Scope = dict[str, Any]
@@ -14,14 +15,13 @@ Receive = Callable[[], Awaitable[HttpEvent]]
 Send = Callable[[HttpEvent], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-BODY_MAX_BYTES = 64 * 1024 * 1024
-"""Largest body of a request: a session's state has a workflow's whole context in it."""
 STATUS: dict[str, int] = {
     "BAD_REQUEST": 400,
     "INVALID_ARGUMENTS": 400,
     "INVALID_DEPLOYMENT": 400,
     "NO_DEFAULT_SERVICE": 400,
     "WRONG_SESSION": 400,
+    "UNAUTHENTICATED": 401,
     "DEPLOY_FORBIDDEN": 403,
     "ORIGIN_REFUSED": 403,
     "DEPLOYMENT_NOT_FOUND": 404,
@@ -32,8 +32,13 @@ STATUS: dict[str, int] = {
     "METHOD_NOT_ALLOWED": 405,
     "DEPLOYMENT_EXISTS": 409,
     "TASK_CONFLICT": 409,
+    "STATE_CONFLICT": 412,
     "BODY_TOO_LARGE": 413,
+    "STATE_TOO_LARGE": 413,
     "INVALID_BODY": 422,
+    "TOO_MANY_INPUTS": 429,
+    "TOO_MANY_SESSIONS": 429,
+    "TOO_MANY_TASKS": 429,
     "DEPLOYMENT_FAILED": 500,
     "CONTROL_PLANE_UNAVAILABLE": 503,
     "STOPPING": 503,
@@ -66,7 +71,9 @@ class Response(NamedTuple):
 class Request:
     """One request, its body not read yet."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, *, body_max_bytes: int = DEFAULTS.body_bytes
+    ) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -74,6 +81,7 @@ class Request:
         """The address that it comes from."""
         self.receive = receive
         self.send = send
+        self._body_max_bytes = body_max_bytes
         self._query: bytes = scope["query_string"]
         self._connection: Connection | None = scope.get("state", {}).get("connection")
 
@@ -95,8 +103,19 @@ class Request:
             raise BadRequest(f"{name}: must be a number of seconds from 0 to {longest:g}")
         return value
 
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        """A parameter that is a whole number. Raises BadRequest."""
+        text = self.parameter(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) <= len(str(high)) and low <= int(text) <= high):
+            raise BadRequest(f"{name}: must be a whole number from {low} to {high}")
+        return int(text)
+
     async def body(self) -> bytes:
         """All of it. Raises TooLarge, and Gone when the client hangs up in the middle of it."""
+        # Which is refused before it comes, where the client says how much it will be.
+        self._check_size(int(self.headers.get(b"content-length", b"0")))
         parts, size = [], 0
         while True:
             event = await self.receive()
@@ -104,10 +123,13 @@ class Request:
                 raise Gone
             parts.append(event.get("body", b""))
             size += len(parts[-1])
-            if size > BODY_MAX_BYTES:
-                raise TooLarge(f"the body has more than {BODY_MAX_BYTES} bytes")
+            self._check_size(size)
             if not event.get("more_body"):
                 return b"".join(parts)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._body_max_bytes:
+            raise TooLarge(f"the body has more than {self._body_max_bytes:,} bytes")
 
     async def json(self) -> Any:
         """The body's value. Raises InvalidBody, TooLarge, Gone."""
@@ -151,9 +173,9 @@ def _not_json(position: int, reason: str) -> dict[str, object]:
     }
 
 
-def answer(value: object) -> Response:
+def answer(value: object, headers: Headers | None = None) -> Response:
     """200, in JSON."""
-    return Response(200, [JSON_TYPE], dump(value))
+    return Response(200, [JSON_TYPE, *(headers or ())], dump(value))
 
 
 def refusal(code: str, title: str, detail: object) -> Response:
@@ -165,7 +187,10 @@ def refusal(code: str, title: str, detail: object) -> Response:
 
 def error_answer(error: ControlError) -> Response:
     """What a refusal looks like on the wire."""
-    return refusal(error.code, error.title, error.errors if isinstance(error, InvalidBody) else error.detail)
+    response = refusal(error.code, error.title, error.errors if isinstance(error, InvalidBody) else error.detail)
+    if isinstance(error, Unauthenticated):
+        response.headers.append((b"www-authenticate", b"Bearer"))
+    return response
 
 
 def method_not_allowed(allowed: list[str]) -> Response:

@@ -1,8 +1,8 @@
 """What services say, taken from the queue over a leased stream, and acked when it is stored.
 
 Messages are taken in as fast as they come; those that were stored together are acked together. What nobody could ever
-understand becomes a dead letter at once, and so does what a worker says of another control plane's task: that may be
-this one before it lost its data. What is about a session or a task that is gone is acked, as llama_deploy drops it.
+understand becomes a dead letter at once; what is about a session or a task that is gone is acked, as llama_deploy drops
+it.
 """
 
 from functools import partial
@@ -18,7 +18,6 @@ from wakeq_control.errors import ControlError, InvalidBody, SessionNotFound, Tas
 from wakeq_control.link.broker import Broker
 from wakeq_control.link.trying import until_done
 from wakeq_control.messages import CONTROL_PLANE, NewTaskMessage, read_message
-from wakeq_control.plane import Said
 
 _log: Any = structlog.get_logger("wakeq.control")
 _PREFETCH = 256
@@ -63,9 +62,6 @@ class Inbox:
                 return
             self._engine.note(heard)
         except (SessionNotFound, TaskNotFound) as error:
-            if isinstance(heard, Said) and heard.publisher not in (None, self._engine.publisher):
-                await _refuse(delivery, f"task {heard.task_id} is another control plane's: {error.code}")
-                return
             _log.info("dropped a message", reason=error.detail)
         self._done(delivery)
 

@@ -15,13 +15,15 @@ _log: Any = structlog.get_logger("wakeq.control")
 
 PERMANENT = (
     wakeq.BadRequest,
+    wakeq.BodyTooLarge,
     wakeq.Forbidden,
     wakeq.IdempotencyConflict,
+    wakeq.InvalidBody,
     wakeq.InvalidMessage,
     wakeq.MessageTooLarge,
     wakeq.UnsupportedMediaType,
 )
-"""What the queue says of a request that it would say again."""
+"""What a server says of a request that it would say again."""
 
 
 def new_backoff() -> Backoff:

@@ -1,4 +1,4 @@
-"""One attempt at one task: begun at the control plane, run, told of inputs and of its end, and ended by one message."""
+"""One attempt at one task: begun at the control plane, run, told of inputs and of its end, and ended by one word."""
 
 import asyncio
 from typing import Any, NamedTuple
@@ -11,15 +11,15 @@ import wakeq
 from wakeq_control import arguments
 from wakeq_control.codec import load
 from wakeq_control.errors import InvalidArguments
-from wakeq_control.link.trying import PERMANENT, until_done
 from wakeq_control.service.context import TaskContext
-from wakeq_control.service.control import ControlPlane
+from wakeq_control.service.link import Link
 from wakeq_control.service.runnable import Outcome, Runnable, failed, refused
-from wakeq_control.service.saying import Publish, Saying
+from wakeq_control.service.saying import Saying
 
+SUPERSEDED = "superseded"
+_SUCCEEDED = "succeeded"
+_UNKNOWN = (wakeq.SessionNotFound, wakeq.TaskNotFound)
 _log: Any = structlog.get_logger("wakeq.worker")
-_LINGER_S = 2.0
-"""How long the end of a request is waited for when the attempt is over."""
 
 
 class UnknownTask(Exception):
@@ -41,22 +41,21 @@ class Start(NamedTuple):
 class Attempt:
     """What a worker does with one delivery of a task."""
 
-    def __init__(self, start: Start, *, worker: str, control: ControlPlane, publish: Publish) -> None:
+    ref = 0
+
+    def __init__(self, start: Start, link: Link) -> None:
         self._start = start
-        self._worker = worker
-        self._control = control
-        self._publish = publish
+        self._link = link
         self._context: dict[str, Any] | None = None
         self._task: TaskContext | None = None
         self._saying: Saying | None = None
-        self._told = 0
-        self._known = anyio.Event()
+        self._inputs: dict[int, dict[str, Any]] = {}
+        """Those that came before the ones in front of them, by number."""
+        self._given = 0
         self._ended: str | None = None
+        self._lost: wakeq.WakeqError | None = None
+        """Why the control plane doesn't let it go on."""
         self._running = anyio.CancelScope()
-        self._following = anyio.CancelScope()
-        self._over = False
-        self._lost: wakeq.WakeqError | UnknownTask | None = None
-        """Why the task can't be followed."""
 
     async def run(self, service: Runnable, background: anyio.abc.TaskGroup) -> None:
         """Work on the task; returns when it has ended, here or elsewhere.
@@ -64,28 +63,27 @@ class Attempt:
         Raises WakeqError, when it has to come again, and UnknownTask.
         """
         self._background = background
-        background.start_soon(self._follow)
-        try:
-            await self._known.wait()
-            outcome = await self._outcome(service)
-            if outcome is not None and self._saying is not None:
-                await self._saying.end(outcome)
-        except BaseException:
-            self._following.cancel()
-            raise
-        finally:
-            if self._saying is not None:
-                self._saying.stop()
-        if outcome is None and self._lost is not None:
-            raise self._lost
-        if outcome is None and self._ended == "superseded":
+        outcome: Outcome | None = None
+        with self._link.following(self):
+            try:
+                await self._link.announce(self)
+                outcome = await self._outcome(service)
+                if outcome is not None and self._saying is not None:
+                    await self._saying.end(outcome)
+            except _UNKNOWN as error:
+                self._lost = error
+            finally:
+                if self._saying is not None:
+                    self._saying.stop()
+        if self._lost is not None:
+            raise _why_lost(self._lost, outcome)
+        if self._ended == SUPERSEDED:
             # By one that may have lost its lease. Whose is still good has to begin anew: if this one's isn't, giving
             # it back changes nothing.
             raise wakeq.LeaseLost("another attempt at the task has begun")
-        # The control plane ends the request when it has heard: then its connection can be used again.
-        self._over = True
-        self._following.deadline = anyio.current_time() + _LINGER_S
-        _log.info("task ended", task=self._start.task_id, how=self._how(outcome))
+        # A line for each that succeeds would be most of what a worker writes, and a good part of its work.
+        if (how := self._how(outcome)) != _SUCCEEDED:
+            _log.info("task ended", task=self._start.task_id, how=how)
 
     async def _outcome(self, service: Runnable) -> Outcome | None:
         """None where the task has ended elsewhere."""
@@ -109,7 +107,7 @@ class Attempt:
     def _how(self, outcome: Outcome | None) -> str:
         if outcome is None or self._ended is not None:
             return self._ended or "elsewhere"
-        return "succeeded" if outcome.error is None else outcome.error
+        return _SUCCEEDED if outcome.error is None else outcome.error
 
     async def _work(self, service: Runnable, task: TaskContext) -> Outcome:
         try:
@@ -130,74 +128,67 @@ class Attempt:
             # It cancelled itself, as nobody else did.
             return failed(error)
 
-    # What the control plane tells
+    # What it says to the control plane, and hears
 
-    async def _follow(self) -> None:
-        with self._following:
-            try:
-                await until_done(f"following task {self._start.task_id}", self._hear)
-            except PERMANENT as error:
-                self._lost = error
-            self._known.set()
-            self._running.cancel()
+    @property
+    def begun(self) -> bool:
+        """See `Follower`."""
+        return self._task is not None
 
-    async def _hear(self) -> None:
-        if self._over:
-            return
+    def announcement(self) -> dict[str, Any]:
+        """See `Follower`."""
         start = self._start
-        about = {
-            "worker": self._worker,
-            "attempt": None if self._task is None else self._task.attempt,
+        return {
+            "ref": self.ref,
+            "session_id": start.session_id,
+            "task_id": start.task_id,
             "publisher": start.publisher,
             "retries": start.retries,
+            "attempt": None if self._task is None else self._task.attempt,
         }
-        try:
-            async with self._control.attempt(start.session_id, start.task_id, about) as lines:
-                inputs = 0
-                async for line in lines:
-                    if "ended" in line:
-                        self._end(line["ended"])
-                    elif "event" in line:
-                        inputs += 1
-                        self._give(inputs, line)
-                    elif self._task is None:
-                        self._begin(line)
-        except (wakeq.SessionNotFound, wakeq.TaskNotFound) as error:
-            # One that was deleted has ended: this control plane has lost what it knew, or is another.
-            self._lost = UnknownTask(f"the control plane does not know the task: {error.code}")
-            self._known.set()
-            self._running.cancel()
-            return
-        except wakeq.WakeqError:
-            if self._ended is None:
-                raise
-        if self._ended is None:
-            raise wakeq.ServerUnavailable("the control plane has ended the stream")
 
-    def _begin(self, line: dict[str, Any]) -> None:
+    def told(self, said: dict[str, Any]) -> None:
+        """See `Follower`."""
+        if "ended" in said:
+            self._end(said["ended"])
+        elif "event" not in said and self._task is None:
+            self._begin(said)
+        # They come from the first on with each announcement's answer, and those over the stream may overtake it.
+        for one in [said] if "event" in said else said.get("inputs", ()):
+            if one["number"] > self._given:
+                self._inputs[one["number"]] = one
+        self._give()
+
+    def refused(self, error: wakeq.WakeqError) -> None:
+        """See `Follower`."""
+        self._lost = error
+        self._running.cancel()
+
+    def _begin(self, said: dict[str, Any]) -> None:
+        saying = self._saying = Saying(self._say, tasks=self._background, failed=self._running.cancel)
         start = self._start
-        about = {
-            "task_id": start.task_id,
-            "session_id": start.session_id,
-            "publisher": start.publisher,
-            "attempt": line["attempt"],
-        }
-        saying = self._saying = Saying(
-            self._publish, about, worker=self._worker, tasks=self._background, failed=self._running.cancel
-        )
-        self._task = TaskContext(start.task_id, start.session_id, line["attempt"], lambda _, data: saying.event(data))
-        self._context = line["context"]
-        # What is known of the past comes with it, and an end too.
-        self._known.set()
+        self._task = TaskContext(start.task_id, start.session_id, said["attempt"], lambda _, data: saying.event(data))
+        self._context = said["context"]
 
-    def _give(self, number: int, line: dict[str, Any]) -> None:
-        # After a reconnection they come from the first on.
-        if self._task is not None and number > self._told:
-            self._told = number
-            self._task.give(line["event"], line["after"])
+    async def _say(self, said: dict[str, Any]) -> None:
+        answer = await self._link.say({**self.announcement(), **said})
+        if "ended" in answer:
+            self._end(answer["ended"])
+
+    def _give(self) -> None:
+        while self._task is not None and (following := self._inputs.pop(self._given + 1, None)) is not None:
+            self._given += 1
+            self._task.give(following["event"], following["after"])
 
     def _end(self, how: str) -> None:
-        """The task is no longer this attempt's; the request's own end may be on its way."""
+        """The task is no longer this attempt's."""
         self._ended = how
-        self._known.set()
         self._running.cancel()
+
+
+def _why_lost(error: wakeq.WakeqError, outcome: Outcome | None) -> Exception:
+    if not isinstance(error, _UNKNOWN):
+        return error
+    # One that was deleted has ended: this control plane has lost what it knew, or is another.
+    result = "" if outcome is None else f"; it has come to {outcome.error or outcome.result!r}"
+    return UnknownTask(f"the control plane does not know the task: {error.code}{result}")

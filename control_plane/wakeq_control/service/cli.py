@@ -11,7 +11,7 @@ import anyio
 import typer
 import uvloop
 
-from wakeq._connection import is_server_url
+from wakeq._connection import control_token, is_server_url, is_token
 from wakeq._serving import logs
 from wakeq._serving.commands import fail
 from wakeq_control.errors import StartupError, first_of
@@ -65,9 +65,11 @@ def worker(
 ) -> None:
     """Run an async function or a workflow as a service: it works on tasks until it is told to stop.
 
-    The queue's token, where it asks for one, comes from the environment: WAKEQ_TOKEN.
+    Tokens, where they are asked for, come from the environment: the queue's is WAKEQ_TOKEN, the control plane's is
+    WAKEQ_CONTROL_TOKEN, else the same.
     """
     _check_service(service)
+    _check_tokens()
     _check_url("control-plane", control_plane)
     if queue is not None:
         _check_url("queue", queue)
@@ -79,7 +81,8 @@ def worker(
         description=description,
         control_plane=control_plane,
         queue=queue,
-        token=os.environ.get("WAKEQ_TOKEN"),
+        queue_token=os.environ.get("WAKEQ_TOKEN"),
+        control_token=control_token(),
         max_concurrent_tasks=max_concurrent_tasks,
         lease_s=lease,
         grace_s=grace,
@@ -110,6 +113,13 @@ def _check_service(name: str) -> None:
         fail(f"service: {error}", _HELP, code=2)
     if name == CONTROL_PLANE:
         fail(f"service: {name} is the control plane's own", "choose another name", code=2)
+
+
+def _check_tokens() -> None:
+    for name in ("WAKEQ_TOKEN", "WAKEQ_CONTROL_TOKEN"):
+        if not is_token(os.environ.get(name, "")):
+            # Not shown, since it may be nearly right.
+            fail(f"{name} is no token", "a token is printable ASCII without spaces", code=2)
 
 
 def _check_url(option: str, url: str) -> None:

@@ -9,7 +9,7 @@ import anyio
 import httpx
 
 import wakeq
-from wakeq._connection import SILENCE_S, Connection, parts_of
+from wakeq._connection import SILENCE_S, Connection, parts_of, path_segment
 from wakeq._errors import raise_for_answer, read_answer
 from wakeq_control.codec import dump, load
 
@@ -37,8 +37,8 @@ class ControlPlane:
 
         Raises WakeqError, from the iteration too.
         """
-        path = f"/v1/services/{quote(service, safe='')}/registration"
-        async with self._lines(path, about) as lines:
+        url = self._connection.url(f"/v1/services/{quote(service, safe='')}/registration")
+        async with self._lines(url, dump(about)) as lines:
             yield lines
 
     async def deregister(self, service: str) -> None:
@@ -47,25 +47,27 @@ class ControlPlane:
         raise_for_answer(await self._connection.ask("POST", url))
 
     @asynccontextmanager
-    async def attempt(
-        self, session_id: str, task_id: str, about: dict[str, Any]
-    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """What a worker must know of its task, as it comes: it begins an attempt, or goes on with one that it names.
-
-        Raises WakeqError, from the iteration too.
-        """
-        path = f"/sessions/{quote(session_id, safe='')}/tasks/{quote(task_id, safe='')}/attempts"
-        async with self._lines(path, about) as lines:
+    async def link(self, worker: str, number: int) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Open a worker's link: what it must know of its attempts, as it comes. Raises WakeqError, also as it comes."""
+        async with self._lines(self._link(worker, number)) as lines:
             yield lines
 
+    async def say(self, worker: str, number: int, content: bytes) -> list[dict[str, Any]]:
+        """What the control plane answers to what attempts say over a link. Raises WakeqError."""
+        answer = await self._connection.ask("POST", self._link(worker, number), content=content)
+        raise_for_answer(answer)
+        return read_answer(answer, lambda said: list(said["answers"]))
+
     @asynccontextmanager
-    async def _lines(self, path: str, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        url = self._connection.url(path)
+    async def _lines(self, url: httpx.URL, content: bytes = b"") -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         try:
-            async with self._connection.stream(url, _JSON, SILENCE_S, content=dump(body)) as response:
+            async with self._connection.stream(url, _JSON, SILENCE_S, content=content) as response:
                 yield _lines(parts_of(response))
         except httpx.TransportError as error:
             raise wakeq.ServerUnavailable(f"the control plane can't be reached: {error!r}") from error
+
+    def _link(self, worker: str, number: int) -> httpx.URL:
+        return self._connection.url(f"/v1/workers/{path_segment(worker)}/links/{number}")
 
 
 def _queue_url(said: Any) -> str:
@@ -83,9 +85,12 @@ async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def open_control_plane(url: str) -> AsyncIterator[ControlPlane]:
-    """A control plane, whose connections are closed on the way out. Raises ValueError where the URL is none."""
-    connection = Connection(url, token=None, timeout=_TIMEOUT_S, transport=None)
+async def open_control_plane(url: str, token: str | None) -> AsyncIterator[ControlPlane]:
+    """A control plane, whose connections are closed on the way out. Raises ValueError where the URL is none.
+
+    ``token`` is what it asks for, if it does.
+    """
+    connection = Connection(url, token=token, timeout=_TIMEOUT_S, transport=None)
     try:
         yield ControlPlane(connection)
     finally:

@@ -69,4 +69,7 @@ def refusal_of(what: str, error: wakeq.WakeqError) -> StartupError | None:
     """What it means to an operator that the control plane has said no; None: it has said nothing, or that it can't."""
     if error.status is None or error.status >= _SERVER_ERROR:
         return None
-    return StartupError(f"{what}: {error.detail}", "is --control-plane the address of a wakeq control plane?")
+    hint = "is --control-plane the address of a wakeq control plane?"
+    if isinstance(error, wakeq.Unauthenticated):
+        hint = "WAKEQ_CONTROL_TOKEN, else WAKEQ_TOKEN, has the token that it is shown"
+    return StartupError(f"{what}: {error.detail}", hint)

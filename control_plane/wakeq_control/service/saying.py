@@ -1,7 +1,7 @@
-"""What an attempt tells the control plane: one message at a time, each with all that was said meanwhile.
+"""What an attempt tells the control plane: one word at a time, each with all that was said meanwhile.
 
-An event that nothing is on its way before is sent at once. What comes while a message is on its way shares the next,
-and so does the attempt's end: nothing overtakes anything, and a short task is one message.
+An event that nothing is on its way before is sent at once. What comes while a word is on its way shares the next, and
+so does the attempt's end: nothing overtakes anything, and a short task is one word.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,35 +12,24 @@ import anyio.abc
 
 import wakeq
 from wakeq_control.link.trying import PERMANENT
-from wakeq_control.messages import CONTROL_PLANE
 from wakeq_control.service.runnable import Outcome, refused
 
 EVENTS_MAX = 1_000
-"""Events of one message."""
-Publish = Callable[[dict[str, Any], str], Awaitable[None]]
-"""Publishes a message to the control plane, under an idempotency key. Raises WakeqError, TypeError, ValueError."""
-_UNSENDABLE = (*PERMANENT, TypeError, ValueError)
+"""Events of one word."""
+Say = Callable[[dict[str, Any]], Awaitable[None]]
+"""Says it to the control plane, until that has stored it. Raises WakeqError, ValueError, RecursionError."""
+_UNSENDABLE = (*PERMANENT, ValueError, RecursionError)
 
 
 class Saying:
     """One attempt's."""
 
-    def __init__(
-        self,
-        publish: Publish,
-        about: dict[str, Any],
-        *,
-        worker: str,
-        tasks: anyio.abc.TaskGroup,
-        failed: Callable[[], None],
-    ) -> None:
-        """``about``: the ids of task and session, and the attempt's number. ``tasks`` runs what is sent.
+    def __init__(self, say: Say, *, tasks: anyio.abc.TaskGroup, failed: Callable[[], None]) -> None:
+        """``tasks`` runs what says it.
 
         ``failed`` is called when an event can't be sent: what comes behind it, such as a question, is never shown.
         """
-        self._publish = publish
-        self._about = about
-        self._worker = worker
+        self._say = say
         self._tasks = tasks
         self._failed = failed
         self._waiting: list[dict[str, Any]] = []
@@ -69,7 +58,7 @@ class Saying:
                 await self._send_some()
             await self._send_some(outcome)
         except _UNSENDABLE as error:
-            await self._put(0, [], refused("QUEUE_REFUSED", f"{self._unsendable} can't be sent: {error}"))
+            await self._put(0, [], refused("RESULT_REFUSED", f"{self._unsendable} can't be sent: {error}"))
 
     def stop(self) -> None:
         """Say nothing more."""
@@ -81,7 +70,7 @@ class Saying:
             while self._waiting and self._idle.is_set():
                 try:
                     await self._send_some()
-                except (wakeq.WakeqError, TypeError, ValueError) as error:
+                except (wakeq.WakeqError, ValueError, RecursionError) as error:
                     self._give_up(error)
                     return
         self._started = False
@@ -102,7 +91,7 @@ class Saying:
 
     async def _put(self, first: int, events: list[dict[str, Any]], outcome: Outcome | None) -> None:
         try:
-            await self._publish(self._message(first, events, outcome), self._key(first, events, outcome))
+            await self._say(_word(first, events, outcome))
         except _UNSENDABLE:
             if len(events) + (outcome is not None) == 1:
                 self._unsendable = "an event" if events else "the result or the workflow's context"
@@ -113,18 +102,14 @@ class Saying:
             if outcome is not None:
                 await self._put(first + len(events), [], outcome)
 
-    def _message(self, first: int, events: list[dict[str, Any]], outcome: Outcome | None) -> dict[str, Any]:
-        data = {**self._about, "index": first, "events": events}
-        if outcome is not None:
-            data["end"] = {
-                "result": outcome.result,
-                "error": outcome.error,
-                "context": outcome.context,
-                "retryable": outcome.retryable,
-            }
-        return {"publisher_id": self._worker, "type": CONTROL_PLANE, "action": "task_stream", "data": data}
 
-    def _key(self, first: int, events: list[dict[str, Any]], outcome: Outcome | None) -> str:
-        # What it says instead of a result that was refused is another message.
-        end = "" if outcome is None else "result" if outcome.error is None else "error"
-        return f"said:{self._about['task_id']}:{self._about['attempt']}:{first}:{len(events)}:{end}"
+def _word(first: int, events: list[dict[str, Any]], outcome: Outcome | None) -> dict[str, Any]:
+    said: dict[str, Any] = {"index": first, "events": events}
+    if outcome is not None:
+        said["end"] = {
+            "result": outcome.result,
+            "error": outcome.error,
+            "context": outcome.context,
+            "retryable": outcome.retryable,
+        }
+    return said

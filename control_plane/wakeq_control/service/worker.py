@@ -16,17 +16,17 @@ from pydantic import ValidationError
 import wakeq
 from wakeq_control.link.broker import Broker, open_broker
 from wakeq_control.link.trying import until_done
-from wakeq_control.messages import CONTROL_PLANE, TaskMessage
+from wakeq_control.messages import TaskMessage
 from wakeq_control.model import NO_RETRY, Retry
 from wakeq_control.service.attempt import Attempt, Start, UnknownTask
-from wakeq_control.service.control import ControlPlane, open_control_plane
+from wakeq_control.service.control import open_control_plane
+from wakeq_control.service.link import Link
 from wakeq_control.service.registering import Registration, refusal_of
 from wakeq_control.service.runnable import Runnable
-from wakeq_control.service.saying import Publish
 
 _log: Any = structlog.get_logger("wakeq.worker")
 _RETRY_S = 60.0
-"""How long a result that the queue can't be told is tried again before its task is given back."""
+"""How long the queue is told again of a lease that has ended; then its task comes again, and is known to have ended."""
 
 
 class Options(NamedTuple):
@@ -36,7 +36,8 @@ class Options(NamedTuple):
     description: str
     control_plane: str
     queue: str | None
-    token: str | None
+    queue_token: str | None
+    control_token: str | None
     max_concurrent_tasks: int
     lease_s: float
     grace_s: float
@@ -79,14 +80,16 @@ class Worker:
 
     async def _work(self) -> None:
         options = self._options
-        async with open_control_plane(options.control_plane) as control:
+        async with open_control_plane(options.control_plane, options.control_token) as control:
             queue = options.queue or await _insist("asking where the queue is", control.queue_url)
-            registration = Registration(control, options.service, self._about())
+            registration, link = Registration(control, options.service, self._about()), Link(control, self.name)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(registration.run)
                 namespace = await registration.namespace()
-                async with open_broker(queue, options.token, namespace, consumer=self.name, retry_s=_RETRY_S) as broker:
-                    await until_done("consuming from the queue", partial(self._consume, broker, control))
+                token = options.queue_token
+                tasks.start_soon(link.run)
+                async with open_broker(queue, token, namespace, consumer=self.name, retry_s=_RETRY_S) as broker:
+                    await until_done("consuming from the queue", partial(self._consume, broker, link))
                 tasks.cancel_scope.cancel()
 
     def _about(self) -> dict[str, Any]:
@@ -98,11 +101,10 @@ class Worker:
             "max_concurrent_tasks": options.max_concurrent_tasks,
         }
 
-    async def _consume(self, broker: Broker, control: ControlPlane) -> None:
+    async def _consume(self, broker: Broker, link: Link) -> None:
         options = self._options
         topic = broker.topic(options.service)
         await broker.make_topic(options.service, is_worker=True)
-        publish = partial(_publish, broker)
         error: wakeq.WakeqError | None = None
         consumer = broker.client.consume(topic, prefetch=options.max_concurrent_tasks, lease_s=options.lease_s)
         async with consumer as deliveries:
@@ -114,20 +116,14 @@ class Worker:
             async with anyio.create_task_group() as running:
                 try:
                     async for delivery in deliveries:
-                        running.start_soon(self._handle, delivery, control, publish, running)
+                        running.start_soon(self._handle, delivery, link, running)
                 except wakeq.WakeqError as raised:
                     # Those that run may end.
                     error = raised
         if error is not None:
             raise error
 
-    async def _handle(
-        self,
-        delivery: wakeq.Delivery,
-        control: ControlPlane,
-        publish: Publish,
-        running: anyio.abc.TaskGroup,
-    ) -> None:
+    async def _handle(self, delivery: wakeq.Delivery, link: Link, running: anyio.abc.TaskGroup) -> None:
         try:
             async with delivery:
                 try:
@@ -135,9 +131,8 @@ class Worker:
                 except ValueError as error:
                     await _refuse(delivery, str(error))
                     return
-                attempt = Attempt(start, worker=self.name, control=control, publish=publish)
                 try:
-                    await attempt.run(self._runnable, running)
+                    await Attempt(start, link).run(self._runnable, running)
                 except UnknownTask as error:
                     await _refuse(delivery, f"task {start.task_id}: {error}")
         except wakeq.WakeqError as error:
@@ -165,10 +160,6 @@ async def _refuse(delivery: wakeq.Delivery, reason: str) -> None:
     """Make it a dead letter, for people to look at."""
     _log.warning("refused a message", reason=reason)
     await delivery.dead(reason=reason)
-
-
-async def _publish(broker: Broker, body: dict[str, Any], key: str) -> None:
-    await broker.publish(CONTROL_PLANE, body, key)
 
 
 def _read(body: Any) -> Start:

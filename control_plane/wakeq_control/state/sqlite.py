@@ -1,13 +1,21 @@
 """State in one SQLite file: what was committed is on disk, whatever happens to the process or the machine.
 
-A row is a key, a number and JSON. `user_version` says which format a file has; a newer one is refused. The directory is
-locked: two control planes on one file would each believe its own memory.
+A row is a key, a number and JSON. `user_version` says which format a file has: a newer one is refused, an older one is
+upgraded when it is opened, in one transaction. The directory is locked: two control planes on one file would each
+believe its own memory.
+
+    1   sessions without versions
+    2   rows of sessions and tasks have fields that control planes of format 1 can't read
+
+A transaction is two statements a table at most, however many rows it has: the rows go in as one JSON array, and their
+values as one blob that `substr` cuts up. sqlite3 lets go of the GIL around every step, and a statement a row would wait
+for a busy event loop that often.
 """
 
 import fcntl
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 
 from wakeq._serving.directories import make_directory
@@ -16,7 +24,7 @@ from wakeq_control.model import TABLES, Change, Snapshot
 from wakeq_control.state.rows import snapshot
 
 FILE = "control.sqlite3"
-_FORMAT = 1
+FORMAT = 2
 # "wkqc": what `file` can say of it.
 _APPLICATION_ID = 0x776B7163
 
@@ -57,9 +65,11 @@ class SqliteStore:
         try:
             with self._database:
                 self._database.execute("BEGIN IMMEDIATE")
-                # One statement for many rows, in their order: a statement a row would pay for the GIL each time.
-                for (table, kind), group in groupby(changes, key=lambda change: (change.table, _kind(change))):
-                    self._database.executemany(_STATEMENTS[kind].format(table=table), _parameters(kind, group))
+                for table, (dropped, put) in _folded(changes).items():
+                    if dropped:
+                        self._database.execute(_DROP.format(table=table), [json.dumps(list(dropped))])
+                    if put:
+                        self._database.execute(_PUT.format(table=table), _parameters(put))
         except sqlite3.Error as error:
             raise StorageFailed(f"a change can't be stored: {error}") from error
 
@@ -69,22 +79,38 @@ class SqliteStore:
         self._lock.close()
 
 
-_STATEMENTS = {
-    # An upsert leaves a row where it is, and rows are read in the order in which they were made.
-    "put": "INSERT INTO {table} (key, number, value) VALUES (?, ?, ?) "
-    "ON CONFLICT (key, number) DO UPDATE SET value = excluded.value",
-    "drop": "DELETE FROM {table} WHERE key = ?",
-}
+_DROP = "DELETE FROM {table} WHERE key IN (SELECT value FROM json_each(?))"
+# An upsert leaves a row where it is, and rows are read in the order in which they were made.
+_PUT = """
+INSERT INTO {table} (key, number, value)
+SELECT value->>0, value->>1, substr(?2, value->>2, value->>3) FROM json_each(?1) WHERE true
+ON CONFLICT (key, number) DO UPDATE SET value = excluded.value
+"""
+_Rows = dict[str, dict[int, bytes]]
+"""Values by key and number."""
 
 
-def _kind(change: Change) -> str:
-    return "drop" if change.value is None else "put"
+def _folded(changes: Iterable[Change]) -> dict[str, tuple[set[str], _Rows]]:
+    """By table: the keys to be dropped first, and what is to be put then."""
+    found: dict[str, tuple[set[str], _Rows]] = {}
+    for change in changes:
+        dropped, put = found.setdefault(change.table, (set(), {}))
+        if change.value is not None:
+            put.setdefault(change.key, {})[change.number] = change.value
+        else:
+            dropped.add(change.key)
+            put.pop(change.key, None)
+    return found
 
 
-def _parameters(kind: str, changes: Iterable[Change]) -> list[tuple[object, ...]]:
-    if kind == "drop":
-        return [(change.key,) for change in changes]
-    return [(change.key, change.number, change.value) for change in changes]
+def _parameters(put: _Rows) -> tuple[str, bytes]:
+    rows, values, at = [], [], 1
+    for key, numbers in put.items():
+        for number, value in numbers.items():
+            rows.append((key, number, at, len(value)))
+            values.append(value)
+            at += len(value)
+    return json.dumps(rows), b"".join(values)
 
 
 def _select(table: str) -> str:
@@ -111,7 +137,7 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "fullfsync = ON"):
         database.execute(f"PRAGMA {pragma}").fetchone()
     ((found,),) = database.execute("PRAGMA user_version")
-    if found > _FORMAT:
+    if found > FORMAT:
         raise StartupError(
             f"{path} was made by a later version of wakeq", "run that version, or name another directory with --data"
         )
@@ -123,4 +149,5 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
                 "(key TEXT NOT NULL, number INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE (key, number))"
             )
         database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        database.execute(f"PRAGMA user_version = {_FORMAT}")
+        # What a field of format 2 is where a row of format 1 doesn't have it, the model says.
+        database.execute(f"PRAGMA user_version = {FORMAT}")

@@ -8,8 +8,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
 
+from wakeq._serving.offload import Offload
 from wakeq_server.core.model import Message
-from wakeq_server.engine.offload import Offload
 from wakeq_server.store.base import Store
 
 AHEAD = 256

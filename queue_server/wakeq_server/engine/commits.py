@@ -13,11 +13,11 @@ from functools import partial
 
 import anyio
 
+from wakeq._serving.offload import Offload
 from wakeq_server.core.model import Record
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.transactions import Decided, Transaction, WriteHistory
 from wakeq_server.engine.clocks import Clocks
-from wakeq_server.engine.offload import Offload
 from wakeq_server.errors import StorageError, StorageFailed, StorageFull
 from wakeq_server.store.base import Store
 

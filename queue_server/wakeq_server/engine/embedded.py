@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.abc import TaskGroup
 
+from wakeq._serving.offload import Offload, OneThread
 from wakeq_server.core.dedup import Seen
 from wakeq_server.core.model import (
     DEFAULT_GROUP,
@@ -35,7 +36,6 @@ from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.commits import GroupCommit
 from wakeq_server.engine.dealing import Dealer, EmbeddedSubscription
 from wakeq_server.engine.holding import Holding
-from wakeq_server.engine.offload import Offload, OneThread
 from wakeq_server.engine.presence import Presences, Watch
 from wakeq_server.engine.pushes import PushAdministration
 from wakeq_server.engine.stats import Stats

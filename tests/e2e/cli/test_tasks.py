@@ -165,7 +165,7 @@ def test_a_signal_cancels_what_is_run(
     words = ["tasks", "run", "asking", "--session", session, "--id", f"S{code}"]
     process = started(server, *words, env={"WAKEQ_CONTROL_PLANE": server.url})
     with control.events(session, f"S{code}") as events:
-        wait_until(lambda: f"S{code}" in control.session(session).task_ids)
+        wait_until(lambda: f"S{code}" in {task.id for task in control.tasks(session)})
         assert next(events).index == 0
         process.send_signal(number)
         assert ended(process)[:2] == (code, "")
@@ -188,12 +188,14 @@ def test_sessions_are_made_shown_and_deleted(wakeq: Wakeq, control: client.Contr
     session = said(wakeq("sessions create"))
     control.update_session_state(session, {"colour": "red"})
     control.run("wf", {"user_msg": "x"}, session_id=session, task_id="shown")
-    assert [session, "1"] in [line.split() for line in said(wakeq("sessions list")).splitlines()]
+    lines = [line.split()[:6] for line in said(wakeq("sessions list")).splitlines()]
+    assert [session, "1", "0", "16", "B", "1"] in lines
     shown = [line.split() for line in said(wakeq(f"sessions show {session}")).splitlines()]
-    assert shown[:2] == [["session", session], ["state", "colour", '"red"']]
+    assert shown[0] == ["session", session]
+    assert shown[3:5] == [["version", "1"], ["state", "colour", '"red"']]
     assert shown[-1][:3] == ["shown", "wf", "succeeded"]
     raw: dict[str, Any] = json.loads(said(wakeq(f"sessions show {session} --json")))
-    assert (raw["session_id"], raw["task_ids"]) == (session, ["shown"])
+    assert (raw["session_id"], raw["tasks"], raw["state"]) == (session, 1, {"colour": "red"})
     assert session in {one["session_id"] for one in json.loads(said(wakeq("sessions list --json")))["sessions"]}
     assert refused(wakeq(f"sessions delete {session}"), code=2).startswith("this destroys a session")
     assert said(wakeq(f"sessions delete {session} --yes")) == f"deleted session {session} with 1 task"

@@ -13,7 +13,7 @@ from tests.simulation.model import check
 from tests.simulation.plane.server import KEEP, KEEP_S, SERVICE_WAIT_S, Server
 from tests.simulation.plane.services import RETRY
 from wakeq_control.engine.engine import Engine
-from wakeq_control.messages import CompletedTask, NewTaskMessage, TaskEvent, read_message
+from wakeq_control.messages import NewTaskMessage, TaskEvent, read_message
 from wakeq_control.model import Snapshot, Task, TaskStatus
 
 OPEN = ("queued", "running", "waiting_input")
@@ -43,6 +43,8 @@ class Known:
     """The same, by the clock."""
     heard: dict[tuple[str, int, int], int] = field(default_factory=dict)
     """When what an attempt said first reached the control plane: of what kind, which attempt, which index."""
+    received: dict[int, list[str]] = field(default_factory=dict)
+    """What an attempt was given, by its number."""
     inputs: list[tuple[str, bool]] = field(default_factory=list)
     """What was sent to it, in order, and whether that was answered."""
     cancelled: bool = False
@@ -54,6 +56,14 @@ class Known:
     def steps(self) -> list[str]:
         steps: list[str] = json.loads(self.input)["steps"]
         return steps
+
+
+@dataclass
+class Counted:
+    """How often a number was added to by those who had its version."""
+
+    at_least: int = 0
+    at_most: int = 0
 
 
 class Checker:
@@ -68,6 +78,8 @@ class Checker:
         """Those whose deletion was answered."""
         self.values: dict[tuple[str, str], list[Any]] = {}
         """What a key of a session's state may be."""
+        self.counters: dict[str, Counted] = {}
+        """What its key `count` may be, by session."""
         self.registered: dict[str, bool] = {}
         """Services, and whether their registration was answered."""
         self.contexts: dict[tuple[str, int], Any] = {}
@@ -167,7 +179,10 @@ class Checker:
             kept = self.contexts.get((context["task"], context["attempt"]))
             check(kept == known.session, f"{task_id} was given the context of another session, {context}")
 
-    def input_received(self, task_id: str, text: str, asked: int) -> None:
+    def input_received(self, task_id: str, attempt: int, text: str, asked: int) -> None:
+        received = self.tasks[task_id].received.setdefault(attempt, [])
+        check(text not in received, f"attempt {attempt} of {task_id} was given {text!r} twice")
+        received.append(text)
         question = int(text.split()[1])
         check(question <= asked, f"{task_id} was given {text!r} when it had asked {asked} questions")
 
@@ -178,15 +193,18 @@ class Checker:
             return
         if isinstance(heard, TaskEvent):
             self._heard(heard.task_id, ("event", 0, heard.event.index))
-        elif isinstance(heard, CompletedTask):
-            self._heard(heard.end.result["task_id"], ("result", 0, 0))
         else:
-            for event in heard.events:
-                self._heard(heard.task_id, ("event", heard.attempt, event.index))
-            if heard.end is not None:
-                self._heard(heard.task_id, ("result", heard.attempt, 0))
-                if heard.end.context is not None:
-                    self.contexts[(heard.task_id, heard.attempt)] = heard.session_id
+            self._heard(heard.end.result["task_id"], ("result", 0, 0))
+
+    def said(self, word: dict[str, Any]) -> None:
+        """The control plane is about to hear an attempt."""
+        task_id, attempt, end = word["task_id"], word["attempt"], word.get("end")
+        for index, _ in enumerate(word["events"], word["index"]):
+            self._heard(task_id, ("event", attempt, index))
+        if end is not None:
+            self._heard(task_id, ("result", attempt, 0))
+            if end["context"] is not None:
+                self.contexts[(task_id, attempt)] = word["session_id"]
 
     def _heard(self, task_id: str, what: tuple[str, int, int]) -> None:
         self.tasks[task_id].heard.setdefault(what, self.moment())
@@ -206,6 +224,8 @@ class Checker:
             check(not waits, f"{task.id} should have been begun again at {task.retry_at}")
         for wait in server.waits.all():
             self._check_wait(wait, tasks, services)
+        for follows in server.follows():
+            self._check_follows(tasks, *follows)
 
     def check_stored(self, snapshot: Snapshot) -> None:
         tasks = {task.id: task for task in snapshot.tasks}
@@ -226,6 +246,10 @@ class Checker:
             if session_id in sessions:
                 found = sessions[session_id].state.get(key)
                 check(found in may_be, f"{key} of {session_id} is {found}, and should be one of {may_be}")
+        for session_id, counted in self.counters.items():
+            if session_id in sessions:
+                number = sessions[session_id].state.get("count", 0)
+                check(counted.at_least <= number <= counted.at_most, f"of {counted} in {session_id} there are {number}")
         for name, answered in self.registered.items():
             check(not answered or name in {one.name for one in snapshot.services}, f"service {name} is lost")
 
@@ -285,7 +309,10 @@ class Checker:
         memory = {session.id: (session.state, session.task_ids) for session in plane.sessions.all()}
         disk = {session.id: (session.state, session.task_ids) for session in snapshot.sessions}
         check(memory == disk, f"sessions are stored as {disk}, and remembered as {memory}")
-        check(plane.tasks.unsent() == snapshot.outgoing, f"{snapshot.outgoing} is stored to be sent")
+        # That the queue has a message need not be stored at once.
+        riding = {change.key for effects in engine._commits._open.effects for change in effects.changes}
+        unsent = [message for message in snapshot.outgoing if str(message.number) not in riding]
+        check(plane.tasks.unsent() == unsent, f"{unsent} is stored to be sent")
         check({one.name for one in plane.registry.all()} == {one.name for one in snapshot.services}, "services differ")
 
     def _check_wait(self, wait: tuple[Any, ...], tasks: dict[str, Task], services: set[str]) -> None:
@@ -298,17 +325,18 @@ class Checker:
                 task = tasks[task_id]
                 more = len(task.stream.ready) > shown or task.finished_at is not None
                 check(not more, f"a watcher of {task_id} waits behind {shown} events, and there is more")
-            case ("inputs", task_id, attempt, shown, _):
-                check(task_id in tasks, f"a worker follows {task_id}, which is gone")
-                task = tasks[task_id]
-                ended = task.finished_at is not None or task.attempt != attempt
-                check(not ended, f"attempt {attempt} of {task_id} was not told of its end")
-                check(len(task.inputs) <= shown, f"attempt {attempt} of {task_id} was not told of an input")
             case ("add", task_id, service, since):
                 check(service not in services, f"{task_id} waits for {service}, which is registered")
                 check(self.now() <= since + SERVICE_WAIT_S, f"{task_id} waits for {service} for too long")
             case _:
                 check(False, f"somebody waits for {wait}")
+
+    def _check_follows(self, tasks: dict[str, Task], task_id: str, attempt: int, told: int) -> None:
+        check(task_id in tasks, f"a worker follows {task_id}, which is gone")
+        task = tasks[task_id]
+        ended = task.finished_at is not None or task.attempt != attempt
+        check(not ended, f"attempt {attempt} of {task_id} was not told of its end")
+        check(len(task.inputs) <= told, f"attempt {attempt} of {task_id} was not told of an input")
 
     # At the end, when nothing has gone wrong for long
 

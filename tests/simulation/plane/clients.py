@@ -9,12 +9,12 @@ import anyio
 
 from tests.simulation.loop import TICK
 from tests.simulation.model import check
-from tests.simulation.plane.checker import Checker, Known
+from tests.simulation.plane.checker import Checker, Counted, Known
 from tests.simulation.plane.network import Lost
 from tests.simulation.plane.server import SERVICE_WAIT_S, Server
 from tests.simulation.plane.services import RETRY
 from wakeq_control.engine.engine import Engine
-from wakeq_control.errors import ServiceNotFound, SessionNotFound, TaskConflict, TaskNotFound
+from wakeq_control.errors import ServiceNotFound, SessionNotFound, StateConflict, TaskConflict, TaskNotFound
 from wakeq_control.model import Retry, Service
 from wakeq_control.plane import NewTask
 
@@ -95,6 +95,22 @@ class Clients:
         except (Lost, SessionNotFound):
             return
         self._checker.values[(session_id, key)] = [value]
+
+    async def count(self, session_id: str) -> None:
+        """Add one to a number to which others add too, with the version that was read."""
+        counted = self._checker.counters.setdefault(session_id, Counted())
+        try:
+            state = await self._ask(("state",), lambda engine: engine.own_state(session_id))
+            more = {"count": state.values.get("count", 0) + 1}
+            counted.at_most += 1
+            await self._ask(("state",), lambda engine: engine.update_state(session_id, more, {state.version}))
+        except StateConflict:
+            counted.at_most -= 1
+            self._checker.counts["conflicts"] += 1
+        except (Lost, SessionNotFound):
+            return
+        else:
+            counted.at_least += 1
 
     # Tasks
 

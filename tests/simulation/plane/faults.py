@@ -21,6 +21,7 @@ from wakeq_control.plane import NewTask, Plane, Said
 from wakeq_control.registry import Registry
 from wakeq_control.service.attempt import Attempt
 from wakeq_control.service.context import TaskContext
+from wakeq_control.service.link import Link
 from wakeq_control.service.runnable import Outcome
 from wakeq_control.service.saying import Saying
 from wakeq_control.sessions import Sessions
@@ -91,7 +92,16 @@ def what_is_dropped_stays_stored(_: Any) -> Callable[..., Any]:
 
 @fault(Sessions, "update")
 def a_state_is_not_stored(original: Any) -> Callable[..., Any]:
-    return lambda self, session_id, values, effects: original(self, session_id, values, Effects())
+    return lambda self, session_id, values, now, effects, versions=None: original(
+        self, session_id, values, now, Effects(), versions
+    )
+
+
+@fault(Sessions, "update")
+def a_stale_version_is_taken(original: Any) -> Callable[..., Any]:
+    return lambda self, session_id, values, now, effects, versions=None: original(
+        self, session_id, values, now, effects
+    )
 
 
 # Waking
@@ -241,14 +251,13 @@ def a_failed_attempt_is_always_followed(_: Any) -> Callable[..., Any]:
     return lambda self, task: 2.0
 
 
-@fault(Plane, "hear")
+@fault(Engine, "hear_attempt")
 def an_old_attempt_is_heard(original: Any) -> Callable[..., Any]:
-    def hear(self: Plane, said: Said, now: float) -> Effects:
-        task = self.tasks.find(said.task_id)
-        found: Effects = original(self, said if task is None else said._replace(attempt=task.attempt), now)
-        return found
+    def hear_attempt(self: Engine, link: Any, ref: int, said: Said) -> Any:
+        task = self._plane.tasks.find(said.task_id)
+        return original(self, link, ref, said if task is None else said._replace(attempt=task.attempt))
 
-    return hear
+    return hear_attempt
 
 
 @fault(Tasks, "give")
@@ -269,9 +278,9 @@ def inputs_come_before_they_are_asked_for(original: Any) -> Callable[..., Any]:
 
 @fault(Attempt, "_give")
 def inputs_come_again_with_a_new_connection(_: Any) -> Callable[..., Any]:
-    def give(self: Attempt, number: int, line: dict[str, Any]) -> None:
+    def give(self: Attempt, said: dict[str, Any]) -> None:
         if self._task is not None:
-            self._task.give(line["event"], line["after"])
+            self._task.give(said["event"], said["after"])
 
     return give
 
@@ -361,18 +370,24 @@ def messages_are_acked_before_they_are_stored(_: Any) -> Callable[..., Any]:
     return ack
 
 
-@fault(Attempts, "_follow")
+@fault(Attempts, "_tell")
 def an_attempt_is_not_followed(_: Any) -> Callable[..., Any]:
     """It is told of its beginning, and of nothing else."""
 
-    async def follow(self: Attempts, held: Any, session_id: str, task_id: str, said: Any) -> None:
-        attempt = said.attempt
-        if attempt is None:
-            attempt, _ = await self._engine.begin_attempt(session_id, task_id, said.worker)
-        await held.write(b'{"attempt": %d, "context": null}\n' % attempt)
-        await held.wait(anyio.sleep_forever)
+    async def tell(self: Attempts, held: Any, link: Any) -> None:
+        await held.begin()
+        await anyio.sleep_forever()
 
-    return follow
+    return tell
+
+
+@fault(Link, "announce")
+def an_attempt_does_not_go_on_over_another_link(original: Any) -> Callable[..., Any]:
+    async def announce(self: Link, attempt: Any) -> None:
+        if not attempt.begun:
+            await original(self, attempt)
+
+    return announce
 
 
 @fault(Registry, "require")

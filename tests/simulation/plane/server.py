@@ -16,8 +16,9 @@ from tests.simulation.model import Violated
 from tests.simulation.plane.network import Lost, Network
 from tests.simulation.plane.queue import Broker, Queue
 from wakeq_control.engine.engine import Engine
+from wakeq_control.engine.links import Link
 from wakeq_control.errors import ControlError, StorageFailed
-from wakeq_control.http.attempts import Attempts, _Attempt
+from wakeq_control.http.attempts import Attempts
 from wakeq_control.http.held import Lot
 from wakeq_control.link.inbox import Inbox
 from wakeq_control.link.outbox import Outbox
@@ -30,6 +31,7 @@ RESTS_WITHIN = 5_000
 KEEP = 30
 KEEP_S = 200.0
 SERVICE_WAIT_S = 10.0
+_NOT_FOUND = 404
 
 
 class WatchedStore:
@@ -83,11 +85,19 @@ class Server:
     """A control plane in a task of its own."""
 
     def __init__(
-        self, loop: VirtualLoop, store: StateStore, queue: Queue, network: Network, new_id: Callable[[], str]
+        self,
+        loop: VirtualLoop,
+        store: StateStore,
+        queue: Queue,
+        network: Network,
+        new_id: Callable[[], str],
+        said: Callable[[dict[str, Any]], bool],
     ) -> None:
+        """``said`` is told of what an attempt says before it is heard, and says whether that can be understood."""
         self.store = WatchedStore(store)
         self.calls = SlowCalls()
         self.waits = Waits(loop.time)
+        self._said = said
         self._loop = loop
         self._network = network
         self.plane = Plane(new_id, keep=KEEP, keep_s=KEEP_S, jitter=random.random)
@@ -99,7 +109,7 @@ class Server:
         self.dead = False
         self._scope = anyio.CancelScope()
         self._requests: dict[anyio.CancelScope, None] = {}
-        self._lines: list[tuple[anyio.CancelScope, asyncio.Task[None]]] = []
+        self._lines: dict[tuple[str, int], Line] = {}
         self._task = loop.create_task(self._serve())
 
     async def _serve(self) -> None:
@@ -135,38 +145,67 @@ class Server:
         return answer[0]
 
     @asynccontextmanager
-    async def attempt(
-        self, session_id: str, task_id: str, said: dict[str, Any]
-    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """A worker's request that lasts as long as its attempt."""
+    async def link(self, worker: str, number: int) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """A worker's stream."""
         await self._network.carry()
-        line, scope = Line(self.waits, task_id), anyio.CancelScope()
+        if self.dead:
+            raise Lost("nobody is there")
+        line, scope = Line(), anyio.CancelScope()
         self._requests[scope] = None
-        following = self._loop.create_task(self._follow(scope, line, session_id, task_id, said))
-        self._lines.append((scope, following))
+        link = self.engine.links.open(worker, number)
+        self._lines[(worker, number)] = line
+        following = self._loop.create_task(self._follow(scope, line, link))
         try:
             yield line.lines()
         finally:
             scope.cancel()
+            await asyncio.wait([following])
 
-    async def _follow(
-        self, scope: anyio.CancelScope, line: "Line", session_id: str, task_id: str, said: dict[str, Any]
-    ) -> None:
+    async def _follow(self, scope: anyio.CancelScope, line: "Line", link: Link) -> None:
+        line.scope = scope
         with scope:
-            try:
-                if not self.dead:
-                    await self._attempts._follow(line, session_id, task_id, _Attempt(**said))  # type: ignore[arg-type]
-            except ControlError as error:
-                line.error = wakeq.TaskNotFound(error.detail)
+            await self._attempts._tell(line, link)  # type: ignore[arg-type]
+        link.close()
         self._requests.pop(scope, None)
+        self._lines = {name: one for name, one in self._lines.items() if one is not line}
         line.over = True
         line.something.set()
 
-    def cut_lines(self, chosen: Callable[[list[anyio.CancelScope]], anyio.CancelScope]) -> None:
-        """A worker's connection breaks."""
-        self._lines = [(scope, task) for scope, task in self._lines if not task.done()]
-        if self._lines:
-            chosen([scope for scope, _ in self._lines]).cancel()
+    async def hear(self, worker: str, number: int, words: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What attempts say, and the answers. Raises Lost, and WakeqError where the link is unknown."""
+
+        async def heard(engine: Engine) -> list[dict[str, Any]]:
+            link = engine.links.find(worker, number)
+            if link is None:
+                raise UnknownLink
+            answers = [self._heard(link, word) for word in words]
+            if (line := self._lines.get((worker, number))) is not None:
+                for word, answer in zip(words, answers, strict=True):
+                    line.answered(word, answer)
+            await engine.settled()
+            return answers
+
+        try:
+            return await self.ask(("words",), heard)
+        except UnknownLink:
+            raise wakeq.WakeqError("no such link", status=_NOT_FOUND) from None
+
+    def _heard(self, link: Link, word: dict[str, Any]) -> dict[str, Any]:
+        if word.get("events") is not None and not self._said(word):
+            return {"code": "INVALID_BODY", "detail": "it can't be understood"}
+        return self._attempts._heard_one(link, word)
+
+    def follows(self) -> list[tuple[str, int, int]]:
+        """Task, attempt and how many inputs were told, of what workers follow over lines that are whole."""
+        return [(*about, line.told[ref]) for line in self._lines.values() for ref, about in line.follows.items()]
+
+    def cut_lines(self, chosen: Callable[[list["Line"]], "Line"]) -> None:
+        """A worker's connection breaks, of one that has most to lose by it."""
+        lines = list(self._lines.values())
+        for worse in (lambda line: line.follows, lambda line: any(line.told.get(ref) for ref in line.follows)):
+            lines = [line for line in lines if worse(line)] or lines
+        if lines:
+            chosen(lines).scope.cancel()
 
     def check_alive(self) -> None:
         """Raises what has ended it."""
@@ -197,42 +236,55 @@ class Server:
         await asyncio.wait([self._task])
 
 
+class UnknownLink(ControlError):
+    """The server has no such link."""
+
+    def __init__(self) -> None:
+        super().__init__("no such link")
+
+
 class Line:
     """What `wakeq_control.http.held.Held` is to the server, and a stream of lines to the worker."""
 
-    def __init__(self, waits: Waits, task_id: str) -> None:
-        self._waits = waits
-        self._task_id = task_id
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
         self._parts: list[bytes] = []
         self.something = anyio.Event()
         self.over = False
-        self.begun = False
-        self.error: wakeq.WakeqError | None = None
-        self._attempt = 0
-        self._shown = 0
+        self.follows: dict[int, tuple[str, int]] = {}
+        """Attempts that were begun or announced, and aren't over as far as was said: task and number."""
+        self.told: dict[int, int] = {}
+        """How many inputs each was told."""
+
+    def answered(self, word: dict[str, Any], answer: dict[str, Any]) -> None:
+        """What a worker was told by an answer."""
+        ref = word["ref"]
+        if "attempt" in answer:
+            self.follows[ref] = (word["task_id"], answer["attempt"])
+            self.told[ref] = max(self.told.get(ref, 0), len(answer["inputs"]))
+        elif "ended" in answer or word.get("end") is not None:
+            self.follows.pop(ref, None)
+
+    async def begin(self) -> None:
+        pass
 
     async def wait(self, work: Callable[[], Awaitable[T]]) -> T:
-        found: T = await self._waits.during(("inputs", self._task_id, self._attempt, self._shown), work())
-        return found
+        return await work()
 
     async def write(self, part: bytes) -> None:
         for said in map(json.loads, part.splitlines()):
-            self._attempt = said.get("attempt", self._attempt)
-            self._shown += "event" in said
-        self.begun = True
+            if "ended" in said:
+                self.follows.pop(said["ref"], None)
+            else:
+                self.told[said["ref"]] = max(self.told.get(said["ref"], 0), said["number"])
         self._parts.append(part)
         self.something.set()
-
-    async def end(self, part: bytes) -> None:
-        await self.write(part)
 
     async def lines(self) -> AsyncIterator[dict[str, Any]]:
         while True:
             while self._parts:
                 for line in self._parts.pop(0).splitlines():
                     yield json.loads(line)
-            if self.error is not None:
-                raise self.error
             if self.over:
                 return
             self.something = anyio.Event()

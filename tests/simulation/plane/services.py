@@ -11,10 +11,11 @@ import anyio
 import wakeq
 from tests.simulation.loop import TICK
 from tests.simulation.plane.network import Lost
-from tests.simulation.plane.queue import Broker, Delivery, Queue
+from tests.simulation.plane.queue import Delivery, Queue
 from wakeq_control.messages import CONTROL_PLANE
 from wakeq_control.model import Retry
 from wakeq_control.service.context import TaskContext
+from wakeq_control.service.link import Link
 from wakeq_control.service.runnable import Outcome
 from wakeq_control.service.worker import Options, Worker
 
@@ -52,7 +53,7 @@ class Script:
             nonlocal something
             while True:
                 answers.append(await task.receive_text())
-                self._checker.input_received(task.task_id, answers[-1], asked[0])
+                self._checker.input_received(task.task_id, task.attempt, answers[-1], asked[0])
                 something.set()
                 something = anyio.Event()
 
@@ -81,45 +82,44 @@ class Script:
 
 
 class SimControl:
-    """The control plane as a worker's attempts know it: whichever process it is just now."""
+    """The control plane as workers' links know it: whichever process it is just now."""
 
     def __init__(self, server: Callable[[], "Server | None"]) -> None:
         self._server = server
 
-    @asynccontextmanager
-    async def attempt(
-        self, session_id: str, task_id: str, about: dict[str, Any]
-    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    def _there(self) -> "Server":
         server = self._server()
         if server is None or server.dead:
             raise Lost("nobody is there")
-        async with server.attempt(session_id, task_id, about) as lines:
+        return server
+
+    @asynccontextmanager
+    async def link(self, worker: str, number: int) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        async with self._there().link(worker, number) as lines:
             yield lines
+
+    async def say(self, worker: str, number: int, content: bytes) -> list[dict[str, Any]]:
+        return await self._there().hear(worker, number, json.loads(content)["words"])
 
 
 class SimWorker:
     """A worker's process."""
 
-    def __init__(self, name: str, queue: Queue, control: SimControl, script: Script) -> None:
-        options = Options(WORKER, "", "", None, None, PREFETCH, 30.0, 0.0)
+    def __init__(self, name: str, queue: Queue, control: SimControl, script: Script, rng: Random) -> None:
+        options = Options(WORKER, "", "", None, None, None, PREFETCH, 30.0, 0.0)
         self._worker = Worker(script, options, lambda: None)
-        self._worker.name = name
         self._queue = queue
-        self._control: Any = control
+        self._link = Link(control, name, rng.random)  # type: ignore[arg-type]
         self.scope = anyio.CancelScope()
 
     async def run(self) -> None:
         """Until it is killed."""
-        broker = Broker(self._queue)
-
-        async def publish(body: dict[str, Any], key: str) -> None:
-            await broker.publish(CONTROL_PLANE, body, key)
-
         with self.scope:
             consuming: AbstractAsyncContextManager[Any] = self._queue.consume(WORKER, prefetch=PREFETCH)
             async with consuming as stream, anyio.create_task_group() as running:
+                running.start_soon(self._link.run)
                 async for delivery in stream:
-                    running.start_soon(self._worker._handle, delivery, self._control, publish, running)
+                    running.start_soon(self._worker._handle, delivery, self._link, running)
 
 
 class LegacyService:

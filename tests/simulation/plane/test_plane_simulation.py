@@ -10,8 +10,8 @@ from tests.simulation.plane.run import simulate
 STEPS = 500
 SEEDS = range(1, 21)
 ON_DISK = range(101, 105)
-FAULT_SEEDS = range(1, 31)
-FAULT_STEPS = 300
+FAULT_SEEDS = range(1, 61)
+FAULT_STEPS = 450
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -31,7 +31,7 @@ def test_nothing_promised_is_broken_on_the_real_store(seed: int) -> None:
 def test_enough_happens_for_that_to_mean_something() -> None:
     counts: Counter[str] = sum((Counter(simulate(seed, STEPS).counts) for seed in range(1, 5)), Counter())
     assert min(counts[what] for what in ("accepted", "attempts", "succeeded", "redelivered")) > 30
-    assert min(counts[what] for what in ("restarts", "cancelled", "timed_out", "retried")) > 5
+    assert min(counts[what] for what in ("restarts", "cancelled", "timed_out", "retried", "conflicts")) > 5
 
 
 @pytest.mark.parametrize("seed", [7, 8])

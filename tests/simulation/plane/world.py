@@ -23,6 +23,7 @@ Action = Callable[[], Awaitable[None] | None]
 SESSIONS_MAX = 4
 OPEN_MAX = 8
 WORKERS_MAX = 3
+NOT_UNDERSTOOD = 0.01
 ENDS_WITHIN = 400
 """Moves of the clock at the end."""
 
@@ -48,6 +49,8 @@ class World:
         self.clients = Clients(self.checker, self.rng, lambda: self.server, self.log)
         self.restarts = 0
         self._numbers = 0
+        self._understood: dict[tuple[str, int, int], bool] = {}
+        """Whether an event, of a task's attempt, can be."""
         self._control = SimControl(lambda: self.server)
         self._actions, self._weights = self._draw_weights()
 
@@ -73,7 +76,7 @@ class World:
             (self.start_worker, 2),
             (self.kill_worker, 1),
             (self.take_lease, 1),
-            (self.cut_line, 4),
+            (self.cut_line, 8),
             (self.break_streams, 1),
             (self.cancel, 1),
             (self.register, 2),
@@ -161,7 +164,18 @@ class World:
     def _start_server(self) -> None:
         self.log("starts")
         new_id = lambda: f"id{self.number()}"  # noqa: E731
-        self.server = Server(self.loop, self.store, self.queue, self.network, new_id)
+        self.server = Server(self.loop, self.store, self.queue, self.network, new_id, self._said)
+
+    def _said(self, word: dict[str, Any]) -> bool:
+        """An attempt says something. A few events can't be understood, however often they come."""
+        for index, _ in enumerate(word["events"], word["index"]):
+            about = (word["task_id"], word["attempt"], index)
+            if about not in self._understood:
+                self._understood[about] = self.rng.random() > NOT_UNDERSTOOD
+            if not self._understood[about]:
+                return False
+        self.checker.said(word)
+        return True
 
     async def crash(self) -> None:
         if self.server is None:
@@ -211,7 +225,8 @@ class World:
 
     def start_worker(self) -> None:
         if len(self.workers) < WORKERS_MAX:
-            worker = SimWorker(f"w{self.number()}", self.queue, self._control, Script(self.checker, self.rng))
+            script = Script(self.checker, self.rng)
+            worker = SimWorker(f"w{self.number()}", self.queue, self._control, script, self.rng)
             self.workers.append(worker)
             self._begin(worker.run())
 
@@ -262,15 +277,16 @@ class World:
         if session is not None:
             number = self.number()
             self._begin(self.clients.update_state(session, f"key{number}", number))
+            self._begin(self.clients.count(session))
 
     def new_task(self) -> None:
         session = self._session()
         if session is None or self.checker.open_tasks() >= OPEN_MAX:
             return
-        steps = self.rng.choices(["event", "question"], [3, 1], k=self.rng.randrange(8))
+        steps = self.rng.choices(["event", "question"], [2, 1], k=self.rng.randrange(10))
         (fails,) = self.rng.choices(["never", "for good", "at times"], [4, 1, 5])
         given = json.dumps({"steps": steps, "fails": fails})
-        service = self.rng.choice([WORKER, WORKER, LEGACY])
+        service = self.rng.choice([WORKER, WORKER, WORKER, LEGACY, LEGACY])
         timeout_s = self.rng.choice([None, None, None, 2.0, 30.0])
         known = Known(f"T{self.number()}", session, service, given, self.loop.time(), timeout_s)
         self.checker.tasks[known.id] = known

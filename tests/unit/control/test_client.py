@@ -206,10 +206,10 @@ async def test_run_leaves_nothing_behind(world: ControlWorld) -> None:
         assert running.outcome == "first"
         given_up = Beside(tasks, lambda: client.run("wf", task_id="T"))
         await wait_all_tasks_blocked()
-        assert len(await client.sessions()) == 1
+        assert len([session async for session in client.sessions()]) == 1
         given_up.scope.cancel()
         await given_up.ended.wait()
-    assert await client.sessions() == []
+    assert [session async for session in client.sessions()] == []
 
 
 async def test_a_run_that_is_given_up_is_cancelled_in_its_session(world: ControlWorld) -> None:
@@ -221,6 +221,30 @@ async def test_a_run_that_is_given_up_is_cancelled_in_its_session(world: Control
         running.scope.cancel()
         await running.ended.wait()
     assert (await client.task(session, "T")).status == "cancelled"
+
+
+async def test_a_run_is_one_request_and_goes_on_where_that_is_not_enough(world: ControlWorld) -> None:
+    client = await world.client()
+    session = await client.create_session()
+    async with anyio.create_task_group() as tasks:
+        quick = Beside(tasks, lambda: client.run("wf", session_id=session, task_id="quick"))
+        await wait_all_tasks_blocked()
+        await world.end("quick")
+        await quick.ended.wait()
+        assert len(world.wire.requests) == 2
+        long = Beside(tasks, lambda: client.run("wf", session_id=session, task_id="long"))
+        await anyio.sleep(300)
+        await world.end("long")
+        await long.ended.wait()
+        cut = Beside(tasks, lambda: client.run("wf", session_id=session, task_id="cut"))
+        await anyio.sleep(20)
+        world.wire.cut()
+        await anyio.sleep(20)
+        await world.end("cut")
+        await cut.ended.wait()
+    assert (quick.outcome, long.outcome, cut.outcome) == ("done", "done", "done")
+    assert len(world.wire.asked("POST", "/tasks")) == 4
+    assert [one.id for one in await client.tasks(session)] == ["quick", "long", "cut"]
 
 
 async def test_an_event_reaches_the_task(world: ControlWorld) -> None:
@@ -241,11 +265,15 @@ async def test_an_event_reaches_the_task(world: ControlWorld) -> None:
 async def test_sessions_have_states(world: ControlWorld) -> None:
     client = await world.client()
     session, task_id = await task(client)
-    await client.update_session_state(session, {"a": 1})
-    assert await client.session_state(session) == {"a": 1, task_id: {}}
+    assert await client.session_state(session) == wakeq.SessionState({}, 0)
+    assert await client.update_session_state(session, {"a": 1}) == 1
+    assert await client.session_state(session) == wakeq.SessionState({"a": 1}, 1)
     shown = await client.session(session)
-    assert (shown.id, shown.task_ids, shown.state["a"]) == (session, (task_id,), 1)
-    assert await client.sessions() == [shown]
+    assert (shown.id, shown.tasks, shown.unfinished_tasks, shown.version) == (session, 1, 1, 1)
+    assert shown.state_bytes == len('{"a":1}')
+    assert [found async for found in client.sessions()] == [shown]
+    await world.end(task_id)
+    assert (await client.session(session)).unfinished_tasks == 0
     await client.delete_session(session)
     await client.delete_session(session)
     with pytest.raises(wakeq.SessionNotFound):

@@ -83,7 +83,7 @@ class Kept:
                 return plane.complete(End(result), now)
             case "cancel":
                 return plane.cancel(one.task, now)
-        return plane.update_state(SESSION, {f"key{one.number}": one.number})
+        return plane.update_state(SESSION, {f"key{one.number}": one.number}, now)[1]
 
     def seen(self) -> object:
         """What clients see, but the times."""

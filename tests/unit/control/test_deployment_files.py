@@ -173,6 +173,10 @@ def test_a_field_that_is_missing_is_named(change: Change, said: str) -> None:
         (service(having(source={"type": "docker", "name": "x"})), f"{SERVICE}.source.type: docker is not supported"),
         (service(having(source={"type": "local", "name": ""})), f"{SERVICE}.source.name: must not be empty"),
         (service(having(path="workflow")), f"{SERVICE}.path: must name a module and an object in it"),
+        (
+            service(having(path="src/workflow.py:x")),
+            f"{SERVICE}.path: must name the module as an import does, without .py: src/workflow:x",
+        ),
         (service(having(env={"PORT": 80})), f"{SERVICE}.env.PORT: must be text; write it in quotes, not 80"),
         (service(having(env_files=".env")), f"{SERVICE}.env-files: must be a list, a line with a dash for each"),
         (service(having(env_files=[5])), f"{SERVICE}.env-files[0]: must be text"),
@@ -210,6 +214,12 @@ def not_found(folder: Path, change: Change) -> str:
     with pytest.raises(InvalidDeployment) as raised:
         found(folder, change)
     return raised.value.detail
+
+
+def test_an_absolute_path_may_be_below_the_file(tmp_path: Path) -> None:
+    source = {"type": "local", "name": str(tmp_path / "src")}
+    code = found(tmp_path, service(having(source=source, path=str(tmp_path / "src" / "workflow:echo_workflow"))))
+    assert code.file == tmp_path / "src" / "workflow.py"
 
 
 @pytest.mark.parametrize("path", ["src/workflow:echo_workflow", "workflow:echo_workflow"])

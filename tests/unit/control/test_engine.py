@@ -3,14 +3,16 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 
 from tests.support.clock import jump_clock, standing_trio
+from wakeq_control.engine.commits import RIDE_S
 from wakeq_control.engine.engine import Engine
+from wakeq_control.engine.links import Begun
 from wakeq_control.engine.signals import Signals
 from wakeq_control.errors import ServiceNotFound, SessionNotFound, StorageFailed, TaskNotFound
 from wakeq_control.messages import CompletedTask, NewTaskMessage, TaskEvent
@@ -20,6 +22,7 @@ from wakeq_control.state.memory import MemoryStore
 from wakeq_control.streams import Event
 
 pytestmark = pytest.mark.anyio
+T = TypeVar("T")
 SERVICE = Service("wf", "d", [], None, None)
 
 
@@ -39,10 +42,10 @@ class Disk:
     def block(self) -> None:
         self.gate = anyio.Event()
 
-    async def __call__(self, call: Callable[[], None]) -> None:
+    async def __call__(self, call: Callable[[], T]) -> T:
         await self.gate.wait()
         self.commits += 1
-        call()
+        return call()
 
 
 class World:
@@ -275,9 +278,13 @@ async def test_a_failed_attempt_is_followed_by_another_to_the_moment() -> None:
     async with a_world() as world, anyio.create_task_group() as tasks:
         await world.engine.register(Service("wf", "d", [], None, None, None, True, Retry(2, 4.0)))
         session = await world.task()
-        attempt, _ = await world.engine.begin_attempt(session, "T", "me", 0)
+        link = world.engine.links.open("me", 1)
         failure = End(result(), "E: no", retryable=True)
-        await world.engine.hear(Said(session, "T", attempt, [], failure))
+        assert world.engine.begin_attempt(link, 1, session, "T", None, 0) == Begun(1, None, [])
+        assert world.engine.hear_attempt(link, 1, Said(session, "T", 1, [], failure)) is None
+        assert world.engine.hear_attempt(link, 1, Said(session, "T", 1, [], failure)) == "retried"
+        # By the same message none begins.
+        assert world.engine.begin_attempt(link, 2, session, "T", None, 0) == "retried"
         waiter = Waiter(lambda: world.engine.result(session, "T", 50.0))
         tasks.start_soon(waiter.run)
         await wait_all_tasks_blocked()
@@ -289,8 +296,8 @@ async def test_a_failed_attempt_is_followed_by_another_to_the_moment() -> None:
         await wait_all_tasks_blocked()
         assert [message.key for message in world.sent] == ["task:T:1", "task:T:2"]
         assert not waiter.ended
-        attempt, _ = await world.engine.begin_attempt(session, "T", "me", 1)
-        await world.engine.hear(Said(session, "T", attempt, [], failure))
+        assert world.engine.begin_attempt(link, 3, session, "T", None, 1) == Begun(2, None, [])
+        assert world.engine.hear_attempt(link, 3, Said(session, "T", 2, [], failure)) is None
         await wait_all_tasks_blocked()
         assert waiter.outcome == result()
         assert (await world.engine.task(session, "T")).status == "failed"
@@ -303,6 +310,22 @@ async def test_a_task_by_a_message_is_stored_with_its_session() -> None:
         assert world.disk.commits == before + 1
         await world.engine.hear(NewTaskMessage(new()))
         assert len(await world.engine.sessions()) == 1
+
+
+async def test_sessions_are_listed_as_of_one_moment() -> None:
+    async with a_world() as world:
+        made = [await world.engine.create_session() for _ in range(2)]
+        world.disk.block()
+        async with anyio.create_task_group() as tasks:
+            written = Waiter(lambda: world.engine.update_state(made[0], {"k": 1}))
+            listed, deleted = Waiter(world.engine.sessions), Waiter(lambda: world.engine.delete_session(made[0]))
+            for waiter in (written, listed, deleted):
+                tasks.start_soon(waiter.run)
+                await wait_all_tasks_blocked()
+            # What is seen may be neither taken back by a crash nor half of what there was.
+            assert not listed.ended
+            world.disk.gate.set()
+        assert {one["session_id"]: one["state"] for one in listed.outcome} == {made[0]: {"k": 1}, made[1]: {}}
 
 
 async def test_a_store_that_fails_ends_everything() -> None:
@@ -339,3 +362,32 @@ async def test_who_no_longer_waits_leaves_no_signal() -> None:
         await wait_all_tasks_blocked()
         assert again.ended
         assert signals.waiting() == 0
+
+
+async def test_what_rides_along_has_no_commit_of_its_own_for_a_while() -> None:
+    async with a_world() as world:
+        session = await world.task()
+        commits = world.disk.commits
+        world.engine.sent(world.sent[0])
+        await wait_all_tasks_blocked()
+        # Nobody waits for it, and nobody who waits for others does.
+        await world.engine.settled()
+        assert (world.disk.commits, len(world.store.load().outgoing)) == (commits, 1)
+        await world.engine.update_state(session, {"k": 1})
+        assert (world.disk.commits, world.store.load().outgoing) == (commits + 1, [])
+        await world.engine.add_task(session, new("U"))
+        commits = world.disk.commits
+        world.engine.sent(world.sent[1])
+        await wait_all_tasks_blocked()
+        assert world.disk.commits == commits
+        jump_clock(RIDE_S)
+        await wait_all_tasks_blocked()
+        assert (world.disk.commits, world.store.load().outgoing) == (commits + 1, [])
+
+
+async def test_at_the_end_what_rides_along_is_stored() -> None:
+    async with a_world() as world:
+        await world.task()
+        world.engine.sent(world.sent[0])
+        await world.engine.finished()
+        assert world.store.load().outgoing == []

@@ -224,7 +224,7 @@ def test_what_was_cut_off_shows_its_beginning_without_a_gap(plane: Plane, sessio
         plane.tick(11.0)
     assert nothing(plane.record_event(session, "T", event(2), 12.0))
     assert [one.index for one in task.stream.ready] == [0, 1]
-    assert [one["index"] for one in plane.session_state(session)["stream_T"]] == [0, 1]
+    assert [one["index"] for one in plane.session_state(session).values["stream_T"]] == [0, 1]
 
 
 def test_a_cancelled_task_has_nothing_more_to_say(plane: Plane, session: str) -> None:
@@ -358,21 +358,22 @@ def test_no_more_ended_tasks_are_kept_than_shall_be() -> None:
 
 
 def test_a_state_is_merged_at_its_top_level(plane: Plane, session: str) -> None:
-    assert plane.update_state(session, {"a": {"x": 1}}).changes
-    plane.update_state(session, {"a": {"y": 1}, "b": 2})
-    assert plane.session_state(session) == {"a": {"y": 1}, "b": 2}
-    assert nothing(plane.update_state(session, {"b": 2}))
+    assert plane.update_state(session, {"a": {"x": 1}}, 1.0)[1].changes
+    plane.update_state(session, {"a": {"y": 1}, "b": 2}, 1.0)
+    assert plane.session_state(session) == (2, {"a": {"y": 1}, "b": 2})
+    version, effects = plane.update_state(session, {"b": 2}, 1.0)
+    assert (version, nothing(effects)) == (2, True)
 
 
 def test_a_state_that_is_written_back_undoes_nothing(plane: Plane, session: str) -> None:
     begin(plane, session)
     plane.record_event(session, "T", event(0), 2.0)
-    stale = plane.session_state(session)
+    stale = plane.session_state(session).values
     plane.record_event(session, "T", event(1), 3.0)
     plane.complete(End(result()), 4.0)
-    plane.update_state(session, stale | {"context": "c", "stream_T": [], "result_T": None, "retries": 7})
+    plane.update_state(session, stale | {"context": "c", "stream_T": [], "result_T": None, "retries": 7}, 5.0)
     about = {"task_id": "T", "session_id": session}
-    assert plane.session_state(session) == {
+    assert plane.session_state(session).values == {
         "context": "c",
         "T": {},
         "stream_T": [{**about, "data": {"n": 0}, "index": 0}, {**about, "data": {"n": 1}, "index": 1}],
@@ -382,8 +383,8 @@ def test_a_state_that_is_written_back_undoes_nothing(plane: Plane, session: str)
 
 
 def test_names_like_those_of_kept_values_are_free(plane: Plane, session: str) -> None:
-    plane.update_state(session, {"stream_mine": 1, "result_mine": 2})
-    assert plane.session_state(session) == {"stream_mine": 1, "result_mine": 2}
+    plane.update_state(session, {"stream_mine": 1, "result_mine": 2}, 1.0)
+    assert plane.session_state(session).values == {"stream_mine": 1, "result_mine": 2}
 
 
 def test_a_deleted_session_takes_its_tasks_with_it(plane: Plane, session: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from anyio import wait_all_tasks_blocked
 
 from tests.support.clock import virtual_trio
 from tests.support.control import ControlWorld, control_world
@@ -111,35 +112,47 @@ async def test_a_registration_that_is_kept_breaks_off_when_the_control_plane_sto
     assert refused["code"] == "STOPPING"
 
 
-async def begin(world: ControlWorld, session: str, task: str, **about: Any) -> tuple[int, list[dict[str, Any]]]:
-    """The status, and the lines of an attempt that has nothing to do."""
-    path = f"/sessions/{session}/tasks/{task}/attempts"
-    async with asked(world, "POST", path, {"worker": "me", **about}) as response:
-        body = await response.aread()
-    return response.status_code, [json.loads(line) for line in body.splitlines()]
+LINK = "/v1/workers/me/links/1"
+
+
+@asynccontextmanager
+async def linked(world: ControlWorld) -> AsyncIterator[AsyncIterator[bytes]]:
+    """What is told over an open link."""
+    async with asked(world, "GET", LINK, None) as response:
+        yield parts_of(response)
+
+
+async def begin(world: ControlWorld, session: str, task: str, **about: Any) -> dict[str, Any]:
+    """The answer to an attempt that is begun."""
+    word = {"ref": 1, "session_id": session, "task_id": task, **about}
+    (answer,) = (await said(world, "POST", LINK, {"words": [word]}))["answers"]
+    assert isinstance(answer, dict)
+    return answer
 
 
 async def test_a_task_that_is_gone_was_deleted_where_it_was_this_control_plane_s(world: ControlWorld) -> None:
     own = world.engine.publisher
     client = await world.client()
     session = await client.create_session()
-    for where in ("nowhere", session):
-        assert await begin(world, where, "T", publisher=own, retries=0) == (200, [{"ended": "deleted"}])
-        status, (problem,) = await begin(world, where, "T", publisher="ControlPlaneServer-other", retries=0)
-        assert (status, problem["code"]) == (404, "TASK_NOT_FOUND" if where == session else "SESSION_NOT_FOUND")
-        assert (await begin(world, where, "T"))[0] == 404
+    async with linked(world):
+        for where in ("nowhere", session):
+            code = "TASK_NOT_FOUND" if where == session else "SESSION_NOT_FOUND"
+            abouts: list[dict[str, Any]] = [{}, {"events": []}]
+            for about in abouts:
+                assert await begin(world, where, "T", publisher=own, retries=0, **about) == {"ended": "deleted"}
+                for other in ({}, {"publisher": "ControlPlaneServer-other", "retries": 0}):
+                    assert (await begin(world, where, "T", **other, **about))["code"] == code
 
 
 async def test_whoever_works_on_a_task_is_told_that_it_is_deleted(world: ControlWorld) -> None:
     client = await world.client()
     session = await client.create_session()
     task = await client.create_task(session, "wf", {})
-    body = {"worker": "me", "publisher": "ControlPlaneServer-other"}
-    async with asked(world, "POST", f"/sessions/{session}/tasks/{task}/attempts", body) as response:
-        parts = parts_of(response)
-        assert json.loads(await anext(parts)) == {"attempt": 1, "context": None}
+    async with linked(world) as parts:
+        begun = await begin(world, session, task, publisher="ControlPlaneServer-other")
+        assert begun == {"attempt": 1, "context": None, "inputs": []}
         await client.delete_session(session)
-        assert [json.loads(part) async for part in parts] == [{"ended": "deleted"}]
+        assert json.loads(await anext(parts)) == {"ref": 1, "ended": "deleted"}
 
 
 async def test_an_attempt_that_has_failed_is_told_that_another_follows(world: ControlWorld) -> None:
@@ -147,19 +160,34 @@ async def test_an_attempt_that_has_failed_is_told_that_another_follows(world: Co
     client = await world.client()
     session = await client.create_session()
     task = await client.create_task(session, "worker", {})
-    path = f"/sessions/{session}/tasks/{task}/attempts"
-    async with asked(world, "POST", path, {"worker": "me", "retries": 0}) as response:
-        parts = parts_of(response)
-        assert json.loads(await anext(parts))["attempt"] == 1
-        about = {"task_id": task, "session_id": session, "attempt": 1, "index": 0, "events": []}
-        data = {**about, "end": {"result": "no", "error": "E: no", "retryable": True}}
-        await said(world, "POST", "/process_message", {"action": "task_stream", "data": data})
-        assert [json.loads(part) async for part in parts] == [{"ended": "retried"}]
-    # The same by a message that comes again, and by a request that goes on.
-    assert await begin(world, session, task, retries=0) == (200, [{"ended": "retried"}])
-    assert await begin(world, session, task, attempt=1, retries=0) == (200, [{"ended": "retried"}])
+    async with linked(world):
+        assert (await begin(world, session, task, retries=0))["attempt"] == 1
+        end = {"events": [], "end": {"result": "no", "error": "E: no", "retryable": True}}
+        assert await begin(world, session, task, attempt=1, **end) == {}
+        # The same once more, by a message that comes again, and by an attempt that goes on.
+        assert await begin(world, session, task, attempt=1, **end) == {"ended": "retried"}
+        assert await begin(world, session, task, retries=0) == {"ended": "retried"}
+        assert await begin(world, session, task, attempt=1, retries=0) == {"ended": "retried"}
     info = await client.task(session, task)
     assert (info.status, info.attempt, info.worker) == ("queued", 2, None)
     assert [(one.attempt, one.worker, one.error) for one in info.failures] == [(1, "me", "E: no")]
     assert info.retry_at is not None
     assert 0.5 <= (info.retry_at - info.failures[0].failed_at).total_seconds() <= 1.0
+
+
+async def test_a_link_that_is_not_open_hears_nothing(world: ControlWorld) -> None:
+    assert (await said(world, "POST", LINK, {"words": []}))["code"] == "NOT_FOUND"
+    async with linked(world):
+        assert await said(world, "POST", LINK, {"words": []}) == {"answers": []}
+        # One that can't be understood leaves the others alone.
+        wrong = await said(world, "POST", LINK, {"words": [{"ref": 1}, {"ref": -1}, 3]})
+        assert [one["code"] for one in wrong["answers"]] == ["INVALID_BODY"] * 3
+        assert (await said(world, "POST", LINK, {"said": []}))["code"] == "INVALID_BODY"
+    await wait_all_tasks_blocked()
+    assert (await said(world, "POST", LINK, {"words": []}))["code"] == "NOT_FOUND"
+    for wrong_link in (
+        f"/v1/workers/{'w' * 256}/links/1",
+        "/v1/workers/w/links/one",
+        f"/v1/workers/w/links/{'1' * 16}",
+    ):
+        assert (await said(world, "POST", wrong_link, {"words": []}))["code"] == "BAD_REQUEST"

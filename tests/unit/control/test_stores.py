@@ -1,7 +1,9 @@
 """What was committed is there again, in every store; and in SQLite after a process is gone."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from wakeq_control.model import Effects, Retry, Service
 from wakeq_control.plane import End, NewTask, Plane, Said
 from wakeq_control.state.base import StateStore
 from wakeq_control.state.memory import MemoryStore
-from wakeq_control.state.sqlite import FILE, SqliteStore
+from wakeq_control.state.sqlite import FILE, FORMAT, SqliteStore
 from wakeq_control.streams import Event
+
+FORMAT_1 = Path(__file__).parent / "control-format-1.sqlite3"
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -25,7 +29,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore
 
 def make_plane() -> Plane:
     ids = count(1)
-    return Plane(lambda: f"id{next(ids)}", keep=10, keep_s=1000.0)
+    return Plane(lambda: f"id{next(ids)}", keep=10, keep_s=1000.0, keep_sessions_s=2000.0)
 
 
 def lived(store: StateStore) -> Plane:
@@ -59,8 +63,8 @@ def lived(store: StateStore) -> Plane:
         keep(plane.record_event(sessions[0], "cut", Event.make(index, {"n": index}), 3.0))
     keep(plane.cancel("cut", 3.5))
     keep(plane.sent(2))
-    keep(plane.complete(End({"task_id": "T0", "history": [], "result": "ü", "data": {}}), 4.0))
-    keep(plane.update_state(sessions[0], {"k": [1, None]}))
+    keep(plane.complete(End(_result("T0")), 4.0))
+    keep(plane.update_state(sessions[0], {"k": [1, None]}, 5.0)[1])
     keep(plane.delete_session(sessions[1]))
     return plane
 
@@ -77,7 +81,7 @@ def same(one: Plane, other: Plane) -> None:
             assert ours.status is theirs.status
             assert ours.definition == theirs.definition
             assert (ours.attempt, ours.failures, ours.retry_at) == (theirs.attempt, theirs.failures, theirs.retry_at)
-    assert one.tasks.next_deadline() == other.tasks.next_deadline()
+    assert one.next_deadline() == other.next_deadline()
 
 
 def test_a_plane_comes_back_as_it_was(store: StateStore) -> None:
@@ -133,6 +137,41 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
         SqliteStore(tmp_path)
 
 
+def test_a_file_of_the_first_format_goes_on(tmp_path: Path) -> None:
+    """One of wakeq before sessions had versions: with a task of each kind, and contexts that were kept."""
+    shutil.copy(FORMAT_1, tmp_path / FILE)
+    for _ in range(2):
+        store = SqliteStore(tmp_path)
+        plane = make_plane()
+        plane.restore(store.load())
+        store.close()
+    with closing(sqlite3.connect(tmp_path / FILE)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (FORMAT,)
+    assert [service.name for service in plane.registry.all()] == ["wf", "other"]
+    first, second = plane.sessions.all()
+    assert (first.version, first.contexts, first.used_at, first.unfinished) == (0, {}, 8.0, 2)
+    assert first.state == {"k": [1, None], "context:wf": {"n": 1}}
+    assert (second.version, second.used_at, second.unfinished, second.state_bytes) == (0, 1.5, 0, 2)
+    tasks = plane.tasks.some(first.task_ids)
+    assert [(task.id, str(task.status), task.attempt) for task in tasks] == [
+        ("done", "succeeded", 1),
+        ("failed", "failed", 2),
+        ("asks", "waiting_input", 1),
+        ("queued", "queued", 1),
+    ]
+    assert [event.data for event in tasks[0].stream.ready] == [{"n": 0}, {"n": 1}]
+    assert tasks[2].inputs == [("early", 0)]
+    assert [message.task_id for message in plane.tasks.unsent()] == ["queued"]
+    # What went on then is ended now.
+    plane.hear(Said(first.id, "asks", 1, [], End(_result("asks"), None, {"n": 2})), 9.0)
+    assert plane.context(tasks[2]) == {"n": 2}
+    assert plane.update_state(second.id, {"a": 1}, 9.0, {0})[0] == 1
+
+
+def _result(task_id: str) -> dict[str, object]:
+    return {"task_id": task_id, "history": [], "result": "ü", "data": {}}
+
+
 def test_what_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"no database" * 100)
     with pytest.raises(StartupError, match="can't be opened"):
@@ -143,3 +182,33 @@ def test_a_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartupError, match="can't be used"):
         SqliteStore(tmp_path / "file" / "data")
+
+
+def test_of_one_commit_the_last_change_of_a_row_counts(store: StateStore) -> None:
+    effects = Effects()
+    for number in (1, 2, 3):
+        effects.put("outbox", str(number), {"service": "wf", "task_id": "T", "key": f"{number}", "body": {"n": "\0ü"}})
+    store.commit(effects.changes)
+    effects = Effects()
+    effects.drop("outbox", "1")
+    effects.put("outbox", "4", {"service": "wf", "task_id": "T", "key": "4", "body": {}})
+    effects.put("outbox", "4", {"service": "wf", "task_id": "T", "key": "four", "body": {}})
+    effects.put("outbox", "5", {"service": "wf", "task_id": "T", "key": "5", "body": {}})
+    effects.drop("outbox", "5")
+    effects.drop("outbox", "2")
+    effects.put("outbox", "2", {"service": "wf", "task_id": "T", "key": "two", "body": {}})
+    store.commit(effects.changes)
+    assert [(one.number, one.key) for one in store.load().outgoing] == [(2, "two"), (3, "3"), (4, "four")]
+    assert store.load().outgoing[1].body == {"n": "\0ü"}
+
+
+def test_a_row_that_changes_stays_in_its_place(store: StateStore) -> None:
+    plane = make_plane()
+    sessions = []
+    for _ in range(3):
+        session, effects = plane.create_session(1.5)
+        store.commit(effects.changes)
+        sessions.append(session)
+    updates = [plane.update_state(sessions[place], {"k": place}, 2.0)[1] for place in (1, 0)]
+    store.commit([change for effects in updates for change in effects.changes])
+    assert [session.id for session in store.load().sessions] == sessions

@@ -22,14 +22,15 @@ _CALLS_IN_FLIGHT = 100
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What the job is told."""
-    parser.add_argument("--messages", type=int, required=True)
+    parser.add_argument("--messages", type=int, required=True, help="none makes the topic alone, which is there then")
     parser.add_argument("--size", type=int, default=1_000, help="bytes of a message")
     parser.add_argument("--singly", action="store_true", help="the client has no batches")
 
 
 async def fill(queue: Queue, options: argparse.Namespace) -> None:
     """Publish them all."""
-    await queue.create(TOPIC)
+    if not options.messages:
+        await queue.create(TOPIC)
     step = 1 if options.singly else _AT_A_TIME
     starts = iter(range(0, options.messages, step))
 

@@ -1,0 +1,73 @@
+"""A worker's attempt, told by its link in whatever order answers and lines arrive."""
+
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.support.clock import standing_trio
+from wakeq_control.service.attempt import Attempt, Start
+from wakeq_control.service.context import TaskContext
+from wakeq_control.service.link import Follower, Link
+from wakeq_control.service.runnable import Outcome
+
+pytestmark = pytest.mark.anyio
+BEGUN: dict[str, Any] = {"attempt": 1, "context": None}
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return standing_trio()
+
+
+def an_input(number: int) -> dict[str, Any]:
+    return {"ref": 1, "number": number, "event": f"input {number}", "after": 0}
+
+
+class Told(Link):
+    """A link that tells an attempt what a test wants, before its announcement returns."""
+
+    def __init__(self, *said: dict[str, Any]) -> None:
+        super().__init__(None, "worker")  # type: ignore[arg-type]
+        self._tells = said
+
+    async def announce(self, attempt: Follower) -> None:
+        for said in self._tells:
+            attempt.told(said)
+
+    async def say(self, said: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+
+class Reads:
+    """A service whose tasks read three inputs."""
+
+    schema: dict[str, Any] | None = None
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    async def run(self, arguments: dict[str, Any], task: TaskContext, context: dict[str, Any] | None) -> Outcome:
+        while len(self.read) < 3:
+            self.read.append(await task.receive_text())
+        return Outcome("done")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [{**BEGUN, "inputs": [an_input(1), an_input(2), an_input(3)]}],
+        [{**BEGUN, "inputs": []}, an_input(1), an_input(2), an_input(3)],
+        [an_input(1), an_input(2), an_input(3), {**BEGUN, "inputs": []}],
+        [an_input(1), an_input(2), {**BEGUN, "inputs": []}, an_input(3)],
+        [an_input(3), {**BEGUN, "inputs": [an_input(1), an_input(2)]}],
+        [an_input(2), an_input(3), {**BEGUN, "inputs": [an_input(1), an_input(2), an_input(3)]}],
+        [{**BEGUN, "inputs": [an_input(1)]}, {**BEGUN, "inputs": [an_input(1), an_input(2)]}, an_input(2), an_input(3)],
+    ],
+)
+async def test_inputs_come_once_and_in_order_whatever_overtakes_what(said: list[dict[str, Any]]) -> None:
+    link, service = Told(*said), Reads()
+    with anyio.fail_after(1):
+        async with anyio.create_task_group() as tasks:
+            await Attempt(Start("T", "S", "{}", "P", 0), link).run(service, tasks)
+    assert service.read == ["input 1", "input 2", "input 3"]
