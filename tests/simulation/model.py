@@ -44,6 +44,8 @@ class Lease:
     """The latest end that the store may know."""
     outcome: str = ""
     """How it ended, once that was answered."""
+    asked: set[str] = field(default_factory=set)
+    """How it may have ended, where nobody was answered."""
 
     def move(self, end: float) -> None:
         """It ends then, for certain."""
