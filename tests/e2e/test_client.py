@@ -284,6 +284,47 @@ async def test_the_server_sees_a_stream_end_before_its_messages_are_released(
         await first.ack()
 
 
+class Reading(httpx.AsyncByteStream):
+    """A stream that tells of each part before it hands it over."""
+
+    def __init__(self, inner: Any, told: Callable[[bytes], None]) -> None:
+        self._inner = inner
+        self._told = told
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._inner:
+            self._told(part)
+            yield part
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class Told(httpx.AsyncHTTPTransport):
+    """A transport that tells of what streams bring."""
+
+    told: Callable[[bytes], None]
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        if "event-stream" in response.headers["content-type"]:
+            response.stream = Reading(response.stream, self.told)
+        return response
+
+
+async def test_what_was_being_read_when_a_consumer_stopped_is_released(queue: Queue, server: ServerProcess) -> None:
+    client, topic = queue
+    transport = Told()
+    async with wakeq.AsyncClient(server.url, transport=transport) as told:
+        consumer = told.consume(topic, lease_s=600)
+        transport.told = lambda part: consumer.stop() if b"event: message" in part else None
+        await client.publish(topic, 1)
+        with anyio.fail_after(PATIENCE_S):
+            assert await anext(consumer, None) is None
+            (delivery,) = await client.claim(topic, wait_s=PATIENCE_S)
+        assert delivery.attempt == 1
+
+
 async def test_what_a_consumer_had_not_reached_counts_no_attempt_however_often_it_is_started(queue: Queue) -> None:
     client, topic = queue
     await client.configure_topic(topic, max_deliveries=2)
