@@ -11,7 +11,7 @@ from tests.crash.tasks import EVENTS, Seen, _wrong_with, run_tasks
 
 SEED = 20_264
 """Printed with what is violated; `python -m tests.crash --plane` draws others."""
-TASKS = 32
+TASKS = 48
 KILLS = 4
 
 

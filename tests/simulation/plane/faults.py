@@ -276,13 +276,14 @@ def inputs_come_before_they_are_asked_for(original: Any) -> Callable[..., Any]:
     return lambda self, event, after: original(self, event, 0)
 
 
-@fault(Attempt, "_give")
-def inputs_come_again_with_a_new_connection(_: Any) -> Callable[..., Any]:
-    def give(self: Attempt, said: dict[str, Any]) -> None:
-        if self._task is not None:
-            self._task.give(said["event"], said["after"])
+@fault(Attempt, "told")
+def inputs_come_again_with_a_new_connection(original: Any) -> Callable[..., Any]:
+    def told(self: Attempt, said: dict[str, Any]) -> None:
+        if "inputs" in said:
+            self._given = 0
+        original(self, said)
 
-    return give
+    return told
 
 
 @fault(Saying, "end")

@@ -4,6 +4,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio import wait_all_tasks_blocked
 
 from tests.support.clock import standing_trio
 from wakeq_control.service.attempt import Attempt, Start
@@ -67,7 +68,8 @@ class Reads:
 )
 async def test_inputs_come_once_and_in_order_whatever_overtakes_what(said: list[dict[str, Any]]) -> None:
     link, service = Told(*said), Reads()
-    with anyio.fail_after(1):
-        async with anyio.create_task_group() as tasks:
-            await Attempt(Start("T", "S", "{}", "P", 0), link).run(service, tasks)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Attempt(Start("T", "S", "{}", "P", 0), link).run, service, tasks)
+        await wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
     assert service.read == ["input 1", "input 2", "input 3"]
