@@ -144,15 +144,26 @@ class AsyncClient(Administration):
             lane = self._publishers[topic] = Publisher(self._connection, topic, jitter=random.random)
         return await self._publish(lane, message)
 
-    async def publish_many(self, topic: str, bodies: Iterable[Any], *, idempotency_key: str | None = None) -> Published:
+    async def publish_many(
+        self,
+        topic: str,
+        bodies: Iterable[Any],
+        *,
+        delay_s: float | None = None,
+        ttl_s: float | None = None,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Published:
         """Publish JSON values in one request: all of them or none, under one idempotency key; None: a new one.
 
-        Raises what `publish` raises.
+        The other attributes are as those of `publish`, for each of them. Raises what `publish` raises.
         """
-        batch = Batch(
-            bodies,
-            list(publish_headers(None, None, None, {}, new_key() if idempotency_key is None else idempotency_key)),
-        )
+        said = (delay_s, ttl_s, key, headers or {})
+        of_all = publish_headers(None, None, None, {}, new_key() if idempotency_key is None else idempotency_key)
+        # What one message's headers can't carry is no attribute of a batch's messages either.
+        list(publish_headers(*said, None))
+        batch = Batch(bodies, list(of_all), envelope_fields(*said, None))
         # In a lane of its own: a batch shares its request with nobody, and waits for nobody.
         return await self._publish(Publisher(self._connection, topic, jitter=random.random), batch)
 

@@ -65,9 +65,28 @@ class Client(OnPortal):
             idempotency_key=idempotency_key,
         )
 
-    def publish_many(self, topic: str, bodies: Iterable[Any], *, idempotency_key: str | None = None) -> Published:
+    def publish_many(
+        self,
+        topic: str,
+        bodies: Iterable[Any],
+        *,
+        delay_s: float | None = None,
+        ttl_s: float | None = None,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Published:
         """See `AsyncClient.publish_many`."""
-        return self._call(self._client.publish_many, topic, bodies, idempotency_key=idempotency_key)
+        return self._call(
+            self._client.publish_many,
+            topic,
+            bodies,
+            delay_s=delay_s,
+            ttl_s=ttl_s,
+            key=key,
+            headers=headers,
+            idempotency_key=idempotency_key,
+        )
 
     def claim(
         self,

@@ -231,7 +231,12 @@ class Feed:
         self._take(deliveries)
 
     def _take(self, deliveries: list[Delivery]) -> None:
-        if deliveries:
-            self.keeper.take(deliveries)
-            self.ready.extend(deliveries)
-            self._tell()
+        if not deliveries:
+            return
+        self.keeper.take(deliveries)
+        if self._stopped:
+            # What was being read already when that was asked for.
+            self._unwanted += [delivery.lease_id for delivery in deliveries]
+            return
+        self.ready.extend(deliveries)
+        self._tell()

@@ -17,8 +17,9 @@ from wakeq._model import Published
 BATCH_MAX_MESSAGES = 10_000
 BATCH_MAX_BYTES = 16 * 1024 * 1024
 _BYTES = b"application/octet-stream"
+_ENVELOPE_LINES = b"application/vnd.wakeq.envelopes+x-ndjson"
 _ENVELOPES: list[Header] = [
-    (b"content-type", b"application/vnd.wakeq.envelopes+x-ndjson"),
+    (b"content-type", _ENVELOPE_LINES),
     (b"prefer", b"handling=lenient"),
 ]
 
@@ -103,12 +104,15 @@ class Batch(Outgoing):
 
     __slots__ = ("content", "content_type")
 
-    def __init__(self, bodies: Iterable[Any], headers: list[Header]) -> None:
-        """Raises TypeError where a body isn't JSON."""
+    def __init__(self, bodies: Iterable[Any], headers: list[Header], fields: Mapping[str, Any]) -> None:
+        """``fields`` is what an envelope of each says beside its body. Raises TypeError where a body isn't JSON."""
         super().__init__(headers)
         self.alone = True
-        self.content = b"\n".join(map(encoded, bodies))
-        self.content_type = b"application/x-ndjson"
+        lines: Iterable[bytes] = map(encoded, bodies)
+        if fields:
+            lines = (orjson.dumps({**fields, "body": orjson.Fragment(line)}) for line in lines)
+        self.content = b"\n".join(lines)
+        self.content_type = _ENVELOPE_LINES if fields else b"application/x-ndjson"
 
     @property
     def size(self) -> int:
@@ -196,4 +200,6 @@ def _outcome(number: int, result: Mapping[str, Any]) -> Published | WakeqError:
     detail, line = str(result["detail"]), f"line {number}"
     if detail.startswith(f"{line} "):
         detail = f"the message{detail.removeprefix(line)}"
-    return error_of(str(result["code"]), detail.removeprefix(f"{line}: "))
+    error = error_of(str(result["code"]), detail.removeprefix(f"{line}: "))
+    error.retry_after_s = result.get("retry_after_s")
+    return error

@@ -155,7 +155,7 @@ def test_a_full_topic_refuses_the_whole_or_lenient_what_does_not_fit(queue: Queu
     assert (strict.status_code, strict.json()["code"]) == (429, "TOPIC_FULL")
     assert queue.standing(topic)["ready"] == 0
     first, second = queue.envelopes(topic, *lines, lenient=True).json()["results"]
-    assert (first["duplicate"], second["code"]) == (False, "TOPIC_FULL")
+    assert (first["duplicate"], second["code"], second["retry_after_s"]) == (False, "TOPIC_FULL", 1)
 
 
 def test_envelopes_have_the_limits_of_batches(queue: Queue, about: dict[str, Any]) -> None:

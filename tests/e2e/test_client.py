@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import httpx
+import orjson
 import pytest
 
 import wakeq
@@ -236,6 +237,94 @@ async def test_what_is_released_counts_no_attempt(queue: Queue) -> None:
     assert [delivery.attempt for delivery in await client.claim(topic)] == [1]
 
 
+class Watched(httpx.AsyncHTTPTransport):
+    """A transport that notes when streams end, and what is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/settle"):
+            self.seen += orjson.loads(await request.aread())["release"]
+        response = await super().handle_async_request(request)
+        if "event-stream" in response.headers["content-type"]:
+            close = response.aclose
+
+            async def aclose() -> None:
+                try:
+                    await close()
+                finally:
+                    self.seen.append("closed")
+
+            response.aclose = aclose  # type: ignore[method-assign]
+        return response
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_the_server_sees_a_stream_end_before_its_messages_are_released(
+    queue: Queue, server: ServerProcess, closed: bool
+) -> None:
+    """Else it might send them there again, which would count."""
+    client, topic = queue
+    await client.publish_many(topic, range(3))
+    transport = Watched()
+    async with wakeq.AsyncClient(server.url, transport=transport) as watched:
+        consumer = watched.consume(topic)
+        first = await next_of(consumer)
+        released = [delivery.lease_id for delivery in consumer._feed.ready]
+        if closed:
+            await consumer.aclose()
+        else:
+            consumer.stop()
+        with anyio.fail_after(PATIENCE_S):
+            assert [d.body for d in await client.claim(topic, max=9, wait_s=PATIENCE_S)] == [1, 2]
+        assert transport.seen == ["closed", *released]
+        assert len(released) == 2
+        await first.ack()
+
+
+class Reading(httpx.AsyncByteStream):
+    """A stream that tells of each part before it hands it over."""
+
+    def __init__(self, inner: Any, told: Callable[[bytes], None]) -> None:
+        self._inner = inner
+        self._told = told
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._inner:
+            self._told(part)
+            yield part
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class Told(httpx.AsyncHTTPTransport):
+    """A transport that tells of what streams bring."""
+
+    told: Callable[[bytes], None]
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        if "event-stream" in response.headers["content-type"]:
+            response.stream = Reading(response.stream, self.told)
+        return response
+
+
+async def test_what_was_being_read_when_a_consumer_stopped_is_released(queue: Queue, server: ServerProcess) -> None:
+    client, topic = queue
+    transport = Told()
+    async with wakeq.AsyncClient(server.url, transport=transport) as told:
+        consumer = told.consume(topic, lease_s=600)
+        transport.told = lambda part: consumer.stop() if b"event: message" in part else None
+        await client.publish(topic, 1)
+        with anyio.fail_after(PATIENCE_S):
+            assert await anext(consumer, None) is None
+            (delivery,) = await client.claim(topic, wait_s=PATIENCE_S)
+        assert delivery.attempt == 1
+
+
 async def test_what_a_consumer_had_not_reached_counts_no_attempt_however_often_it_is_started(queue: Queue) -> None:
     client, topic = queue
     await client.configure_topic(topic, max_deliveries=2)
@@ -348,9 +437,18 @@ async def test_a_full_topic_says_when_to_come_again(queue: Queue) -> None:
     client, topic = queue
     await client.create_topic(topic, max_messages=1)
     await client.publish(topic, 1)
-    with pytest.raises(wakeq.TopicFull) as full:
-        await client.publish(topic, 2)
-    assert full.value.retry_after_s == 1.0
+    refusals: list[wakeq.TopicFull] = []
+
+    async def publish(body: int) -> None:
+        with pytest.raises(wakeq.TopicFull) as full:
+            await client.publish(topic, body)
+        refusals.append(full.value)
+
+    async with anyio.create_task_group() as tasks:
+        # The first goes alone, and the others share a request.
+        for body in range(3):
+            tasks.start_soon(publish, body)
+    assert [refusal.retry_after_s for refusal in refusals] == [1.0, 1.0, 1.0]
 
 
 async def test_an_invalid_message_says_what_is_wrong(queue: Queue) -> None:

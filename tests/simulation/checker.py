@@ -371,6 +371,7 @@ class Checker:
         sure = place.states == {"leased"} and not place.pending and lease.ends_lo > self.now()
         pending = Pending(outcome, frozenset(states), lease.id, self.now(), self.failures(), hidden, sure)
         place.pending.append(pending)
+        lease.asked.add(outcome)
         place.due_span = max(place.due_span, hidden[1])
         return pending
 
@@ -395,7 +396,9 @@ class Checker:
             else:
                 pending = self._pend(place, lease, line.outcome, *self._outcome(topic, lease, line))
                 if line.outcome == "release":
+                    # It may be stored, and the message delivered again, before anybody hears of it.
                     place.attempts_lo = min(place.attempts_lo, lease.attempt - 1)
+                    place.floor = min(place.floor, lease.attempt - 1)
             call.applied.append(Applied(line, topic, group, place, lease, pending, sure, alone, lease.changes))
         return call
 
@@ -445,7 +448,8 @@ class Checker:
         applied = [one for one in call.applied if one.line is line]
         if not applied:
             place = self.place(line.lease_id)
-            again = lease.outcome == line.outcome or place is None or lease.id not in [o.id for o in place[2].leases]
+            again = line.outcome == lease.outcome or (not lease.outcome and line.outcome in lease.asked)
+            again = again or place is None or lease.id not in [one.id for one in place[2].leases]
             check(again, f"lease {lease.id} has ended ({lease.outcome}), and its {line.outcome} was answered ok")
             return
         self.counts["settled"] += 1

@@ -44,6 +44,8 @@ class Lease:
     """The latest end that the store may know."""
     outcome: str = ""
     """How it ended, once that was answered."""
+    asked: set[str] = field(default_factory=set)
+    """How it may have ended, where nobody was answered."""
 
     def move(self, end: float) -> None:
         """It ends then, for certain."""
@@ -100,6 +102,8 @@ class Place:
     strayed: bool = False
     """Whether the store may know leases that we don't."""
     redriven: bool = False
+    looked: float = 0.0
+    """When it was last asked what may have happened."""
 
     @property
     def possible(self) -> set[str]:
@@ -144,12 +148,14 @@ class Place:
             self.attempts_hi = max(self.attempts_hi, config.max_deliveries or 1_000)
             self.highest = max(self.highest, self.attempts_hi)
             self.strayed = True
-            self.dead_lo = min(self.dead_lo, now + config.dead_ttl_s)
+            # A last lease that nobody was told of may have ended right after we looked.
+            self.dead_lo = min(self.dead_lo, self.looked + config.dead_ttl_s)
             self.dead_hi = INF
         if self.expires <= now and states & {"ready", "delayed"}:
             states.add("gone")
         if "dead" in states and self.dead_lo <= now:
             states.add("gone")
+        self.looked = now
 
     def after_expiry(self, config: TopicConfig) -> set[str]:
         """What becomes of it when its lease runs out, or (unseen) is undone."""

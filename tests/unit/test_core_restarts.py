@@ -40,6 +40,18 @@ def test_an_earlier_attempt_that_ran_out_unattended_is_ready(bench: Bench) -> No
     assert bench.claim(the_group(bench)).attempt == 2
 
 
+def test_a_dead_letter_whose_time_was_over_before_anything_of_it_was_stored_does_not_come_back(bench: Bench) -> None:
+    topic = bench.topic(config=TopicConfig(lease_s=10.0, max_deliveries=1, dead_ttl_s=20.0))
+    bench.group(topic, "g")
+    bench.publish(topic)
+    bench.claim(the_group(bench))
+    bench.tick(11.0)
+    bench.tick(21.0)
+    bench.write()
+    bench.restart()
+    assert (the_group(bench).ready, bench.topic().groups["g"].ready) == (0, 1)
+
+
 @pytest.mark.parametrize("groups", [(), ("g",)], ids=["alone", "with another group"])
 @pytest.mark.parametrize("nacked", [0, 1])
 def test_a_release_is_kept_with_the_attempts_before_it(bench: Bench, groups: tuple[str, ...], nacked: int) -> None:

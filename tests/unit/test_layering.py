@@ -31,7 +31,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"anyio"},
     ),
-    "wakeq_server.store": ({"wakeq_server.core.model", "wakeq_server.store", "wakeq_server.errors"}, {"orjson"}),
+    "wakeq_server.store": (
+        {"wakeq._serving.directories", "wakeq_server.core.model", "wakeq_server.store", "wakeq_server.errors"},
+        {"orjson"},
+    ),
     "wakeq_server.http": (
         {
             "wakeq_server.core.model",
@@ -87,7 +90,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"wakeq._serving.tokens", "wakeq_control.limits"},
         {"platformdirs", "pydantic", "pydantic_settings"},
     ),
-    "wakeq_control.state": (CONTROL_RULES | {"wakeq_control.errors", "wakeq_control.state"}, set()),
+    "wakeq_control.state": (
+        CONTROL_RULES | {"wakeq._serving.directories", "wakeq_control.errors", "wakeq_control.state"},
+        set(),
+    ),
     "wakeq_control.engine": (
         CONTROL_RULES
         | {

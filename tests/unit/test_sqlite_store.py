@@ -1,5 +1,6 @@
 """The store on disk against the one in the clear: the same records, the same snapshot and bodies."""
 
+import os
 import sqlite3
 import tempfile
 import time
@@ -54,6 +55,24 @@ def opened(directory: Path) -> Iterator[tuple[SqliteStore, Snapshot]]:
 def reopened(directory: Path) -> Snapshot:
     with opened(directory) as (_, snapshot):
         return snapshot
+
+
+def test_directories_that_are_made_survive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, int]] = []
+    sync = os.fsync
+
+    def fsync(fd: int) -> None:
+        about = os.fstat(fd)
+        synced.append((about.st_dev, about.st_ino))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    data = tmp_path / "new" / "data"
+    for expected in ([tmp_path / "new", tmp_path], []):
+        with opened(data):
+            abouts = [directory.stat() for directory in expected]
+        assert synced == [(about.st_dev, about.st_ino) for about in abouts]
+        synced.clear()
 
 
 def added(seq: int, body: bytes = b"x", topic: int = 1, **fields: Any) -> MessageAdded:

@@ -12,6 +12,7 @@ from wakeq_bench.report import Missing, Report
 CONTESTANTS = (
     *wakeq.STREAMS,
     *wakeq.CLAIMS,
+    *wakeq.FAST,
     *redis.CONTESTANTS,
     *nats.CONTESTANTS,
     *rabbitmq.CONTESTANTS,
@@ -30,9 +31,10 @@ NOT_HAD = (
 BY_KEY = {contestant.key: contestant for contestant in CONTESTANTS}
 
 
-def keys_of(able: Callable[[Contestant], bool] = lambda _: True, *, claims: bool = False) -> list[str]:
-    """Who can do something; wakeq's claims are left out where they would measure the same as its streams."""
-    return [one.key for one in CONTESTANTS if able(one) and not one.waits_only and (claims or one not in wakeq.CLAIMS)]
+def keys_of(able: Callable[[Contestant], bool] = lambda _: True, *, ways: bool = False) -> list[str]:
+    """Who can do something; wakeq's other ways are left out where they would measure the same as its streams."""
+    left_out = () if ways else (*wakeq.CLAIMS, *wakeq.FAST)
+    return [one.key for one in CONTESTANTS if able(one) and not one.waits_only and one not in left_out]
 
 
 def one_of_each(contestants: Iterable[Contestant] = CONTESTANTS) -> list[str]:

@@ -22,7 +22,7 @@ from wakeq_bench.processes import ProcessFailed
 from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.progress import Work
 
-KEYS = keys_of(claims=True)
+KEYS = keys_of(ways=True)
 
 _STARTING_PLANNED_S = 4.0
 _START_MAX_S = 60.0

@@ -19,7 +19,8 @@ from wakeq_bench.measure import CpuWindow
 from wakeq_bench.parameters import Counts, Names, Parameters, among
 from wakeq_bench.peers.contestant import Contestant
 from wakeq_bench.peers.everyone import BY_KEY, keys_of, prepared, remarks
-from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target, readable
+from wakeq_bench.processes import ProcessFailed
+from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.progress import Work
 
 MODES = ("batches", "concurrent")
@@ -124,7 +125,7 @@ def planned_s(given: Throughput) -> float:
 
 
 def run(given: Throughput, console: Console) -> Report:
-    """Measure the contestants; one that can't be had is named. Raises ProcessFailed, ProcessGone, OSError."""
+    """Measure the contestants; one that can't be had, or fails, is named. Raises ProcessGone, OSError."""
     sizes = given
     report = Report("throughput", "From publish to ack, messages a second", given.model_dump())
     pythons = prepared(given.contestants, report, console)
@@ -135,19 +136,19 @@ def run(given: Throughput, console: Console) -> Report:
             for number in range(sizes.rounds):
                 for broker, python in _able(load, pythons).items():
                     work.step(f"{load.name}, round {number + 1} of {sizes.rounds}: {broker.title}")
-                    found.append(_measure(load, broker, python, sizes))
+                    try:
+                        found.append(_measure(load, broker, python, sizes))
+                    except ProcessFailed as error:
+                        report.missing.append(Missing(f"{broker.title}, {load.name}", str(error)))
                     work.done(_turn_s(given))
+    cases = [(load, BY_KEY[key]) for load in loads for key in _keys([one for one in found if one.load == load.name])]
     report.samples = [asdict(one) for one in found]
     report.overview = Overview(
         ["medians", "by", "a second", "client CPU", "server CPU", "lost", "doubled"],
-        [_row(load, broker, found) for load in loads for broker in _able(load, pythons)],
+        [_row(load, broker, found) for load, broker in cases],
     )
     report.measures = [Measure("rate", "From publish to ack", "messages a second", "higher")]
-    report.series = [
-        Series("rate", broker.title, _rates(load, broker.key, found), load.name)
-        for load in loads
-        for broker in _able(load, pythons)
-    ]
+    report.series = [Series("rate", broker.title, _rates(load, broker.key, found), load.name) for load, broker in cases]
     report.figures = [figure for load in loads for figure in figures(load, found)]
     report.notes += [*_notes(found, sizes), *remarks(pythons)]
     return report

@@ -5,8 +5,9 @@ import re
 import stat
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import anyio
 import orjson
@@ -25,12 +26,12 @@ _OF_ONE = (wakeq.InvalidMessage, wakeq.MessageTooLarge, wakeq.BadRequest)
 _LINE = re.compile(r"^line (\d+)")
 
 
-def publish_lines(url: str, topic: str, source: BinaryIO, *, lenient: bool) -> None:
+def publish_lines(url: str, topic: str, source: BinaryIO, attributes: Mapping[str, Any], *, lenient: bool) -> None:
     """Publish the lines of ``source``, in order, and say how many. One that is refused is named by its number.
 
-    It ends the publishing, unless that is ``lenient``: then it is left out.
+    It ends the publishing, unless that is ``lenient``: then it is left out. ``attributes`` are each message's.
     """
-    publisher = (_Lenient if lenient else _Publisher)(topic, source)
+    publisher = (_Lenient if lenient else _Publisher)(topic, source, attributes)
     began = time.monotonic()
     with _bar(source) if sys.stdout.isatty() and sys.stderr.isatty() else nullcontext() as bar:
         try:
@@ -47,9 +48,10 @@ def publish_lines(url: str, topic: str, source: BinaryIO, *, lenient: bool) -> N
 class _Publisher:
     """Publishes lines, and knows how far it has come."""
 
-    def __init__(self, topic: str, source: BinaryIO) -> None:
+    def __init__(self, topic: str, source: BinaryIO, attributes: Mapping[str, Any]) -> None:
         self._topic = topic
         self._source = source
+        self._attributes = attributes
         self._last = 0
         self._asked: list[Line] = []
         self.count = 0
@@ -89,7 +91,7 @@ class _Publisher:
         bodies = [_json(line) for line in batch.lines]
         self._asked = batch.lines
         try:
-            await client.publish_many(self._topic, bodies)
+            await client.publish_many(self._topic, bodies, **self._attributes)
         except wakeq.WakeqError as error:
             error.detail = self._by_number(error.detail)
             if not (isinstance(error, wakeq.ServerUnavailable) and error.may_have_happened):
@@ -122,7 +124,7 @@ class _Lenient(_Publisher):
 
         async def publish(line: Line) -> None:
             try:
-                await client.publish(self._topic, _json(line))
+                await client.publish(self._topic, _json(line), **self._attributes)
                 self.count += 1
             except BadLine as error:
                 self._leave_out(str(error))

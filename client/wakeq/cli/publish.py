@@ -60,35 +60,24 @@ def publish(
         fail("there are two messages, BODY and --file", "give one of them", code=2)
     if lenient and not ndjson:
         fail("--lenient says what to do with lines", "add --ndjson", code=2)
+    attributes = {"delay_s": delay_s, "ttl_s": ttl_s, "key": key, "headers": dict(header or ())}
     if ndjson:
         _refuse_with_ndjson(
             {
                 "BODY": body not in (None, "-"),
                 "--raw": raw,
-                "--delay": delay_s is not None,
-                "--ttl": ttl_s is not None,
-                "--key": key is not None,
-                "--header": header,
                 "--idempotency-key": idempotency_key is not None,
             }
         )
         with _opened(file) as source:
-            publish_lines(url, topic, source, lenient=lenient)
+            publish_lines(url, topic, source, attributes, lenient=lenient)
         return
     content = _content(body, file)
     message = content if raw else _json(content)
 
     async def work(client: wakeq.AsyncClient) -> wakeq.Published:
         try:
-            return await client.publish(
-                topic,
-                message,
-                delay_s=delay_s,
-                ttl_s=ttl_s,
-                key=key,
-                headers=dict(header or ()),
-                idempotency_key=idempotency_key,
-            )
+            return await client.publish(topic, message, **attributes, idempotency_key=idempotency_key)
         except wakeq.InvalidMessage:
             # A body is looked at before its topic is looked for; who mistyped the topic is to be told that first.
             await client.topic(topic)

@@ -65,8 +65,7 @@ class TaskCalls:
     async def show(self, request: Request, deployment: str, task_id: str) -> Response | None:
         """Where a task stands; with `wait`, as soon as it has ended or after so many seconds."""
         session_id, wait_s = session_of(request), request.seconds("wait", WAIT_MAX_S)
-        path = f"{task_path(session_id, task_id)}?wait={wait_s or 0.0:.3f}"
-        work = partial(self._plane(deployment).ask, "GET", path)
+        work = partial(self._plane(deployment).standing, session_id, task_id, wait_s or 0.0)
         return await self._answer(request, lambda held: _beside(held, work))
 
     async def create(self, request: Request, deployment: str) -> Response:

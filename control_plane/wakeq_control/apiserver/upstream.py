@@ -62,21 +62,18 @@ class ControlPlane:
 
         Raises Relayed, also where there is no such task.
         """
-        path = task_path(session_id, task_id)
-        deadline, patience = anyio.current_time() + wait_s, ServerPatience(PATIENCE_S)
+        deadline = anyio.current_time() + wait_s
         while True:
-            began = anyio.current_time()
-            parked_s = max(0.0, min(_PARKED_S, deadline - began))
-            found: dict[str, Any] | None = await self.ask("GET", f"{path}/result?wait={parked_s:.3f}")
-            if found is not None or anyio.current_time() >= deadline:
+            parked_s = max(0.0, min(_PARKED_S, deadline - anyio.current_time()))
+            task = await self.standing(session_id, task_id, parked_s)
+            if task["finished_at"] is not None or anyio.current_time() >= deadline:
+                found: dict[str, Any] | None = task["result"]
                 return found
-            # An unknown task has no result either, and that is said at once.
-            await self.ask("GET", path)
-            if anyio.current_time() < began + parked_s / 2:
-                # A control plane that is about to stop parks nothing.
-                await _wait(patience, wakeq.ServerUnavailable("it parks no request"))
-            else:
-                patience.succeeded()
+
+    async def standing(self, session_id: str, task_id: str, wait_s: float) -> dict[str, Any]:
+        """Where a task stands, as soon as it has ended; after ``wait_s`` in any case. Raises as `ask`."""
+        found: dict[str, Any] = await self.ask("GET", f"{task_path(session_id, task_id)}?wait={wait_s:.3f}")
+        return found
 
     async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, once: bool = False) -> Any:
         """What it answers; ``once``: it must not come twice. Raises Relayed, ControlPlaneUnavailable."""

@@ -18,6 +18,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from wakeq._serving.directories import make_directory
 from wakeq_control.errors import StartupError, StorageFailed
 from wakeq_control.model import TABLES, Change, Snapshot
 from wakeq_control.state.rows import snapshot
@@ -34,7 +35,7 @@ class SqliteStore:
     def __init__(self, directory: Path) -> None:
         """Raises StartupError."""
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_directory(directory)
             self._lock = (directory / "lock").open("w")
         except OSError as error:
             raise StartupError(

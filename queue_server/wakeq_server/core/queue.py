@@ -872,6 +872,8 @@ class QueueCore:
             seq = letters.oldest()
             assert seq is not None
             self.loose.append(self.done_record(group, seq))
+            # Its lease may not have been stored, and so not the cursor, which says with others that it is done with.
+            self.note_cursor(group)
             self.bury(group, seq)
 
     # History: what a store keeps of leases and attempts

@@ -173,7 +173,8 @@ def _tried(config: TopicConfig, number: int, line: bytes) -> NewMessage | QueueE
 
 def _result(outcome: Published | QueueError) -> dict[str, object]:
     if isinstance(outcome, QueueError):
-        return {"code": outcome.code, "detail": outcome.detail}
+        told: dict[str, object] = {"code": outcome.code, "detail": outcome.detail}
+        return told if outcome.retry_after_s is None else told | {"retry_after_s": outcome.retry_after_s}
     return {"seq": outcome.first_seq, "duplicate": outcome.duplicate}
 
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from wakeq._serving.directories import make_directory
 from wakeq_server.core.model import (
     GroupDropped,
     GroupPut,
@@ -375,7 +376,7 @@ class SqliteStore:
 
     def _take_directory(self) -> None:
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self._directory)
         except FileExistsError:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
         self._lock = take_lock(self._directory)

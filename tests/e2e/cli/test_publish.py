@@ -172,9 +172,24 @@ def test_a_topic_that_is_full_says_from_where_to_go_on(wakeq: Wakeq, http: httpx
     assert standing(http, topic)["ready"] == 1_000
 
 
-@pytest.mark.parametrize(
-    "option", ["1", "--raw", "--delay 1s", "--ttl 1h", "--key k", "--header a=b", "--idempotency-key i"]
-)
+@pytest.mark.parametrize("lenient", [[], ["--lenient"]], ids=["whole", "lenient"])
+def test_attributes_are_for_each_line(wakeq: Wakeq, http: httpx.Client, topic: str, lenient: list[str]) -> None:
+    options = ["--ndjson", *lenient, "--ttl", "1h", "--key", "k", "--header", "Color=light blue"]
+    said(wakeq("publish", topic, *options, stdin=b'{"n": 1.10}\n2\n'))
+    messages = http.get(f"/topics/{topic}/messages").json()["messages"]
+    assert [(one["key"], one["headers"]) for one in messages] == [("k", {"color": "light blue"})] * 2
+    assert http.get(f"/messages/{topic}?wait=0").content == b'{"n": 1.10}'
+    result = wakeq("publish", topic, "--ndjson", *lenient, "--delay", "1h", stdin=b"3\n\n4")
+    assert (result.exit_code, standing(http, topic)["delayed"]) == (0, 2)
+    http.put(f"/topics/{topic}", json={"schema": {"type": "integer"}})
+    result = wakeq("publish", topic, "--ndjson", *lenient, "--delay", "1h", stdin=b'5\n\n"6"\n')
+    assert result.exit_code == 1
+    assert "line 3" in result.stderr
+    result = wakeq("publish", topic, "--ndjson", *lenient, "--header", "a b=c", stdin=b"7\n")
+    assert (result.exit_code, "headers: 'a b' has other characters" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("option", ["1", "--raw", "--idempotency-key i"])
 def test_what_is_about_one_message_is_refused_with_many(
     wakeq: Wakeq, http: httpx.Client, topic: str, option: str
 ) -> None:

@@ -26,6 +26,7 @@ _STALLED_S = 10.0
 # What publishers may be ahead of consumers by, where nothing else is said.
 _AHEAD_BATCHES = 8
 _AHEAD_MIN = 1_000
+_AHEAD_MAX_BYTES = 64_000_000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +132,7 @@ async def load(queue: Queue, options: argparse.Namespace) -> None:
     """Warm up, measure, and wait until the last message is acked."""
     await queue.create(TOPIC)
     batch = 1 if options.singly else options.batch
-    numbers = Numbers(options.size, options.ahead or max(_AHEAD_MIN, _AHEAD_BATCHES * batch * options.in_flight))
+    numbers = Numbers(options.size, options.ahead or _usual_ahead(batch * options.in_flight, options.size))
     if options.singly:
 
         def taken(body: bytes | str) -> None:
@@ -153,6 +154,11 @@ async def load(queue: Queue, options: argparse.Namespace) -> None:
         await numbers.all_acked()
         # Consumers go on until the process is terminated: not every client lets itself be cancelled.
         say_json({"finished": True, **numbers.judge()})
+
+
+def _usual_ahead(at_once: int, size: int) -> int:
+    """All that is published at once has room in any case."""
+    return max(at_once, min(max(_AHEAD_MIN, _AHEAD_BATCHES * at_once), _AHEAD_MAX_BYTES // size))
 
 
 async def _window(numbers: Numbers, seconds: float) -> None:

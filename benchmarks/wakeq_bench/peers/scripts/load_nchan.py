@@ -1,4 +1,4 @@
-"""httpx on nginx with nchan: a POST publishes, and every subscriber of a channel is sent everything as an event stream.
+"""aiohttp on nginx with nchan: a POST publishes, and every subscriber of a channel is sent everything as it comes.
 
 nchan has no acks and no groups of competing consumers: a subscriber knows where it is, and each has all messages.
 """
@@ -10,35 +10,38 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import httpx
+import aiohttp
 from _client import Queue
 from _jobs import main
 
 _STREAM = {"accept": "text/event-stream"}
-_DATA = "data: "
+_DATA = b"data: "
+# A line of a stream is a message, of up to a megabyte.
+_LINE_MAX_BYTES = 2_000_000
 
 
 class Channels(Queue):
     """Channels of one server."""
 
-    def __init__(self, streams: httpx.AsyncClient, posts: httpx.AsyncClient) -> None:
-        self._streams = streams
-        self._posts = posts
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
 
     async def create(self, topic: str, groups: Sequence[str] = ()) -> None:
         """A channel is there when it is used."""
 
     async def publish(self, topic: str, body: str) -> None:
         """One request."""
-        (await self._posts.post(f"/publish/{topic}", content=body)).raise_for_status()
-
-    async def deliveries(self, topic: str, prefetch: int, group: str | None = None) -> AsyncIterator[tuple[Any, str]]:
-        """Events of a stream."""
-        async with self._streams.stream("GET", f"/subscribe/{topic}", headers=_STREAM) as answer:
+        async with self._session.post(f"/publish/{topic}", data=body) as answer:
             answer.raise_for_status()
-            async for line in answer.aiter_lines():
+            await answer.read()
+
+    async def deliveries(self, topic: str, prefetch: int, group: str | None = None) -> AsyncIterator[tuple[Any, bytes]]:
+        """Events of a stream."""
+        async with self._session.get(f"/subscribe/{topic}", headers=_STREAM) as answer:
+            answer.raise_for_status()
+            async for line in answer.content:
                 if line.startswith(_DATA):
-                    yield None, line.removeprefix(_DATA)
+                    yield None, line.removeprefix(_DATA).rstrip()
 
     async def ack_one(self, token: Any) -> None:
         """There are none."""
@@ -46,13 +49,14 @@ class Channels(Queue):
 
 @contextlib.asynccontextmanager
 async def connect(options: argparse.Namespace) -> AsyncIterator[Queue]:
-    """Streams have a pool of their own, as large as need be."""
-    every = httpx.Limits(max_connections=None)
-    async with (
-        httpx.AsyncClient(base_url=options.url, timeout=httpx.Timeout(None), limits=every) as streams,
-        httpx.AsyncClient(base_url=options.url, timeout=30.0) as posts,
-    ):
-        yield Channels(streams, posts)
+    """As many connections as there are calls at a time, and no limit on how long a stream lasts."""
+    async with aiohttp.ClientSession(
+        options.url,
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=None),
+        read_bufsize=_LINE_MAX_BYTES,
+    ) as session:
+        yield Channels(session)
 
 
 if __name__ == "__main__":

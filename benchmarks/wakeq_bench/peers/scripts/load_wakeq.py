@@ -4,6 +4,8 @@
 
 import argparse
 import contextlib
+import itertools
+import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ import wakeq
 
 # As long as the client itself waits at a time.
 _WAIT_S = 60.0
+# httpx looks at all connections of a pool for each request.
+_CONSUMERS_A_CLIENT = 500
 
 
 class Claims(Consumer):
@@ -35,8 +39,9 @@ class Claims(Consumer):
 class Wakeq(Queue):
     """Topics of one server; consumers have a stream, or claim again and again."""
 
-    def __init__(self, client: wakeq.AsyncClient, *, claims: bool) -> None:
-        self._client = client
+    def __init__(self, clients: Sequence[wakeq.AsyncClient], *, claims: bool) -> None:
+        self._client = clients[0]
+        self._next = itertools.cycle(clients)
         self._claims = claims
 
     async def create(self, topic: str, groups: Sequence[str] = ()) -> None:
@@ -61,11 +66,12 @@ class Wakeq(Queue):
 
     async def deliveries(self, topic: str, prefetch: int, group: str | None = None) -> AsyncIterator[tuple[Any, str]]:
         """Of a stream, or of claims."""
+        client = next(self._next)
         if self._claims:
             while True:
-                for delivery in await self._client.claim(topic, max=min(prefetch, 1_000), wait_s=_WAIT_S, group=group):
+                for delivery in await client.claim(topic, max=min(prefetch, 1_000), wait_s=_WAIT_S, group=group):
                     yield delivery, delivery.body
-        async with self._client.consume(topic, prefetch=prefetch, group=group) as deliveries:
+        async with client.consume(topic, prefetch=prefetch, group=group) as deliveries:
             async for delivery in deliveries:
                 yield delivery, delivery.body
 
@@ -76,9 +82,17 @@ class Wakeq(Queue):
 
 @contextlib.asynccontextmanager
 async def connect(options: argparse.Namespace) -> AsyncIterator[Queue]:
-    """Ways: claim, or a stream."""
-    async with wakeq.AsyncClient(options.url) as client:
-        yield Wakeq(client, claims=options.way == "claim")
+    """Ways: claim, a stream, or a stream by aiohttp."""
+    by_aiohttp = options.way == "stream-fast"
+    count = math.ceil(getattr(options, "consumers", 1) / _CONSUMERS_A_CLIENT)
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(
+                wakeq.AsyncClient(options.url, transport="aiohttp" if by_aiohttp else "httpx")
+            )
+            for _ in range(count)
+        ]
+        yield Wakeq(clients, claims=options.way == "claim")
 
 
 if __name__ == "__main__":
