@@ -171,7 +171,11 @@ class Attempt:
         self._context = said["context"]
 
     async def _say(self, said: dict[str, Any]) -> None:
-        answer = await self._link.say({**self.announcement(), **said})
+        try:
+            answer = await self._link.say({**self.announcement(), **said})
+        except _UNKNOWN as error:
+            self.refused(error)
+            return
         if "ended" in answer:
             self._end(answer["ended"])
 
