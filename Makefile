@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Most tests wait for a server or a disk. Those of a file share what it has started.
+PARALLEL := --numprocesses auto --dist loadfile
 CODE := client queue_server control_plane benchmarks tests examples
 
 .PHONY: help setup demo test test-quick check bench bench-quick bench-docs reference format lock build clean
@@ -23,10 +25,10 @@ demo: $(STAMP) ## run a deployment of llama_deploy and the same one of wakeq, an
 	$(BIN)/wakeq demo
 
 test: $(STAMP) ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-quick: $(STAMP) ## the developer's tier, under two minutes
-	$(BIN)/python -m pytest -m "not slow and not compat"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not compat"
 
 check: $(STAMP) ## format, lint, types, layering, specification
 	$(BIN)/ruff format --check $(CODE)

@@ -194,5 +194,7 @@ def _why_lost(error: wakeq.WakeqError, outcome: Outcome | None) -> Exception:
     if not isinstance(error, _UNKNOWN):
         return error
     # One that was deleted has ended: this control plane has lost what it knew, or is another.
-    result = "" if outcome is None else f"; it has come to {outcome.error or outcome.result!r}"
+    # Empty where the control plane has refused one of its events, before there was any.
+    result = "" if outcome is None else outcome.error or outcome.result
+    result = f"; it has come to {result!r}" if result else ""
     return UnknownTask(f"the control plane does not know the task: {error.code}{result}")
