@@ -107,7 +107,7 @@ def run(given: Scale, console: Console) -> Report:
         "CPU is the server's. With `parked` a message is a publish, the wake of one consumer and its parking again; "
         "otherwise a publish, a claim and its ack, of topics at random or of the one that is full.",
         "A size is measured in turns with a server that has next to nothing, and the ratio of the two is fitted: its "
-        " exponent is 0 where the size costs nothing, 1 where the cost is in proportion to it.",
+        "exponent is 0 where the size costs nothing, 1 where the cost is in proportion to it.",
     ]
     return report
 
