@@ -19,7 +19,6 @@ from wakeq_control.link.outbox import Outbox
 from wakeq_control.model import Effects, Input, Outgoing, Retry, Session, Task
 from wakeq_control.plane import NewTask, Plane, Said
 from wakeq_control.registry import Registry
-from wakeq_control.service.attempt import Attempt
 from wakeq_control.service.context import TaskContext
 from wakeq_control.service.link import Link
 from wakeq_control.service.runnable import Outcome
@@ -274,16 +273,6 @@ def inputs_are_not_paced(_: Any) -> Callable[..., Any]:
 @fault(TaskContext, "give")
 def inputs_come_before_they_are_asked_for(original: Any) -> Callable[..., Any]:
     return lambda self, event, after: original(self, event, 0)
-
-
-@fault(Attempt, "told")
-def inputs_come_again_with_a_new_connection(original: Any) -> Callable[..., Any]:
-    def told(self: Attempt, said: dict[str, Any]) -> None:
-        if "inputs" in said:
-            self._given = 0
-        original(self, said)
-
-    return told
 
 
 @fault(Saying, "end")

@@ -76,7 +76,7 @@ class World:
             (self.start_worker, 2),
             (self.kill_worker, 1),
             (self.take_lease, 1),
-            (self.cut_line, 8),
+            (self.cut_line, 6),
             (self.break_streams, 1),
             (self.cancel, 1),
             (self.register, 2),
@@ -283,7 +283,7 @@ class World:
         session = self._session()
         if session is None or self.checker.open_tasks() >= OPEN_MAX:
             return
-        steps = self.rng.choices(["event", "question"], [2, 1], k=self.rng.randrange(10))
+        steps = self.rng.choices(["event", "question"], [3, 1], k=self.rng.randrange(8))
         (fails,) = self.rng.choices(["never", "for good", "at times"], [4, 1, 5])
         given = json.dumps({"steps": steps, "fails": fails})
         service = self.rng.choice([WORKER, WORKER, WORKER, LEGACY, LEGACY])
