@@ -318,7 +318,7 @@ NOT_RECORDED: dict[str, Callable[[Control], None]] = {
     "events that come out of order": a_late_event_is_waited_for,
     "`GET …/state` and `POST …/state`": a_state_has_a_tag,
     "`POST …/state` with what the control plane keeps": a_state_that_is_written_back_undoes_nothing,
-    "`GET …/tasks/{task}`, `POST …/cancel`, `POST …/attempts`, `/v1/…`, `/healthz`": calls_of_our_own,
+    "`GET …/tasks/{task}`, `POST …/cancel`, `/v1/…`, `/healthz`": calls_of_our_own,
     "`/docs`, `/redoc`, `/openapi.json`, a path with a slash at its end": no_pages_and_no_redirects,
     "names of services and ids of tasks that no topic, key or path can have": odd_names_are_refused,
     "a foreign `Origin` or `Host`": foreigners_are_refused,
