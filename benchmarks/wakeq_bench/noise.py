@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 from pydantic import ConfigDict, Field
@@ -21,6 +22,8 @@ DRIFT_MAX = 0.07
 SPREAD_MAX = 0.2
 """How far the middle half of a series may be apart, of its median."""
 
+_DAMON = Path("/sys/kernel/mm/damon/admin/kdamonds")
+
 _YARDSTICK_STEPS = 200_000
 _YARDSTICK_TIMES = 7
 
@@ -37,6 +40,8 @@ class Noise:
     """A fixed piece of work, before and after."""
     unsteady: list[str] = Field(default_factory=list)
     """Series whose rounds differ much."""
+    reclaims: bool = False
+    """Whether the kernel takes memory from processes that are at rest."""
 
     def remarks(self) -> list[str]:
         """Sentences on whatever may have disturbed; none on a quiet machine."""
@@ -50,6 +55,10 @@ class Noise:
         if drift > DRIFT_MAX:
             found.append(
                 f"a fixed piece of work took {100 * drift:.0f} % {'longer' if after > before else 'less'} later"
+            )
+        if self.reclaims:
+            found.append(
+                "the kernel took memory from processes at rest (DAMON, pageout), so that waking costs them more"
             )
         if self.unsteady:
             shown = ", ".join(self.unsteady[:3]) + (", ..." if len(self.unsteady) > 3 else "")
@@ -79,7 +88,18 @@ class Watch:
             steal_s / seconds / (os.cpu_count() or 1),
             (self._yardstick_s, yardstick_seconds()),
             list(dict.fromkeys(_named(one) for one in series if spread(one.samples or [0.0]) > SPREAD_MAX)),
+            takes_idle_memory(),
         )
+
+
+def takes_idle_memory(kdamonds: Path = _DAMON) -> bool:
+    """Whether DAMON pages out what nobody has touched for a while: who wakes seldom pays for it, who polls does not."""
+    try:
+        running = [one.parent for one in kdamonds.glob("*/state") if one.read_text().strip() == "on"]
+        actions = [action.read_text().strip() for one in running for action in one.glob("contexts/*/schemes/*/action")]
+    except OSError:
+        return False
+    return "pageout" in actions
 
 
 def _named(series: Series) -> str:

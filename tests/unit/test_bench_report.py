@@ -6,7 +6,7 @@ from rich.console import Console
 from wakeq_bench import results as result_files
 from wakeq_bench.hdr import Latencies
 from wakeq_bench.intervals import Interval
-from wakeq_bench.noise import Noise
+from wakeq_bench.noise import Noise, takes_idle_memory
 from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, Target, readable
 from wakeq_bench.results import NotResults, Results
 from wakeq_bench.screen import show
@@ -103,3 +103,16 @@ def test_noise_is_said_and_quiet_is_not() -> None:
     assert "4 series: a 1, b, c, ..." in unsteady
     (sentence,) = Results(noise=[loud]).remarks()
     assert sentence.startswith("During idle, other processes used")
+
+
+@pytest.mark.parametrize(
+    ("state", "action", "takes"), [("on", "pageout", True), ("off", "pageout", False), ("on", "stat", False)]
+)
+def test_a_kernel_that_takes_idle_memory_is_noticed(tmp_path: Path, state: str, action: str, takes: bool) -> None:
+    scheme = tmp_path / "0/contexts/0/schemes/0"
+    scheme.mkdir(parents=True)
+    (scheme / "action").write_text(f"{action}\n")
+    (tmp_path / "0/state").write_text(f"{state}\n")
+    assert takes_idle_memory(tmp_path) is takes
+    assert takes_idle_memory(tmp_path / "nowhere") is False
+    assert any("at rest" in remark for remark in Noise("idle", 1.0, 0.0, 0.0, (1.0, 1.0), reclaims=True).remarks())
