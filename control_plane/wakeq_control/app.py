@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager, closing
 
 import anyio
 
-from wakeq._serving import tokens
 from wakeq._serving.offload import own_thread
+from wakeq._serving.settings import given_token
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import StartupError, StorageFailed
 from wakeq_control.http.attempts import Attempts
@@ -36,16 +36,6 @@ from wakeq_control.state.sqlite import SqliteStore
 def make_store(settings: Settings) -> StateStore:
     """The store that the durability asks for. Raises StartupError."""
     return MemoryStore() if settings.durability == "memory" else SqliteStore(settings.data)
-
-
-def read_token(settings: Settings) -> str | None:
-    """The token that requests must show; None where they needn't. Raises StartupError."""
-    if settings.token_file is None:
-        return None if settings.token is None else settings.token.get_secret_value()
-    try:
-        return tokens.read_token(settings.token_file)
-    except ValueError as error:
-        raise StartupError(str(error), "--token-file names a file that holds the token, and nothing else") from None
 
 
 def wall_that_never_goes_back() -> Callable[[], float]:
@@ -76,7 +66,7 @@ async def open_app(settings: Settings, port: int, version: str, queue: str) -> A
 
     Raises StartupError; StorageFailed, in a group, when its state can't be kept.
     """
-    token = read_token(settings)
+    token = given_token(settings.token, settings.token_file, StartupError)
     with closing(make_store(settings)) as store:
         plane = Plane(
             lambda: str(uuid.uuid4()),

@@ -6,14 +6,14 @@ what `wakeq control-plane --help` prints.
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import ByteSize, Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from wakeq._serving.tokens import check_token
+from wakeq._serving.settings import Listed, Token, only_file
 from wakeq_control.limits import DEFAULTS, Limits
 
 _BYTES_MAX = 1024**3
@@ -32,12 +32,12 @@ class Settings(BaseSettings):
         default_factory=lambda: os.environ.get("WAKEQ_URL") or "http://127.0.0.1:8001",
         description="The queue server, by the URL at which services reach it too.",
     )
-    queue_token: SecretStr | None = Field(
+    queue_token: Token = Field(
         default_factory=lambda: SecretStr(os.environ["WAKEQ_TOKEN"]) if os.environ.get("WAKEQ_TOKEN") else None,
         validate_default=True,
         description="What the queue server asks for, if it does. Services of llama_deploy can't show one.",
     )
-    token: SecretStr | None = Field(
+    token: Token = Field(
         None,
         description="What requests must show as Authorization: Bearer TOKEN. On a command line others can read it: "
         "better in the environment, or in a file.",
@@ -92,17 +92,10 @@ class Settings(BaseSettings):
     max_body_bytes: ByteSize = Field(
         ByteSize(DEFAULTS.body_bytes), ge=1_000, le=_BYTES_MAX, description="Bytes that a request's body may have."
     )
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+    allowed_hosts: Listed = Field(
         (), description="Further host names, comma-separated, that requests may name while bound to loopback."
     )
     log_format: Literal["text", "json"] = Field("text", description="One line an event, for people or for programs.")
-
-    @field_validator("allowed_hosts", mode="before")
-    @classmethod
-    def _listed(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
 
     @field_validator("keep_sessions_for")
     @classmethod
@@ -112,19 +105,10 @@ class Settings(BaseSettings):
             raise ValueError(f"must be 0, or from {_KEEP_MIN_S} to {_KEEP_MAX_S}")
         return value
 
-    @field_validator("token", "queue_token")
-    @classmethod
-    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            check_token(value.get_secret_value())
-        return value
-
     @field_validator("token_file")
     @classmethod
     def _only_one(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        if value is not None and info.data.get("token") is not None:
-            raise ValueError("there is a token already, given by --token or WAKEQ_CONTROL_TOKEN")
-        return value
+        return only_file(value, info, "WAKEQ_CONTROL_TOKEN")
 
     @field_validator("queue")
     @classmethod

@@ -18,6 +18,7 @@ from anyio.abc import TaskStatus
 from wakeq import __version__
 from wakeq._serving import logs
 from wakeq._serving.commands import fail, option
+from wakeq._serving.settings import given_token
 from wakeq._serving.stopping import Told, signals
 from wakeq_control import cli as control_cli
 from wakeq_control import errors as control_errors
@@ -26,7 +27,6 @@ from wakeq_control.settings import Settings as ControlSettings
 from wakeq_server import cli as queue_cli
 from wakeq_server import errors as queue_errors
 from wakeq_server import server as queue_server
-from wakeq_server.app import read_token
 from wakeq_server.settings import Durability
 from wakeq_server.settings import Settings as QueueSettings
 
@@ -144,7 +144,7 @@ def _named(name: str, value: object) -> dict[str, Any]:
 
 def _shared(queue: QueueSettings) -> dict[str, Any]:
     """What the control plane has from the queue server's settings. Raises StartupError."""
-    token = read_token(queue)
+    token = given_token(queue.token, queue.token_file, queue_errors.StartupError)
     return {
         "host": queue.host,
         "data": queue.data / _BELOW,

@@ -9,8 +9,8 @@ from functools import partial
 import anyio
 import structlog
 
-from wakeq._serving import tokens
 from wakeq._serving.offload import own_thread
+from wakeq._serving.settings import given_token
 from wakeq_server.engine.base import Engine
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import open_engine
@@ -38,16 +38,6 @@ def make_store(settings: Settings) -> Store:
     if settings.durability == "memory":
         return MemoryStore(epoch=time.time_ns())
     return SqliteStore(settings.data, settings.durability)
-
-
-def read_token(settings: Settings) -> str | None:
-    """The token that requests must show; None where they needn't. Raises StartupError."""
-    if settings.token_file is None:
-        return None if settings.token is None else settings.token.get_secret_value()
-    try:
-        return tokens.read_token(settings.token_file)
-    except ValueError as error:
-        raise StartupError(str(error), "--token-file names a file that holds the token, and nothing else") from None
 
 
 def build_app(
@@ -83,7 +73,7 @@ async def open_app(settings: Settings, version: str) -> AsyncIterator[tuple[Engi
     # uvicorn runs on asyncio, whose loop keeps the clock of anyio's deadlines.
     loop = asyncio.get_running_loop()
     clocks = Clocks(wall=time.time, timer=time.perf_counter, now=loop.time, turn=partial(asyncio.sleep, 0))
-    token = read_token(settings)
+    token = given_token(settings.token, settings.token_file, StartupError)
     async with (
         own_thread("writer", loop.call_soon_threadsafe) as writing,
         open_engine(

@@ -9,19 +9,18 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import platformdirs
-from pydantic import ByteSize, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import ByteSize, Field, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
-from wakeq._serving.tokens import check_token
+from wakeq._serving.settings import Listed, Token, only_file
 
 Durability = Literal["fsync", "os", "memory"]
 
@@ -89,32 +88,23 @@ class Settings(BaseSettings):
         le=600,
         description="Seconds that a request's body may make no progress; in as many, 1 KiB a second must come.",
     )
-    token: SecretStr | None = Field(
+    token: Token = Field(
         None,
         description="What requests must show as Authorization: Bearer TOKEN. On a command line others can read it: "
         "better in the environment, or in a file.",
     )
     token_file: Path | None = Field(None, description="File that holds the token, and nothing else.")
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+    allowed_hosts: Listed = Field(
         (), description="Further host names, comma-separated, that requests may name while bound to loopback."
     )
-    cors_origin: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Web origins, comma-separated, whose pages may use this server."
-    )
-    push_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origin: Listed = Field((), description="Web origins, comma-separated, whose pages may use this server.")
+    push_allow: Listed = Field(
         ("127.0.0.0/8", "::1"),
         description="Comma-separated networks (CIDR), addresses and host names that messages may be pushed to; a name "
         "may resolve to any address.",
     )
     log_format: Literal["text", "json"] = Field("text", description="One line an event, for people or for programs.")
     access_log: bool = Field(False, description="Log requests too, but never empty polls.")
-
-    @field_validator("allowed_hosts", "cors_origin", "push_allow", mode="before")
-    @classmethod
-    def _listed(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
 
     @field_validator("push_allow")
     @classmethod
@@ -127,19 +117,10 @@ class Settings(BaseSettings):
                     raise ValueError(f"{part!r} is no network, address or host name: {error}") from None
         return value
 
-    @field_validator("token")
-    @classmethod
-    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            check_token(value.get_secret_value())
-        return value
-
     @field_validator("token_file")
     @classmethod
     def _only_one(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        if value is not None and info.data.get("token") is not None:
-            raise ValueError("there is a token already, given by --token or WAKEQ_TOKEN")
-        return value
+        return only_file(value, info, "WAKEQ_TOKEN")
 
     @classmethod
     def load(cls, config: Path | None, given: Mapping[str, object]) -> "Settings":

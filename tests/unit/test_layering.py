@@ -20,7 +20,7 @@ CONTROL_RULES = {
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_server.core": ({"wakeq_server.core", "wakeq_server.errors"}, set()),
     "wakeq_server.errors": (set(), set()),
-    "wakeq_server.settings": ({"wakeq._serving.tokens"}, {"platformdirs", "pydantic", "pydantic_settings"}),
+    "wakeq_server.settings": ({"wakeq._serving.settings"}, {"platformdirs", "pydantic", "pydantic_settings"}),
     "wakeq_server.engine": (
         {
             "wakeq._serving.offload",
@@ -73,6 +73,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson"}),
     "wakeq._serving": ({"wakeq._serving"}, {"structlog", "uvicorn"}),
     "wakeq._serving.commands": (set(), {"pydantic", "typer"}),
+    "wakeq._serving.settings": ({"wakeq._serving.tokens"}, {"pydantic", "pydantic_settings"}),
     "wakeq._serving.stopping": (set(), {"anyio"}),
     "wakeq._serving.offload": (set(), {"anyio"}),
     "wakeq.otel": ({"wakeq"}, {"opentelemetry"}),
@@ -87,7 +88,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq_control.errors": (set(), set()),
     "wakeq_control.messages": (CONTROL_RULES | {"wakeq_control.errors"}, {"pydantic"}),
     "wakeq_control.settings": (
-        {"wakeq._serving.tokens", "wakeq_control.limits"},
+        {"wakeq._serving.settings", "wakeq_control.limits"},
         {"platformdirs", "pydantic", "pydantic_settings"},
     ),
     "wakeq_control.state": (

@@ -3,10 +3,10 @@
 A value comes from the command line, else the environment (`WAKEQ_APISERVER_PORT`), else from here.
 """
 
-from typing import Annotated
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from wakeq._serving.settings import Listed
 
 
 class Settings(BaseSettings):
@@ -19,13 +19,6 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(
         None, description="What a deploy from another host must show; without it, only this machine may deploy."
     )
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+    allowed_hosts: Listed = Field(
         (), description="Further host names, comma-separated, that requests may name while bound to loopback."
     )
-
-    @field_validator("allowed_hosts", mode="before")
-    @classmethod
-    def _listed(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value

@@ -53,9 +53,10 @@ class _Followed:
 class Link:
     """One worker's."""
 
-    def __init__(self, worker: str, links: "Links") -> None:
+    def __init__(self, worker: str, number: int, links: "Links") -> None:
         """Made by `Links`."""
         self.worker = worker
+        self.number = number
         self._links = links
         self._followed: dict[int, _Followed] = {}
         """By the numbers that the worker has for its attempts."""
@@ -147,7 +148,7 @@ class Links:
 
     def open(self, worker: str, number: int) -> Link:
         """A new link, in the place of one that the worker may have had under that number."""
-        link = self._links[(worker, number)] = Link(worker, self)
+        link = self._links[(worker, number)] = Link(worker, number, self)
         return link
 
     def find(self, worker: str, number: int) -> Link | None:
@@ -156,7 +157,10 @@ class Links:
 
     def closed(self, link: Link) -> None:
         """Nobody is to find it any more."""
-        self._links = {name: one for name, one in self._links.items() if one is not link}
+        name = (link.worker, link.number)
+        # Another may have taken its place.
+        if self._links.get(name) is link:
+            del self._links[name]
 
     def add(self, task_id: str, link: Link, ref: int) -> None:
         """An attempt at a task is followed."""
