@@ -4,7 +4,7 @@ Reading waits too, until what was read is stored: nobody is shown what a crash c
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import anyio
@@ -47,6 +47,8 @@ class Engine:
         self._signals = Signals()
         self.links = Links(plane.tasks, self._commits.settled)
         """Of the workers that are there."""
+        plane.is_followed = self.links.follows
+        self.links.left = lambda task_id: self._submit(plane.left(task_id, now()))
         self._timer = anyio.Event()
         self._due: float | None = None
         self.to_send: Callable[[Outgoing], None] = lambda message: None
@@ -85,6 +87,28 @@ class Engine:
     async def deregister(self, name: str) -> None:
         """Forget a service."""
         await self._decided(self._plane.deregister(name))
+
+    def replicas(self, name: str) -> list[tuple[str, int]]:
+        """A service's replicas, and how many tasks each has to end; those that are missing and have any, too."""
+        return self._plane.replicas(name)
+
+    # Who is there, as the queue says; nobody waits for that to be stored
+
+    def consumer_came(self, address: str, consumer: str) -> None:
+        """A consumer of a service's topic, or of a replica's, is there."""
+        self._submit(self._plane.appeared(address, consumer, self.now()))
+
+    def consumer_went(self, address: str, consumer: str) -> None:
+        """It is gone."""
+        self._submit(self._plane.went(address, consumer, self.now()))
+
+    def consumers_are(self, present: Iterable[tuple[str, str]]) -> None:
+        """Those are there, and nobody else."""
+        self._submit(self._plane.present_are(present, self.now()))
+
+    def lost_sight(self) -> None:
+        """Nobody knows who is there."""
+        self._submit(self._plane.lost_sight())
 
     # Sessions
 
@@ -283,6 +307,10 @@ class Engine:
         await self._commits.finished()
 
     # What becomes of messages to services
+
+    def is_unsent(self, message: Outgoing) -> bool:
+        """Whether the queue still needs it: a run that has ended needs none."""
+        return self._plane.tasks.is_unsent(message.number)
 
     def sent(self, message: Outgoing) -> None:
         """The queue has it. Should that be forgotten by a crash, it is published again, and is the same message."""

@@ -82,9 +82,10 @@ class Link:
 
     def close(self) -> None:
         """The worker hears of nothing any more."""
+        followed = [one.task_id for one in self._followed.values()]
         for ref in list(self._followed):
             self.forget(ref)
-        self._links.closed(self)
+        self._links.closed(self, followed)
 
     def changed(self, ref: int) -> None:
         """Something has become of its task."""
@@ -145,6 +146,8 @@ class Links:
         self._links: dict[tuple[str, int], Link] = {}
         self._followers: dict[str, set[tuple[Link, int]]] = {}
         """By task."""
+        self.left: Callable[[str], None] = lambda task_id: None
+        """Told of each task that a link followed when it was closed."""
 
     def open(self, worker: str, number: int) -> Link:
         """A new link, in the place of one that the worker may have had under that number."""
@@ -155,12 +158,18 @@ class Links:
         """The link, unless it has been closed."""
         return self._links.get((worker, number))
 
-    def closed(self, link: Link) -> None:
-        """Nobody is to find it any more."""
+    def closed(self, link: Link, followed: Sequence[str]) -> None:
+        """Nobody is to find it any more, nor does it follow these tasks."""
         name = (link.worker, link.number)
         # Another may have taken its place.
         if self._links.get(name) is link:
             del self._links[name]
+        for task_id in followed:
+            self.left(task_id)
+
+    def follows(self, task_id: str) -> bool:
+        """Whether a worker is there that has begun the task."""
+        return task_id in self._followers
 
     def add(self, task_id: str, link: Link, ref: int) -> None:
         """An attempt at a task is followed."""

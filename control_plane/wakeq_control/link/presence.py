@@ -53,7 +53,7 @@ class Presence:
         try:
             await self._follow_once()
         finally:
-            self._engine.registry.lost_sight()
+            self._engine.lost_sight()
 
     async def _follow_once(self) -> None:
         async with self._broker.events() as events:
@@ -62,7 +62,7 @@ class Presence:
             snapshot: list[tuple[str, str]] | None = []
             async for seen in events:
                 if seen.kind == "snapshot.end":
-                    self._engine.registry.present_are(snapshot or [])
+                    self._engine.consumers_are(snapshot or [])
                     self._backoff.succeeded()
                     _log.info("following the queue's events", present=len(snapshot or []))
                     snapshot = None
@@ -77,9 +77,9 @@ class Presence:
     async def _saw(self, seen: Seen, service: str) -> None:
         match seen.kind:
             case "consumer.parked":
-                self._engine.registry.appeared(service, seen.consumer)
+                self._engine.consumer_came(service, seen.consumer)
             case "consumer.gone":
-                self._engine.registry.went(service, seen.consumer)
+                self._engine.consumer_went(service, seen.consumer)
             case "push.down" if not self._is_current(service, seen.consumer):
                 # Where a service was before it was registered elsewhere.
                 await self._broker.delete_push(service, seen.consumer)
