@@ -1,9 +1,9 @@
 """Tasks that each replica of a service is given.
 
-Each replica has a run of the task: a task of its own, with attempts, retries and inputs like any other, its message in the
-replica's topic. Clients see the task that it is a run of, which has no attempt: its events are those of its runs, in the
-order in which they came, and it ends when they have. It waits here until a replica is there, and is given to all that
-are there then. What a replica that is gone hasn't ended has failed, so that no task waits for what never comes.
+Each replica has a run of the task: a task of its own, with attempts, retries and inputs like any other, its message in
+the replica's topic. Clients see the task that it is a run of, which has no attempt: its events are those of its runs,
+in the order in which they came, and it ends when they have. It waits here until a replica is there, and is given to all
+that are there then. What a replica that is gone hasn't ended has failed, so that no task waits for what never comes.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +14,7 @@ from wakeq_control.model import Effects, Task, TaskStatus, run_id
 from wakeq_control.tasks import Tasks, result_of, store
 
 MISSING_S = 30.0
-"""How long a replica may be missing after the queue could not be heard: queue and replicas find each other anew then."""
+"""How long a replica may be missing when the queue is heard again: the two may have to find each other anew, too."""
 _ERRORS_MAX = 10
 _GONE = "REPLICA_GONE: the replica went away before it had ended the task"
 

@@ -201,6 +201,10 @@ class Engine:
         await self._commits.settled()
         return task
 
+    def runs(self, task: Task) -> list[Task]:
+        """Of a task that each replica of its service was given, those of the replicas."""
+        return self._plane.runs.of(task)
+
     async def cancel(self, session_id: str, task_id: str) -> None:
         """End a task that hasn't ended. Raises SessionNotFound, TaskNotFound."""
         await self.task(session_id, task_id)

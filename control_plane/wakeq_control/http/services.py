@@ -5,7 +5,17 @@ from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import anyio
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from wakeq._serving.hosts import ANYWHERE, host_name
 from wakeq_control.arguments import check_schema
@@ -16,9 +26,9 @@ from wakeq_control.http.held import Held, Lot
 from wakeq_control.http.streams import LINES
 from wakeq_control.http.tasks import BEAT_S
 from wakeq_control.http.wire import Request, Response, answer
-from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name, in_body, read_message
-from wakeq_control.model import NO_RETRY, Retry, Service
-from wakeq_control.registry import Registry, to_definition
+from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name, check_replica, in_body, read_message
+from wakeq_control.model import NO_RETRY, Delivery, Retry, Service
+from wakeq_control.registry import to_definition
 from wakeq_control.tasks import MAX_ATTEMPTS
 
 CONCURRENT_MAX = 1_000
@@ -75,6 +85,19 @@ class _Worker(BaseModel):
     arguments: Annotated[dict[str, Any], AfterValidator(check_schema)] | None = Field(None, alias="schema")
     retry: _Retry = _Retry()
     max_concurrent_tasks: Annotated[int, Field(ge=1, le=CONCURRENT_MAX)] | None = None
+    delivery: Delivery = "one"
+    replica: Annotated[str, AfterValidator(check_replica)] | None = Field(None, validate_default=True)
+
+    @field_validator("replica")
+    @classmethod
+    def _with_delivery(cls, value: str | None, info: ValidationInfo) -> str | None:
+        # One that is wrong is told of by itself.
+        delivery = info.data.get("delivery")
+        if delivery == "all" and value is None:
+            raise ValueError("must be named: with delivery all, each replica is given each task")
+        if delivery == "one" and value is not None:
+            raise ValueError("must be missing: only with delivery all a worker is a replica")
+        return value
 
     def service(self, name: str) -> Service:
         retry = Retry(**self.retry.model_dump())
@@ -88,6 +111,7 @@ class _Worker(BaseModel):
             is_worker=True,
             retry=retry,
             max_concurrent_tasks=self.max_concurrent_tasks,
+            delivery=self.delivery,
         )
 
 
@@ -196,13 +220,32 @@ class Services:
 
     async def standing(self, request: Request) -> Response:
         """All services, and who consumes their messages."""
-        registry = self._engine.registry
-        return answer({"services": [_standing(one, registry) for one in registry.all()]})
+        return answer({"services": [self._standing(one) for one in self._engine.registry.all()]})
 
     async def stands(self, request: Request, name: str) -> Response:
         """One service, and who consumes its messages."""
+        return answer(self._standing(self._engine.registry.require(name)))
+
+    def _standing(self, service: Service) -> dict[str, object]:
         registry = self._engine.registry
-        return answer(_standing(registry.require(name), registry))
+        replicas = self._engine.replicas(service.name) if service.delivery == "all" else ()
+        return {
+            "name": service.name,
+            "description": service.description,
+            "host": service.host,
+            "port": service.port,
+            "schema": service.schema,
+            "is_worker": service.is_worker,
+            "retry": service.retry._asdict(),
+            "max_concurrent_tasks": service.max_concurrent_tasks,
+            "delivery": service.delivery,
+            "state": registry.state(service.name),
+            "consumers": registry.consumers(service.name),
+            "replicas": [
+                {"name": name, "state": registry.replica_state(service.name, name), "unfinished_tasks": unfinished}
+                for name, unfinished in replicas
+            ],
+        }
 
     async def put_worker(self, request: Request, name: str) -> Response:
         """Register a service whose workers follow their tasks here."""
@@ -248,18 +291,3 @@ async def _worker(request: Request, name: str) -> Service:
         return _Worker.model_validate(await request.json()).service(name)
     except ValidationError as error:
         raise InvalidBody(in_body(error)) from None
-
-
-def _standing(service: Service, registry: Registry) -> dict[str, object]:
-    return {
-        "name": service.name,
-        "description": service.description,
-        "host": service.host,
-        "port": service.port,
-        "schema": service.schema,
-        "is_worker": service.is_worker,
-        "retry": service.retry._asdict(),
-        "max_concurrent_tasks": service.max_concurrent_tasks,
-        "state": registry.state(service.name),
-        "consumers": registry.consumers(service.name),
-    }

@@ -13,6 +13,7 @@ from wakeq._connection import SILENCE_S, Answer, Connection, parts_of, path_segm
 from wakeq._errors import raise_for_answer, read_answer
 from wakeq._sse import SSEParser
 from wakeq_control.messages import CONTROL_PLANE
+from wakeq_control.model import replica_address
 
 DEDUP_WINDOW_S = 3_600.0
 """How long after a crash a message that may have been published can be published again and is still the same."""
@@ -28,17 +29,25 @@ class Broker:
         self.client = client
         self._connection = connection
         self._prefix = f"{namespace}."
+        self._replicas = f"{namespace}@"
 
     def topic(self, service: str) -> str:
-        """Where a service's messages go, and the control plane's own."""
-        return self._prefix + service
+        """Where the messages of a service go, those to a replica's address, and the control plane's own."""
+        name, slash, replica = service.partition("/")
+        return f"{self._replicas}{name}@{replica}" if slash else self._prefix + name
 
     def service(self, topic: str) -> str | None:
-        """The service that consumes a topic; None for a topic of somebody else."""
-        return topic.removeprefix(self._prefix) if topic.startswith(self._prefix) else None
+        """The service that consumes a topic, or the replica's address; None for a topic of somebody else."""
+        if topic.startswith(self._prefix):
+            return topic.removeprefix(self._prefix)
+        if not topic.startswith(self._replicas):
+            return None
+        # No replica has an @ in its name.
+        service, _, replica = topic.removeprefix(self._replicas).rpartition("@")
+        return replica_address(service, replica) if service and replica else None
 
     async def make_topic(self, service: str, *, is_worker: bool = False) -> None:
-        """Make a service's topic, unless it is there; one that is there stays as it is. Raises WakeqError.
+        """Make the topic of a service or a replica, unless it is there; one that is there stays as it is. Raises WakeqError.
 
         The control plane decides by itself which of its own messages are dead, and when a worker's task has been tried
         often enough: their topics have no limit of deliveries, and a worker's loses it.
@@ -58,7 +67,7 @@ class Broker:
         try:
             await self.client.publish(self.topic(service), body, idempotency_key=key)
         except wakeq.TopicNotFound:
-            await self.make_topic(service)
+            await self.make_topic(service, is_worker="/" in service)
             await self.client.publish(self.topic(service), body, idempotency_key=key)
 
     async def put_push(self, service: str, name: str, url: str) -> None:
