@@ -47,7 +47,7 @@ class Broker:
         return replica_address(service, replica) if service and replica else None
 
     async def make_topic(self, service: str, *, is_worker: bool = False) -> None:
-        """Make the topic of a service or a replica, unless it is there; one that is there stays as it is. Raises WakeqError.
+        """Make the topic of a service or a replica, unless it is there, as it is. Raises WakeqError.
 
         The control plane decides by itself which of its own messages are dead, and when a worker's task has been tried
         often enough: their topics have no limit of deliveries, and a worker's loses it.
