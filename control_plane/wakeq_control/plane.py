@@ -178,7 +178,7 @@ class Plane:
         return self.registry.sees and self._missing_at is None and not self.registry.is_present(address)
 
     def _give_out(self, service: str, now: float, effects: Effects) -> None:
-        replicas = self.registry.replicas(service)
+        replicas = self.registry.takers(service)
         if replicas:
             self.runs.give_out(service, replicas, now, effects)
 

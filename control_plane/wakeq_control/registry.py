@@ -16,6 +16,8 @@ class Registry:
         """Consumers, by the address whose messages they take."""
         self._replicas: dict[str, set[str]] = {}
         """Those that are there, by service."""
+        self._leaving: set[str] = set()
+        """Consumers that take no more."""
         self.sees = False
         """Whether it is known who is there."""
 
@@ -89,6 +91,7 @@ class Registry:
         """It is gone."""
         consumers = self._present.get(address, set())
         consumers.discard(consumer)
+        self._leaving.discard(consumer)
         if consumers:
             return
         self._present.pop(address, None)
@@ -109,15 +112,26 @@ class Registry:
         """The queue's events are followed no more: who was there may have gone."""
         self._present = {}
         self._replicas = {}
+        self._leaving = set()
         self.sees = False
 
     def is_present(self, address: str) -> bool:
         """Whether anybody is known to consume what is sent there."""
         return address in self._present
 
+    def leaves(self, consumer: str) -> None:
+        """It is about to go: it ends what it has, and is not to be given more."""
+        if any(consumer in consumers for consumers in self._present.values()):
+            self._leaving.add(consumer)
+
     def replicas(self, service: str) -> list[str]:
         """Those of a service that are known to be there, by name."""
         return sorted(self._replicas.get(service, ()))
+
+    def takers(self, service: str) -> list[str]:
+        """Those of them that may be given tasks."""
+        found = self.replicas(service)
+        return [name for name in found if self._present[replica_address(service, name)] - self._leaving]
 
     def state(self, name: str) -> Literal["up", "down", "unknown"]:
         """Whether anybody consumes a service's messages: with delivery to all, one of its replicas."""

@@ -92,6 +92,10 @@ class Engine:
         """A service's replicas, and how many tasks each has to end; those that are missing and have any, too."""
         return self._plane.replicas(name)
 
+    def leaves(self, worker: str) -> None:
+        """A worker is about to go: where it is a replica, it is given no more tasks."""
+        self.registry.leaves(worker)
+
     # Who is there, as the queue says; nobody waits for that to be stored
 
     def consumer_came(self, address: str, consumer: str) -> None:

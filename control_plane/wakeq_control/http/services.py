@@ -29,6 +29,8 @@ CONCURRENT_MAX = 1_000
 """Most tasks that a worker may say it takes at a time."""
 BACKOFF_MAX_S = 86_400.0
 """Longest that a failed task may wait for its next attempt."""
+TOPIC_MAX = 255
+"""Characters of a topic's name."""
 QUEUE_READ_S = 60
 """How long services let the queue be silent: it parks their requests for 55 s."""
 
@@ -242,8 +244,19 @@ class Services:
 
     async def put_worker(self, request: Request, name: str) -> Response:
         """Register a service whose workers follow their tasks here."""
-        await self._engine.register(await _worker(request, name))
+        service, replica = await _worker(request, name)
+        if replica is not None:
+            self._check_topic(name, replica)
+        await self._engine.register(service)
         return answer({"service": name, "topic_namespace": self._about.namespace})
+
+    def _check_topic(self, service: str, replica: str) -> None:
+        """Raises InvalidBody."""
+        # Both have a character before them in it.
+        length = len(self._about.namespace) + len(service) + len(replica) + 2
+        if length > TOPIC_MAX:
+            problem = f"the name of its topic would have {length} characters, and may have {TOPIC_MAX}"
+            raise InvalidBody([{"type": "value_error", "loc": ["body", "replica"], "msg": problem, "input": replica}])
 
     async def process_message(self, request: Request) -> Response:
         """Take a message as if it had come by the queue."""
@@ -255,10 +268,11 @@ class Services:
         return answer({"status": "ok", "version": self._about.version})
 
 
-async def _worker(request: Request, name: str) -> Service:
-    """Raises InvalidBody."""
+async def _worker(request: Request, name: str) -> tuple[Service, str | None]:
+    """What it registers, and which replica it is. Raises InvalidBody."""
     try:
         _WORKER_NAME.validate_python(name)
-        return _Worker.model_validate(await request.json()).service(name)
+        said = _Worker.model_validate(await request.json())
+        return said.service(name), said.replica
     except ValidationError as error:
         raise InvalidBody(in_body(error)) from None
