@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import pytest
 
 from tests.e2e.test_control_plane import Control, running
 from tests.e2e.test_control_restart import Machine
-from tests.e2e.test_worker import FLOWS, answer, begin, lines, more, show, wait_for_events, working
+from tests.e2e.test_worker import answer, begin, lines, more, show, wait_for_events, working
 from tests.support.raw import Client, wait_until
-from tests.support.server import LoggedProcess, start_control_plane, start_worker
+from tests.support.server import LoggedProcess, start_control_plane
 
 NAMES = ("a", "b", "c")
 
@@ -30,9 +31,10 @@ def replica(control: Control, function: str, name: str, *arguments: str) -> Any:
 
 def three(control: Control, stack: ExitStack, function: str, *arguments: str) -> list[LoggedProcess]:
     """The service's replicas, as soon as the control plane knows that they are there, and nobody else."""
-    workers = [stack.enter_context(replica(control, function, name, *arguments)) for name in NAMES]
+    with ThreadPoolExecutor() as threads:
+        starting = [threads.submit(stack.enter_context, replica(control, function, name, *arguments)) for name in NAMES]
     wait_for_replicas(control, *NAMES)
-    return workers
+    return [started.result() for started in starting]
 
 
 def wait_for_replicas(control: Control, *names: str) -> None:
@@ -178,13 +180,10 @@ def test_a_task_waits_for_the_first_replica(control: Control) -> None:
 
 @pytest.mark.parametrize("killed", ["control plane", "queue"])
 def test_tasks_go_on_when_a_server_was_killed(tmp_path: Path, killed: str) -> None:
-    with ExitStack() as stack:
+    with ExitStack() as stack, ExitStack() as workers:
         machine = Machine(tmp_path, stack)
         control = machine.control
-        for name in NAMES:
-            options = ("--delivery", "all", "--name", name)
-            stack.enter_context(start_worker(control.server, f"{FLOWS}:waiting", *options))
-        wait_for_replicas(control, *NAMES)
+        three(control, workers, "waiting")
         session = begin(control, "T")
         wait_for_events(control, session, "T", 3)
         if killed == "queue":
