@@ -223,6 +223,8 @@ class Effects:
     """Tasks whose watchers are to look again when the changes are stored."""
     registered: list[Service] = field(default_factory=list)
     deregistered: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    """Addresses of replicas that are gone and have nothing to end: nobody needs their topics."""
 
     def put(self, table: Table, key: str, value: object, number: int = 0) -> None:
         """Store a row."""

@@ -83,8 +83,12 @@ class Plane:
         self.runs = Runs(self.tasks)
         self.is_followed: Callable[[str], bool] = lambda task_id: False
         """Whether a worker is there that has begun a task."""
+        self._missing: set[str] = set()
+        """Addresses of replicas that were not there with the last snapshot."""
         self._missing_at: float | None = None
-        """When replicas that were not there with the last snapshot are gone."""
+        """When those of them that are not there then are gone."""
+        self._gone: set[str] = set()
+        """Addresses of replicas that are gone and whose workers have something to end."""
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take what the store has."""
@@ -132,6 +136,7 @@ class Plane:
         """A consumer of a service's topic, or of a replica's, is there; tasks that wait for the latter go to it."""
         effects = Effects()
         self.registry.appeared(address, consumer)
+        self._gone.discard(address)
         service, _, replica = address.partition("/")
         if replica:
             self._give_out(service, now, effects)
@@ -142,15 +147,19 @@ class Plane:
         effects = Effects()
         self.registry.went(address, consumer)
         if self._is_gone(address):
-            self.runs.gone(address, self.is_followed, now, effects)
+            self._replica_goes(address, now, effects)
         return effects
 
-    def present_are(self, present: Iterable[tuple[str, str]], now: float) -> Effects:
-        """Those are there, and nobody else; replicas that are missing have some time to come back."""
+    def present_are(self, present: Iterable[tuple[str, str]], now: float, known: Iterable[str] = ()) -> Effects:
+        """Those are there, and nobody else; replicas that are missing have some time to come back.
+
+        ``known``: the addresses of replicas that have topics.
+        """
         effects = Effects()
         self.registry.present_are(present)
-        missing = any(not self.registry.is_present(address) for address in self.runs.addresses())
-        self._missing_at = now + MISSING_S if missing else None
+        addresses = {*known, *self.runs.addresses()}
+        self._missing = {address for address in addresses if not self.registry.is_present(address)}
+        self._missing_at = now + MISSING_S if self._missing else None
         for service in self.runs.awaited():
             self._give_out(service, now, effects)
         return effects
@@ -161,12 +170,12 @@ class Plane:
         self._missing_at = None
         return Effects()
 
-    def left(self, task_id: str, now: float) -> Effects:
-        """A worker that had begun a task follows it no more; if its replica is gone too, the run has failed."""
+    def left(self, now: float) -> Effects:
+        """A worker follows its tasks no more; what it has of a replica that is gone has failed."""
         effects = Effects()
-        task = self.tasks.find(task_id)
-        if task is not None and self._is_gone(task.address):
-            self.runs.gone(task.address, self.is_followed, now, effects)
+        for address in sorted(self._gone):
+            if self._is_gone(address):
+                self._replica_goes(address, now, effects)
         return effects
 
     def replicas(self, service: str) -> list[tuple[str, int]]:
@@ -176,6 +185,16 @@ class Plane:
 
     def _is_gone(self, address: str) -> bool:
         return self.registry.sees and self._missing_at is None and not self.registry.is_present(address)
+
+    def _replica_goes(self, address: str, now: float, effects: Effects) -> None:
+        if "/" not in address:
+            return
+        self.runs.gone(address, self.is_followed, now, effects)
+        if self.runs.unfinished(address):
+            self._gone.add(address)
+        else:
+            self._gone.discard(address)
+            effects.gone.append(address)
 
     def _give_out(self, service: str, now: float, effects: Effects) -> None:
         replicas = self.registry.takers(service)
@@ -426,9 +445,10 @@ class Plane:
             self._remove(task.id, effects)
         if self._missing_at is not None and self._missing_at <= now:
             self._missing_at = None
-            for address in self.runs.addresses():
+            # Others may have gone in the meantime.
+            for address in sorted({*self._missing, *self.runs.addresses()}):
                 if self._is_gone(address):
-                    self.runs.gone(address, self.is_followed, now, effects)
+                    self._replica_goes(address, now, effects)
         for session_id in self.sessions.expired(now):
             self._delete_session(session_id, effects)
         return effects, self.next_deadline()

@@ -45,6 +45,18 @@ def wait_for_replicas(control: Control, *names: str) -> None:
     wait_until(there)
 
 
+def wait_for_topics(control: Control, *names: str) -> None:
+    """Until those are the replicas that have one."""
+    wanted = [f"llama_deploy@wf@{name}" for name in names]
+
+    def left() -> bool:
+        with Client(control.queue) as client:
+            topics = client.call("GET", "/topics?after=llama_deploy@").json()["topics"]
+        return [topic["name"] for topic in topics] == wanted
+
+    wait_until(left)
+
+
 def runs(control: Control, session: str, task_id: str) -> list[tuple[str, str, int]]:
     task = show(control, session, task_id)
     return [(one["replica"], one["status"], one["attempt"]) for one in task["replicas"]]
@@ -137,6 +149,7 @@ def test_a_replica_that_is_killed_fails_its_task(control: Control) -> None:
         assert task["error"].startswith("1 of 3 replicas failed: b: REPLICA_GONE: ")
         assert [one["result"] for one in task["replicas"]][::2] == ["told: end", "told: end"]
         wait_for_replicas(control, "a", "c")
+        wait_for_topics(control, "a", "c")
         more(control, session, "next-ki")
         wait_for_events(control, session, "next-ki", 2)
         answer(control, session, "next-ki", "end")
@@ -155,7 +168,7 @@ def test_a_replica_that_comes_back_in_time_goes_on(control: Control) -> None:
         assert control.stream(session, "T-co") == list(range(10))
 
 
-def test_a_replica_that_stops_may_end_what_it_has(control: Control) -> None:
+def test_a_replica_that_stops_may_end_what_it_has_and_others_take_what_comes(control: Control) -> None:
     with ExitStack() as stack:
         worker = stack.enter_context(replica(control, "waiting", "a", "--grace", "60"))
         wait_for_replicas(control, "a")
@@ -165,17 +178,13 @@ def test_a_replica_that_stops_may_end_what_it_has(control: Control) -> None:
         wait_until(lambda: control.get("/v1/services/wf").json()["state"] == "down")
         assert show(control, session, "T-st")["status"] == "running"
         answer(control, session, "T-st", "end")
+        more(control, session, "waits")
         assert json.loads(control.result(session, "T-st")) == {"a": "told: end"}
-
-
-def test_a_task_waits_for_the_first_replica(control: Control) -> None:
-    with replica(control, "echo", "a"):
-        wait_for_replicas(control, "a")
-    wait_until(lambda: control.get("/v1/services/wf").json()["state"] == "down")
-    session = begin(control, "T-wa", user_msg="hello")
-    assert show(control, session, "T-wa")["status"] == "queued"
-    with replica(control, "echo", "b"):
-        assert json.loads(control.result(session, "T-wa")) == {"b": "echo: hello"}
+    assert (show(control, session, "waits")["status"], runs(control, session, "waits")) == ("queued", [])
+    wait_for_topics(control)
+    with replica(control, "waiting", "b"):
+        answer(control, session, "waits", "end")
+        assert json.loads(control.result(session, "waits")) == {"b": "told: end"}
 
 
 @pytest.mark.parametrize("killed", ["control plane", "queue"])

@@ -48,7 +48,7 @@ class Engine:
         self.links = Links(plane.tasks, self._commits.settled)
         """Of the workers that are there."""
         plane.is_followed = self.links.follows
-        self.links.left = lambda task_id: self._submit(plane.left(task_id, now()))
+        self.links.left = lambda: self._submit(plane.left(now()))
         self._timer = anyio.Event()
         self._due: float | None = None
         self.to_send: Callable[[Outgoing], None] = lambda message: None
@@ -57,6 +57,8 @@ class Engine:
         """Told of each registration when it is stored."""
         self.went: Callable[[str], None] = lambda name: None
         """Told of each service that is forgotten."""
+        self.gone: Callable[[str], None] = lambda address: None
+        """Told of the address of each replica that is gone."""
 
     async def run(self) -> None:
         """Store and keep time, for ever. Raises StorageFailed."""
@@ -106,9 +108,9 @@ class Engine:
         """It is gone."""
         self._submit(self._plane.went(address, consumer, self.now()))
 
-    def consumers_are(self, present: Iterable[tuple[str, str]]) -> None:
-        """Those are there, and nobody else."""
-        self._submit(self._plane.present_are(present, self.now()))
+    def consumers_are(self, present: Iterable[tuple[str, str]], known: Iterable[str] = ()) -> None:
+        """Those are there, and nobody else; ``known``: the addresses of replicas that have topics."""
+        self._submit(self._plane.present_are(present, self.now(), known))
 
     def lost_sight(self) -> None:
         """Nobody knows who is there."""
@@ -375,6 +377,8 @@ class Engine:
             self._signals.wake(_of_service(service.name))
         for name in effects.deregistered:
             self.went(name)
+        for address in effects.gone:
+            self.gone(address)
         for task_id in effects.wakes:
             self._signals.wake(_of_task(task_id))
             self.links.wake(task_id)

@@ -82,10 +82,9 @@ class Link:
 
     def close(self) -> None:
         """The worker hears of nothing any more."""
-        followed = [one.task_id for one in self._followed.values()]
         for ref in list(self._followed):
             self.forget(ref)
-        self._links.closed(self, followed)
+        self._links.closed(self)
 
     def changed(self, ref: int) -> None:
         """Something has become of its task."""
@@ -146,8 +145,8 @@ class Links:
         self._links: dict[tuple[str, int], Link] = {}
         self._followers: dict[str, set[tuple[Link, int]]] = {}
         """By task."""
-        self.left: Callable[[str], None] = lambda task_id: None
-        """Told of each task that a link followed when it was closed."""
+        self.left: Callable[[], None] = lambda: None
+        """Told of each link that was closed."""
 
     def open(self, worker: str, number: int) -> Link:
         """A new link, in the place of one that the worker may have had under that number."""
@@ -158,14 +157,13 @@ class Links:
         """The link, unless it has been closed."""
         return self._links.get((worker, number))
 
-    def closed(self, link: Link, followed: Sequence[str]) -> None:
-        """Nobody is to find it any more, nor does it follow these tasks."""
+    def closed(self, link: Link) -> None:
+        """Nobody is to find it any more."""
         name = (link.worker, link.number)
         # Another may have taken its place.
         if self._links.get(name) is link:
             del self._links[name]
-        for task_id in followed:
-            self.left(task_id)
+        self.left()
 
     def follows(self, task_id: str) -> bool:
         """Whether a worker is there that has begun the task."""

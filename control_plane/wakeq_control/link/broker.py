@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import anyio
 import httpx
@@ -15,6 +16,7 @@ from wakeq._sse import SSEParser
 from wakeq_control.messages import CONTROL_PLANE
 from wakeq_control.model import replica_address
 
+_PAGE = 100
 DEDUP_WINDOW_S = 3_600.0
 """How long after a crash a message that may have been published can be published again and is still the same."""
 TIMEOUT_S = 10.0
@@ -61,6 +63,32 @@ class Broker:
         else:
             if is_worker and found.raw["config"]["max_deliveries"] != 0:
                 await self.client.configure_topic(topic, **config)
+
+    async def drop_topic(self, address: str) -> None:
+        """Drop a replica's topic, but for one with dead letters, which are there for people. Raises WakeqError."""
+        topic = self.topic(address)
+        try:
+            found = await self.client.topic(topic)
+            if not any(group.dead for group in found.groups.values()):
+                await self.client.delete_topic(topic)
+        except wakeq.TopicNotFound:
+            return
+
+    async def replicas(self) -> list[str]:
+        """The addresses of all replicas that have topics. Raises WakeqError."""
+        found: list[str] = []
+        after = self._replicas
+        while True:
+            params = urlencode({"after": after, "limit": _PAGE})
+            answer = await self._ask("GET", f"/topics?{params}")
+            raise_for_answer(answer)
+            names = read_answer(answer, lambda said: [str(one["name"]) for one in said["topics"]])
+            ours = [name for name in names if name.startswith(self._replicas)]
+            found += [address for name in ours if (address := self.service(name)) is not None]
+            # They stand together, since topics come by name.
+            if len(ours) < _PAGE:
+                return found
+            after = names[-1]
 
     async def publish(self, service: str, body: dict[str, Any], key: str) -> None:
         """Publish to a service; with the same key again, nothing happens. Raises WakeqError."""

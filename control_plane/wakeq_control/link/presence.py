@@ -39,6 +39,10 @@ class Presence:
         """It was deregistered."""
         self._change(name, None)
 
+    def gone(self, address: str) -> None:
+        """A replica needs its topic no more."""
+        self._change(address, None)
+
     def _change(self, name: str, service: Service | None) -> None:
         self._changed[name] = service
         self._something.set()
@@ -62,7 +66,8 @@ class Presence:
             snapshot: list[tuple[str, str]] | None = []
             async for seen in events:
                 if seen.kind == "snapshot.end":
-                    self._engine.consumers_are(snapshot or [])
+                    # What comes meanwhile is read behind it.
+                    self._engine.consumers_are(snapshot or [], await self._broker.replicas())
                     self._backoff.succeeded()
                     _log.info("following the queue's events", present=len(snapshot or []))
                     snapshot = None
@@ -97,6 +102,10 @@ class Presence:
                 await until_done(f"telling the queue of {name}", partial(self._tell, name, service))
 
     async def _tell(self, name: str, service: Service | None) -> None:
+        if "/" in name:
+            if not self._engine.registry.is_present(name):
+                await self._broker.drop_topic(name)
+            return
         if service is None:
             for push in await self._broker.pushes(name):
                 await self._broker.delete_push(name, push)

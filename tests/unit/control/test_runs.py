@@ -401,7 +401,7 @@ def test_a_worker_that_follows_its_run_may_end_it(world: World) -> None:
     followed.add("U/0")
     world.goes("a")
     followed.clear()
-    world.decided(world.plane.left("U/0", 9.0))
+    world.decided(world.plane.left(9.0))
     assert world.run(0, "U").status is TaskStatus.FAILED
 
 
@@ -409,8 +409,7 @@ def test_a_worker_that_is_away_from_us_alone_is_not_gone(world: World) -> None:
     world.up("a")
     world.add()
     world.begin(0)
-    assert nothing(world.plane.left("T/0", 9.0))
-    assert nothing(world.plane.left("unknown", 9.0))
+    assert nothing(world.plane.left(9.0))
 
 
 def test_nothing_ends_while_nobody_knows_who_is_there(world: World) -> None:
@@ -418,7 +417,7 @@ def test_nothing_ends_while_nobody_knows_who_is_there(world: World) -> None:
     task = world.add()
     world.begin(0)
     world.plane.lost_sight()
-    assert nothing(world.plane.left("T/0", 9.0))
+    assert nothing(world.plane.left(9.0))
     assert world.plane.tick(1_000.0)[1] is None
     assert task.status is TaskStatus.RUNNING
 
@@ -437,6 +436,43 @@ def test_who_is_missing_when_the_queue_is_heard_again_has_time_to_come_back(worl
     statuses = [str(run.status) for run in world.plane.runs.of(world.plane.tasks.get("T"))]
     assert statuses == ["failed", "queued", "failed"]
     assert world.plane.next_deadline() is None
+
+
+def test_a_topic_is_needed_as_long_as_its_replica_is_there_or_has_something_to_end(world: World) -> None:
+    followed = {"T/0"}
+    world.plane.is_followed = followed.__contains__
+    world.up("a", "b")
+    world.add()
+    assert world.plane.went("all/b", "w-b", 5.0).gone == ["all/b"]
+    assert world.plane.went("all/a", "w-a", 5.0).gone == []
+    world.ends(0)
+    assert world.plane.left(6.0).gone == ["all/a"]
+    assert world.plane.left(7.0).gone == []
+    assert world.plane.went("all", "w", 7.0).gone == []
+
+
+def test_topics_of_replicas_that_have_not_come_back_are_needed_no_more(world: World) -> None:
+    world.decided(world.plane.present_are([("all/a", "w-a")], 10.0, ["all/a", "all/b", "all/c", "gone/d"]))
+    world.comes("b")
+    effects, due = world.plane.tick(10.0 + MISSING_S)
+    assert (effects.gone, due) == (["all/c", "gone/d"], None)
+    assert world.plane.present_are([("all/a", "w-a")], 50.0, ["all/a"]).gone == []
+    assert world.plane.next_deadline() is None
+
+
+def test_who_is_about_to_go_is_given_nothing_more(world: World) -> None:
+    world.up("a", "b")
+    world.decided(world.plane.appeared("all/b", "second", 1.0))
+    world.plane.registry.leaves("w-a")
+    world.plane.registry.leaves("w-b")
+    world.plane.registry.leaves("nobody")
+    assert world.add().replicas == ["b"]
+    world.plane.registry.leaves("second")
+    assert world.add("waits").replicas == []
+    assert world.plane.registry.state("all") == "up"
+    world.goes("a")
+    world.comes("a")
+    assert world.plane.tasks.get("waits").replicas == ["a"]
 
 
 def test_nobody_begins_anew_what_failed_at_a_replica_that_is_gone() -> None:
