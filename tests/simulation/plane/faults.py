@@ -72,8 +72,8 @@ def reading_does_not_wait_for_the_disk(_: Any) -> Callable[..., Any]:
 
 @fault(Tasks, "give")
 def an_input_is_not_stored(original: Any) -> Callable[..., Any]:
-    def give(self: Tasks, task: Task, event: str, effects: Effects) -> None:
-        original(self, task, event, effects)
+    def give(self: Tasks, task: Task, event: str, now: float, effects: Effects) -> None:
+        original(self, task, event, now, effects)
         effects.changes.clear()
 
     return give
@@ -261,7 +261,7 @@ def an_old_attempt_is_heard(original: Any) -> Callable[..., Any]:
 
 @fault(Tasks, "give")
 def inputs_are_not_paced(_: Any) -> Callable[..., Any]:
-    def give(self: Tasks, task: Task, event: str, effects: Effects) -> None:
+    def give(self: Tasks, task: Task, event: str, now: float, effects: Effects) -> None:
         task.inputs.append(Input(event, 0))
         effects.put("task", task.id, {})
         effects.changes.clear()
