@@ -86,6 +86,8 @@ class Checker:
         self.counts: Counter[str] = Counter()
         self.most_failures: Counter[str] = Counter()
         """How many attempts of a task were followed by another."""
+        self.run_ends: dict[str, str] = {}
+        """How runs stood when they were seen last, or that their replica was gone."""
         self.runs: dict[str, Known] = {}
         """By their ids, as they are first heard of."""
         self._present: dict[str, float] = {}
@@ -147,10 +149,8 @@ class Checker:
     def saw_all(self, known: Known, shown: int, last: int, status: str) -> None:
         """A watcher was told that there is no more; what was cut off is a beginning."""
         check(last == shown - 1, f"{known.id} is {status}, and {shown} of its events were shown, up to {last}")
-        check(
-            status != "succeeded" or known.service == ALL or shown == len(known.steps),
-            f"{known.id} has shown {shown} of {known.steps}",
-        )
+        whole = known.service == ALL or shown == len(known.steps)
+        check(status != "succeeded" or whole, f"{known.id} has shown {shown} of {known.steps}")
 
     def gone(self, known: Known) -> None:
         """Somebody was told that a task isn't there."""
@@ -362,6 +362,7 @@ class Checker:
             gone = run.error is not None and run.error.startswith("REPLICA_GONE")
             told = any(at >= run.created_at for at in self._absent.get(run.replica or "", ()))
             check(not gone or told, f"{run.id} has failed, and {run.replica} was there")
+            self.run_ends[run.id] = "gone" if gone else str(run.status)
 
     def _check_given_out(self, tasks: Iterable[Task]) -> None:
         """Who was there when a task left was given it; one that nobody was given has found nobody there."""
@@ -443,6 +444,9 @@ class Checker:
             if known.accepted and known.session not in self.deleted and not self.sessions[known.session]:
                 check(known.end is not None or self.may_be_forgotten(known), f"{known.id} has no end")
         self.counts["retried"] = self.most_failures.total()
+        self.counts["runs"] = len(self.run_ends)
+        self.counts["gone"] = list(self.run_ends.values()).count("gone")
+        self.counts["together"] = sum(run.endswith("/1") for run in self.run_ends)
         twice = [start for start, times in starts.items() if times > 1]
         check(not twice, f"{twice} were started by more than one message")
         check(not unsent, f"{unsent} messages are never sent")

@@ -148,8 +148,9 @@ class SimWorker:
         """Until it is killed."""
         with self.scope:
             consumer = "" if self.replica is None else self.name
-            consuming: AbstractAsyncContextManager[Any]
-            consuming = self._queue.consume(self._topic, prefetch=PREFETCH, consumer=consumer)
+            consuming: AbstractAsyncContextManager[Any] = self._queue.consume(
+                self._topic, prefetch=PREFETCH, consumer=consumer
+            )
             async with consuming as stream, anyio.create_task_group() as running:
                 running.start_soon(self._link.run)
                 async for delivery in stream:

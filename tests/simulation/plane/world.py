@@ -76,7 +76,7 @@ class World:
             (self.look, 6),
             (self.start_worker, 2),
             (self.kill_worker, 1),
-            (self.start_replica, 3),
+            (self.start_replica, 1),
             (self.kill_replica, 1),
             (self.lose_sight, 0.5),
             (self.take_lease, 1),
