@@ -137,9 +137,9 @@ def read_message(body: Any) -> Heard:
             case "completed_task":
                 return CompletedTask(End(_TaskResult.model_validate(message.data).model_dump()))
             case "new_task":
-                new = TaskDefinition.model_validate(message.data).new_task()
                 # Without an id of its own the message has one, which is the same whenever it comes.
-                return NewTaskMessage(new._replace(task_id=new.task_id or message.id_))
+                task_id = message.data.get("task_id") or message.id_
+                return NewTaskMessage(TaskDefinition.model_validate({**message.data, "task_id": task_id}).new_task())
     except ValidationError as error:
         raise InvalidBody(in_body(error)) from None
     problem = "must be new_task, task_stream or completed_task"

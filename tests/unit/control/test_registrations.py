@@ -300,3 +300,9 @@ async def test_a_link_that_is_not_open_hears_nothing(world: ControlWorld) -> Non
         f"/v1/workers/w/links/{'1' * 16}",
     ):
         assert (await said(world, "POST", wrong_link, {"words": []}))["code"] == "BAD_REQUEST"
+
+
+async def test_no_task_has_the_id_of_a_run(world: ControlWorld) -> None:
+    message = {"id_": "T/0", "action": "new_task", "data": {"input": "{}", "service_id": "wf"}}
+    refused = await said(world, "POST", "/process_message", message)
+    assert (refused["code"], refused["detail"][0]["loc"]) == ("INVALID_BODY", ["body", "task_id"])
