@@ -5,15 +5,16 @@ from outside may come again: a registration, a task, an event, a result. The sec
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from wakeq_control import arguments
 from wakeq_control.errors import TaskConflict, TaskNotFound, TooManyTasks, WrongSession
 from wakeq_control.limits import DEFAULTS, Limits
-from wakeq_control.model import Effects, IdField, Service, Snapshot, Task, TaskStatus, replica_address
+from wakeq_control.model import Effects, IdField, Service, Snapshot, Task, TaskStatus
 from wakeq_control.registry import Registry
-from wakeq_control.runs import MISSING_S, Runs
+from wakeq_control.replicas import Replicas
+from wakeq_control.runs import Runs
 from wakeq_control.sessions import Sessions, State, Versions, context_key, shown_state
 from wakeq_control.streams import Event
 from wakeq_control.tasks import MAX_ATTEMPTS, PUBLISHER, Tasks
@@ -81,14 +82,7 @@ class Plane:
         self.tasks = Tasks(keep=keep, keep_s=keep_s, limits=limits)
         self.tasks.on_end = lambda task, now: self.sessions.task_ends(task.session_id, now)
         self.runs = Runs(self.tasks)
-        self.is_followed: Callable[[str], bool] = lambda task_id: False
-        """Whether a worker is there that has begun a task."""
-        self._missing: set[str] = set()
-        """Addresses of replicas that were not there with the last snapshot."""
-        self._missing_at: float | None = None
-        """When those of them that are not there then are gone."""
-        self._gone: set[str] = set()
-        """Addresses of replicas that are gone and whose workers have something to end."""
+        self.replicas = Replicas(self.registry, self.runs)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take what the store has."""
@@ -129,77 +123,6 @@ class Plane:
         effects = Effects()
         self.registry.deregister(name, effects)
         return effects
-
-    # Who is there, as the queue says
-
-    def appeared(self, address: str, consumer: str, now: float) -> Effects:
-        """A consumer of a service's topic, or of a replica's, is there; tasks that wait for the latter go to it."""
-        effects = Effects()
-        self.registry.appeared(address, consumer)
-        self._gone.discard(address)
-        service, _, replica = address.partition("/")
-        if replica:
-            self._give_out(service, now, effects)
-        return effects
-
-    def went(self, address: str, consumer: str, now: float) -> Effects:
-        """It is gone; what a replica has not ended has failed."""
-        effects = Effects()
-        self.registry.went(address, consumer)
-        if self._is_gone(address):
-            self._replica_goes(address, now, effects)
-        return effects
-
-    def present_are(self, present: Iterable[tuple[str, str]], now: float, known: Iterable[str] = ()) -> Effects:
-        """Those are there, and nobody else; replicas that are missing have some time to come back.
-
-        ``known``: the addresses of replicas that have topics.
-        """
-        effects = Effects()
-        self.registry.present_are(present)
-        addresses = {*known, *self.runs.addresses()}
-        self._missing = {address for address in addresses if not self.registry.is_present(address)}
-        self._missing_at = now + MISSING_S if self._missing else None
-        for service in self.runs.awaited():
-            self._give_out(service, now, effects)
-        return effects
-
-    def lost_sight(self) -> Effects:
-        """Nobody knows who is there: nothing ends of that."""
-        self.registry.lost_sight()
-        self._missing_at = None
-        return Effects()
-
-    def left(self, now: float) -> Effects:
-        """A worker follows its tasks no more; what it has of a replica that is gone has failed."""
-        effects = Effects()
-        for address in sorted(self._gone):
-            if self._is_gone(address):
-                self._replica_goes(address, now, effects)
-        return effects
-
-    def replicas(self, service: str) -> list[tuple[str, int]]:
-        """A service's replicas, and how many tasks each has to end; those that are missing and have any, too."""
-        names = {*self.registry.replicas(service), *self.runs.replicas(service)}
-        return [(name, self.runs.unfinished(replica_address(service, name))) for name in sorted(names)]
-
-    def _is_gone(self, address: str) -> bool:
-        return self.registry.sees and self._missing_at is None and not self.registry.is_present(address)
-
-    def _replica_goes(self, address: str, now: float, effects: Effects) -> None:
-        if "/" not in address:
-            return
-        self.runs.gone(address, self.is_followed, now, effects)
-        if self.runs.unfinished(address):
-            self._gone.add(address)
-        else:
-            self._gone.discard(address)
-            effects.gone.append(address)
-
-    def _give_out(self, service: str, now: float, effects: Effects) -> None:
-        replicas = self.registry.takers(service)
-        if replicas:
-            self.runs.give_out(service, replicas, now, effects)
 
     def create_session(self, now: float) -> tuple[str, Effects]:
         """A new session's id. Raises TooManySessions."""
@@ -292,7 +215,7 @@ class Plane:
         self.tasks.add(task, effects)
         if task.delivery == "all":
             self.runs.wait(task)
-            self._give_out(task.service, now, effects)
+            self.replicas.give_out(task.service, now, effects)
         return task.id, effects
 
     def add_task_alone(self, new: NewTask, now: float) -> list[Effects]:
@@ -373,7 +296,7 @@ class Plane:
         policy = self.registry.retry(task.service)
         if failures >= policy.max_attempts or task.attempt >= MAX_ATTEMPTS or task.worker is None:
             return None
-        if task.replica is not None and self._is_gone(task.address):
+        if task.replica is not None and self.replicas.is_gone(task.address):
             return None
         return policy.delay_s(failures, self._jitter())
 
@@ -443,17 +366,12 @@ class Plane:
         for task in self.tasks.tick(now, effects):
             self.sessions.task_goes(task.session_id, task.id, effects)
             self._remove(task.id, effects)
-        if self._missing_at is not None and self._missing_at <= now:
-            self._missing_at = None
-            # Others may have gone in the meantime.
-            for address in sorted({*self._missing, *self.runs.addresses()}):
-                if self._is_gone(address):
-                    self._replica_goes(address, now, effects)
+        self.replicas.tick(now, effects)
         for session_id in self.sessions.expired(now):
             self._delete_session(session_id, effects)
         return effects, self.next_deadline()
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do without anything else happening."""
-        due = (self.tasks.next_deadline(), self.sessions.next_deadline(), self._missing_at)
+        due = (self.tasks.next_deadline(), self.sessions.next_deadline(), self.replicas.missing_at)
         return min((at for at in due if at is not None), default=None)

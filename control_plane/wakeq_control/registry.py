@@ -103,16 +103,18 @@ class Registry:
 
     def present_are(self, present: Iterable[tuple[str, str]]) -> None:
         """Those of a snapshot, and nobody else."""
+        leaving, self._leaving = self._leaving, set()
         self.lost_sight()
         self.sees = True
         for address, consumer in present:
             self.appeared(address, consumer)
+            if consumer in leaving:
+                self._leaving.add(consumer)
 
     def lost_sight(self) -> None:
         """The queue's events are followed no more: who was there may have gone."""
         self._present = {}
         self._replicas = {}
-        self._leaving = set()
         self.sees = False
 
     def is_present(self, address: str) -> bool:

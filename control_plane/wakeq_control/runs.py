@@ -13,8 +13,6 @@ from wakeq_control.lifecycle import OPEN
 from wakeq_control.model import Effects, Task, TaskStatus, run_id
 from wakeq_control.tasks import Tasks, result_of, store
 
-MISSING_S = 30.0
-"""How long a replica may be missing when the queue is heard again: the two may have to find each other anew, too."""
 _ERRORS_MAX = 10
 _GONE = "REPLICA_GONE: the replica went away before it had ended the task"
 

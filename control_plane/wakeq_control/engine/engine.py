@@ -47,8 +47,8 @@ class Engine:
         self._signals = Signals()
         self.links = Links(plane.tasks, self._commits.settled)
         """Of the workers that are there."""
-        plane.is_followed = self.links.follows
-        self.links.left = lambda: self._submit(plane.left(now()))
+        plane.replicas.is_followed = self.links.follows
+        self.links.left = lambda: self._submit(plane.replicas.left(now()))
         self._timer = anyio.Event()
         self._due: float | None = None
         self.to_send: Callable[[Outgoing], None] = lambda message: None
@@ -92,7 +92,7 @@ class Engine:
 
     def replicas(self, name: str) -> list[tuple[str, int]]:
         """A service's replicas, and how many tasks each has to end; those that are missing and have any, too."""
-        return self._plane.replicas(name)
+        return self._plane.replicas.of(name)
 
     def leaves(self, worker: str) -> None:
         """A worker is about to go: where it is a replica, it is given no more tasks."""
@@ -102,19 +102,19 @@ class Engine:
 
     def consumer_came(self, address: str, consumer: str) -> None:
         """A consumer of a service's topic, or of a replica's, is there."""
-        self._submit(self._plane.appeared(address, consumer, self.now()))
+        self._submit(self._plane.replicas.appeared(address, consumer, self.now()))
 
     def consumer_went(self, address: str, consumer: str) -> None:
         """It is gone."""
-        self._submit(self._plane.went(address, consumer, self.now()))
+        self._submit(self._plane.replicas.went(address, consumer, self.now()))
 
     def consumers_are(self, present: Iterable[tuple[str, str]], known: Iterable[str] = ()) -> None:
         """Those are there, and nobody else; ``known``: the addresses of replicas that have topics."""
-        self._submit(self._plane.present_are(present, self.now(), known))
+        self._submit(self._plane.replicas.present_are(present, self.now(), known))
 
     def lost_sight(self) -> None:
         """Nobody knows who is there."""
-        self._submit(self._plane.lost_sight())
+        self._submit(self._plane.replicas.lost_sight())
 
     # Sessions
 

@@ -19,6 +19,7 @@ from wakeq_control.link.outbox import Outbox
 from wakeq_control.model import Effects, Input, Outgoing, Retry, Session, Task
 from wakeq_control.plane import NewTask, Plane, Said
 from wakeq_control.registry import Registry
+from wakeq_control.replicas import Replicas
 from wakeq_control.runs import Runs
 from wakeq_control.service.context import TaskContext
 from wakeq_control.service.link import Link
@@ -338,10 +339,10 @@ def one_replica_is_left_out(original: Any) -> Callable[..., Any]:
     return give_out
 
 
-@fault(Plane, "appeared")
+@fault(Replicas, "appeared")
 def the_first_replica_is_given_nothing(_: Any) -> Callable[..., Any]:
-    def appeared(self: Plane, address: str, consumer: str, now: float) -> Effects:
-        self.registry.appeared(address, consumer)
+    def appeared(self: Replicas, address: str, consumer: str, now: float) -> Effects:
+        self._registry.appeared(address, consumer)
         return Effects()
 
     return appeared

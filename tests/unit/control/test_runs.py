@@ -14,7 +14,7 @@ from wakeq_control.errors import TaskNotFound, TooManyInputs, TooManyTasks
 from wakeq_control.limits import Limits
 from wakeq_control.model import Effects, Retry, Service, Task, TaskStatus
 from wakeq_control.plane import End, NewTask, Plane, Said
-from wakeq_control.runs import MISSING_S
+from wakeq_control.replicas import MISSING_S
 from wakeq_control.state.base import StateStore
 from wakeq_control.state.memory import MemoryStore
 from wakeq_control.state.sqlite import SqliteStore
@@ -59,13 +59,13 @@ class World:
 
     def up(self, *replicas: str) -> None:
         """These are there, and nobody else."""
-        self.decided(self.plane.present_are([(f"all/{name}", f"w-{name}") for name in replicas], 0.0))
+        self.decided(self.plane.replicas.present_are([(f"all/{name}", f"w-{name}") for name in replicas], 0.0))
 
     def comes(self, replica: str) -> None:
-        self.decided(self.plane.appeared(f"all/{replica}", f"w-{replica}", 1.0))
+        self.decided(self.plane.replicas.appeared(f"all/{replica}", f"w-{replica}", 1.0))
 
     def goes(self, replica: str, now: float = 5.0) -> None:
-        self.decided(self.plane.went(f"all/{replica}", f"w-{replica}", now))
+        self.decided(self.plane.replicas.went(f"all/{replica}", f"w-{replica}", now))
 
     def add(self, task_id: str = "T", **more: Any) -> Task:
         self.decided(self.plane.add_task(self.session, new(task_id, service="all", **more), 1.0)[1])
@@ -140,7 +140,7 @@ def test_what_waits_is_given_to_all_of_a_snapshot(world: World) -> None:
 
 
 def test_a_consumer_of_the_services_own_topic_is_no_replica(world: World) -> None:
-    world.decided(world.plane.present_are([("all", "old"), ("other/a", "x")], 0.0))
+    world.decided(world.plane.replicas.present_are([("all", "old"), ("other/a", "x")], 0.0))
     assert not world.add().replicas
     registry = world.plane.registry
     assert (registry.state("all"), registry.consumers("all")) == ("down", [])
@@ -152,10 +152,10 @@ def test_a_consumer_of_the_services_own_topic_is_no_replica(world: World) -> Non
 
 def test_a_replica_is_there_as_long_as_one_of_its_workers_is(world: World) -> None:
     world.up("a")
-    world.decided(world.plane.appeared("all/a", "second", 1.0))
+    world.decided(world.plane.replicas.appeared("all/a", "second", 1.0))
     world.goes("a")
     assert world.add().replicas == ["a"]
-    world.decided(world.plane.went("all/a", "second", 6.0))
+    world.decided(world.plane.replicas.went("all/a", "second", 6.0))
     assert world.plane.tasks.get("T").status is TaskStatus.FAILED
 
 
@@ -387,7 +387,7 @@ def test_what_a_replica_has_that_goes_has_failed(world: World) -> None:
 
 def test_a_worker_that_follows_its_run_may_end_it(world: World) -> None:
     followed = {"T/0"}
-    world.plane.is_followed = followed.__contains__
+    world.plane.replicas.is_followed = followed.__contains__
     world.up("a", "b")
     task = world.add()
     world.begin(0)
@@ -401,7 +401,7 @@ def test_a_worker_that_follows_its_run_may_end_it(world: World) -> None:
     followed.add("U/0")
     world.goes("a")
     followed.clear()
-    world.decided(world.plane.left(9.0))
+    world.decided(world.plane.replicas.left(9.0))
     assert world.run(0, "U").status is TaskStatus.FAILED
 
 
@@ -409,15 +409,15 @@ def test_a_worker_that_is_away_from_us_alone_is_not_gone(world: World) -> None:
     world.up("a")
     world.add()
     world.begin(0)
-    assert nothing(world.plane.left(9.0))
+    assert nothing(world.plane.replicas.left(9.0))
 
 
 def test_nothing_ends_while_nobody_knows_who_is_there(world: World) -> None:
     world.up("a", "b")
     task = world.add()
     world.begin(0)
-    world.plane.lost_sight()
-    assert nothing(world.plane.left(9.0))
+    world.plane.replicas.lost_sight()
+    assert nothing(world.plane.replicas.left(9.0))
     assert world.plane.tick(1_000.0)[1] is None
     assert task.status is TaskStatus.RUNNING
 
@@ -425,9 +425,9 @@ def test_nothing_ends_while_nobody_knows_who_is_there(world: World) -> None:
 def test_who_is_missing_when_the_queue_is_heard_again_has_time_to_come_back(world: World) -> None:
     world.up("a", "b", "c")
     world.add()
-    world.plane.lost_sight()
+    world.plane.replicas.lost_sight()
     assert world.plane.next_deadline() is None
-    world.decided(world.plane.present_are([("all/a", "w-a")], 10.0))
+    world.decided(world.plane.replicas.present_are([("all/a", "w-a")], 10.0))
     assert world.plane.next_deadline() == 10.0 + MISSING_S
     world.goes("a", 11.0)
     world.comes("b")
@@ -440,34 +440,37 @@ def test_who_is_missing_when_the_queue_is_heard_again_has_time_to_come_back(worl
 
 def test_a_topic_is_needed_as_long_as_its_replica_is_there_or_has_something_to_end(world: World) -> None:
     followed = {"T/0"}
-    world.plane.is_followed = followed.__contains__
+    world.plane.replicas.is_followed = followed.__contains__
     world.up("a", "b")
     world.add()
-    assert world.plane.went("all/b", "w-b", 5.0).gone == ["all/b"]
-    assert world.plane.went("all/a", "w-a", 5.0).gone == []
+    assert world.plane.replicas.went("all/b", "w-b", 5.0).gone == ["all/b"]
+    assert world.plane.replicas.went("all/a", "w-a", 5.0).gone == []
     world.ends(0)
-    assert world.plane.left(6.0).gone == ["all/a"]
-    assert world.plane.left(7.0).gone == []
-    assert world.plane.went("all", "w", 7.0).gone == []
+    assert world.plane.replicas.left(6.0).gone == ["all/a"]
+    assert world.plane.replicas.left(7.0).gone == []
+    assert world.plane.replicas.went("all", "w", 7.0).gone == []
 
 
 def test_topics_of_replicas_that_have_not_come_back_are_needed_no_more(world: World) -> None:
-    world.decided(world.plane.present_are([("all/a", "w-a")], 10.0, ["all/a", "all/b", "all/c", "gone/d"]))
+    world.decided(world.plane.replicas.present_are([("all/a", "w-a")], 10.0, ["all/a", "all/b", "all/c", "gone/d"]))
     world.comes("b")
     effects, due = world.plane.tick(10.0 + MISSING_S)
     assert (effects.gone, due) == (["all/c", "gone/d"], None)
-    assert world.plane.present_are([("all/a", "w-a")], 50.0, ["all/a"]).gone == []
+    assert world.plane.replicas.present_are([("all/a", "w-a")], 50.0, ["all/a"]).gone == []
     assert world.plane.next_deadline() is None
 
 
 def test_who_is_about_to_go_is_given_nothing_more(world: World) -> None:
     world.up("a", "b")
-    world.decided(world.plane.appeared("all/b", "second", 1.0))
+    world.decided(world.plane.replicas.appeared("all/b", "second", 1.0))
     world.plane.registry.leaves("w-a")
     world.plane.registry.leaves("w-b")
     world.plane.registry.leaves("nobody")
     assert world.add().replicas == ["b"]
     world.plane.registry.leaves("second")
+    world.plane.replicas.lost_sight()
+    present = [("all/a", "w-a"), ("all/b", "w-b"), ("all/b", "second")]
+    world.decided(world.plane.replicas.present_are(present, 2.0))
     assert world.add("waits").replicas == []
     assert world.plane.registry.state("all") == "up"
     world.goes("a")
@@ -477,7 +480,7 @@ def test_who_is_about_to_go_is_given_nothing_more(world: World) -> None:
 
 def test_nobody_begins_anew_what_failed_at_a_replica_that_is_gone() -> None:
     world = World(service=RETRYING)
-    world.plane.is_followed = {"T/0"}.__contains__
+    world.plane.replicas.is_followed = {"T/0"}.__contains__
     world.up("a")
     task = world.add()
     world.begin(0)
@@ -493,7 +496,7 @@ def test_what_waits_for_replicas_of_a_service_that_has_none_any_more_goes_to_one
     waiting = world.add("waits")
     world.up("a")
     given = world.add("given")
-    world.plane.lost_sight()
+    world.plane.replicas.lost_sight()
     world.up()
     late = world.add("late")
     world.decided(world.plane.register(ONE))
