@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -92,11 +93,11 @@ class Server:
         network: Network,
         new_id: Callable[[], str],
         said: Callable[[dict[str, Any]], bool],
-        saw: Callable[[set[str] | None], None],
+        saw: Callable[[set[str] | None], None] | None,
     ) -> None:
         """``said`` is told of what an attempt says before it is heard, and says whether that can be understood.
 
-        ``saw`` is told whom the server knows to be there; None: it doesn't know.
+        ``saw`` is told whom the server knows to be there, None where it doesn't know; without it nobody ever tells.
         """
         self._queue = queue
         self._saw = saw
@@ -127,29 +128,31 @@ class Server:
                 outbox.put(message)
             self.engine.to_send = outbox.put
             async with anyio.create_task_group() as tasks:
-                for part in (self.engine.run, outbox.run, inbox.run, self._watch):
+                for part in (self.engine.run, outbox.run, inbox.run):
                     tasks.start_soon(part)
+                if self._saw is not None:
+                    tasks.start_soon(self._watch, self._saw)
 
-    async def _watch(self) -> None:
+    async def _watch(self, saw: Callable[[set[str] | None], None]) -> None:
         """Hear of the queue who is there, until that breaks off, and again."""
         while True:
             with suppress(Lost):
                 await self._network.carry()
                 self.sight = anyio.Event()
                 self.engine.consumers_are(sorted(self._queue.present))
-                self._saw(self._present())
-                self._queue.watcher = self._see
+                saw(self._present())
+                self._queue.watcher = partial(self._see, saw)
                 try:
                     await self.sight.wait()
                 finally:
                     self._queue.watcher = None
                     self.engine.lost_sight()
-                    self._saw(None)
+                    saw(None)
             await anyio.sleep(TICK)
 
-    def _see(self, address: str, consumer: str, comes: bool) -> None:
+    def _see(self, saw: Callable[[set[str]], None], address: str, consumer: str, comes: bool) -> None:
         (self.engine.consumer_came if comes else self.engine.consumer_went)(address, consumer)
-        self._saw(self._present())
+        saw(self._present())
 
     def _present(self) -> set[str]:
         return {address for address, _ in self._queue.present}

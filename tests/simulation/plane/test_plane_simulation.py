@@ -32,6 +32,10 @@ def test_enough_happens_for_that_to_mean_something() -> None:
     counts: Counter[str] = sum((Counter(simulate(seed, STEPS).counts) for seed in range(1, 5)), Counter())
     assert min(counts[what] for what in ("accepted", "attempts", "succeeded", "redelivered")) > 30
     assert min(counts[what] for what in ("restarts", "cancelled", "timed_out", "retried", "conflicts")) > 5
+
+
+def test_enough_happens_to_replicas() -> None:
+    counts: Counter[str] = sum((Counter(simulate(seed, STEPS).counts) for seed in (3, 6, 9)), Counter())
     assert min(counts["runs"], 10 * counts["gone"], 3 * counts["together"]) > 10
 
 

@@ -23,6 +23,8 @@ Action = Callable[[], Awaitable[None] | None]
 SESSIONS_MAX = 4
 OPEN_MAX = 8
 WORKERS_MAX = 3
+WITH_REPLICAS = 3
+"""In one simulation of so many there are replicas; each costs more, and others find sooner what has none to do with."""
 NOT_UNDERSTOOD = 0.01
 ENDS_WITHIN = 400
 """Moves of the clock at the end."""
@@ -53,6 +55,8 @@ class World:
         self._understood: dict[tuple[str, int, int], bool] = {}
         """Whether an event, of a task's attempt, can be."""
         self._control = SimControl(lambda: self.server)
+        self.has_replicas = seed % WITH_REPLICAS == 0
+        self._services = [WORKER, LEGACY, *[ALL] * self.has_replicas]
         self._actions, self._weights = self._draw_weights()
 
     def log(self, line: str) -> None:
@@ -76,9 +80,6 @@ class World:
             (self.look, 6),
             (self.start_worker, 2),
             (self.kill_worker, 1),
-            (self.start_replica, 1),
-            (self.kill_replica, 1),
-            (self.lose_sight, 0.5),
             (self.take_lease, 1),
             (self.cut_line, 6),
             (self.break_streams, 1),
@@ -88,8 +89,10 @@ class World:
             (self.delete_session, 0.4),
             (self.crash, 2),
         ]
+        if self.has_replicas:
+            weights += [(self.start_replica, 2), (self.kill_replica, 1), (self.lose_sight, 0.5)]
         needed = {self.finish, self.pass_time, self.new_task, self.look, self.register, self.start_worker}
-        needed.add(self.start_replica)
+        needed |= {self.start_replica, self.kill_replica}
         scaled = [
             weight * (1.0 if action in needed else self.rng.choice([0.0, 0.5, 1.0, 1.0, 3.0]))
             for action, weight in weights
@@ -108,7 +111,7 @@ class World:
         """Raises Violated."""
         self._begin(LegacyService(self.queue, self.rng, self.number).run())
         self._start_server()
-        for name in (WORKER, LEGACY, ALL):
+        for name in self._services:
             self._begin(self.clients.register(name, is_worker=name != LEGACY))
         self.new_session()
         self.start_worker()
@@ -170,7 +173,13 @@ class World:
         self.log("starts")
         new_id = lambda: f"id{self.number()}"  # noqa: E731
         self.server = Server(
-            self.loop, self.store, self.queue, self.network, new_id, self._said, self.checker.saw_present
+            self.loop,
+            self.store,
+            self.queue,
+            self.network,
+            new_id,
+            self._said,
+            self.checker.saw_present if self.has_replicas else None,
         )
 
     def _said(self, word: dict[str, Any]) -> bool:
@@ -278,11 +287,11 @@ class World:
         self.queue.break_streams()
 
     def register(self) -> None:
-        name = self.rng.choice([WORKER, LEGACY, ALL])
+        name = self.rng.choice(self._services)
         self._begin(self.clients.register(name, is_worker=name != LEGACY))
 
     def deregister(self) -> None:
-        self._begin(self.clients.deregister(self.rng.choice([WORKER, LEGACY, ALL])))
+        self._begin(self.clients.deregister(self.rng.choice(self._services)))
 
     # Clients
 
@@ -313,7 +322,7 @@ class World:
         steps = self.rng.choices(["event", "question"], [3, 1], k=self.rng.randrange(8))
         (fails,) = self.rng.choices(["never", "for good", "at times"], [4, 1, 5])
         given = json.dumps({"steps": steps, "fails": fails})
-        service = self.rng.choice([WORKER, WORKER, WORKER, LEGACY, LEGACY, ALL, ALL])
+        service = self.rng.choice([WORKER, WORKER, WORKER, LEGACY, LEGACY, *[ALL] * (3 * self.has_replicas)])
         timeout_s = self.rng.choice([None, None, None, 2.0, 30.0])
         known = Known(f"T{self.number()}", session, service, given, self.loop.time(), timeout_s)
         self.checker.tasks[known.id] = known
@@ -357,10 +366,11 @@ class World:
         self.network.loss = 0.0
         if self.server is None:
             self._start_server()
-        for name in (WORKER, LEGACY, ALL):
+        for name in self._services:
             self._begin(self.clients.register(name, is_worker=name != LEGACY))
         self.start_worker()
-        self.start_replica()
+        if self.has_replicas:
+            self.start_replica()
         assert self.server is not None
         for _ in range(ENDS_WITHIN):
             await self.look()
