@@ -90,7 +90,7 @@ class World:
             (self.crash, 2),
         ]
         if self.has_replicas:
-            weights += [(self.start_replica, 2), (self.kill_replica, 1), (self.lose_sight, 0.5)]
+            weights += [(self.start_replica, 2), (self.kill_replica, 2), (self.lose_sight, 0.5)]
         needed = {self.finish, self.pass_time, self.new_task, self.look, self.register, self.start_worker}
         needed |= {self.start_replica, self.kill_replica}
         scaled = [
