@@ -156,14 +156,14 @@ def test_a_replica_that_is_killed_fails_its_task(control: Control) -> None:
         assert set(json.loads(control.result(session, "next-ki"))) == {"a", "c"}
 
 
-def test_a_replica_that_comes_back_in_time_goes_on(control: Control) -> None:
+def test_workers_of_one_name_are_one_replica_and_one_goes_on_for_the_other(control: Control) -> None:
     with ExitStack() as stack:
         first = stack.enter_context(replica(control, "stuck_at_first", "a"))
         wait_for_replicas(control, "a")
         session = begin(control, "T-co")
         wait_for_events(control, session, "T-co", 5)
-        first.kill()
         stack.enter_context(replica(control, "stuck_at_first", "a"))
+        first.kill()
         assert json.loads(control.result(session, "T-co", 60)) == {"a": "attempt 2"}
         assert control.stream(session, "T-co") == list(range(10))
 
