@@ -8,8 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from wakeq_bench.measure import ProcessGone
+from wakeq_bench.peers import PeerUnavailable
 from wakeq_bench.peers.environments import Progress, script
-from wakeq_bench.processes import Child, Server
+from wakeq_bench.processes import Child, ProcessFailed, Server
+from wakeq_bench.scenarios.raw import BrokenAnswer
+
+FAILURES = (PeerUnavailable, ProcessFailed, ProcessGone, BrokenAnswer, OSError)
+"""What one contestant may fail with, which is no reason to lose what the others do."""
 
 Keeps = Literal["memory", "os", "fsync"]
 _logger = logging.getLogger(__name__)

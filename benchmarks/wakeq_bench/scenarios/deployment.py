@@ -23,6 +23,7 @@ from wakeq_bench.peers import llama_deploy
 from wakeq_bench.processes import Child
 from wakeq_bench.report import Figure, Measure, Report, Series, Target
 from wakeq_bench.scenarios.deployments import NAME, deployed, original_api_server
+from wakeq_bench.scenarios.parts import measure_each
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import BrokenAnswer
 from wakeq_bench.scenarios.servers import ORIGINAL_VERSION
@@ -64,21 +65,21 @@ def planned_s(given: Deployment) -> float:
 
 
 def run(given: Deployment, console: Console) -> Report:
-    """Measure all of it. Raises PeerUnavailable, ProcessFailed, ProcessGone, BrokenAnswer, OSError."""
+    """Measure its parts. Raises PeerUnavailable where llama_deploy can't be had, and what `measure_each` does."""
     report = Report("deployment", "A deployment, for who works with it", given.model_dump())
     report.measures = [Measure("seconds", "what it takes", "s", "lower")]
     is_compared = bool({"apiserver", "llamactl"} & set(given.only))
     python = llama_deploy.environment(ORIGINAL_VERSION, console.print) if is_compared else Path(sys.executable)
     with Work(console, planned_s(given)) as work:
         found = _Found(given, python, work, report)
-        for part in given.only:
-            {
-                "start": found.start,
-                "run": found.commands,
-                "apiserver": found.clients,
-                "llamactl": found.llamactl,
-                "idle": found.idle,
-            }[part]()
+        parts = {
+            "start": found.start,
+            "run": found.commands,
+            "apiserver": found.clients,
+            "llamactl": found.llamactl,
+            "idle": found.idle,
+        }
+        measure_each({part: parts[part] for part in given.only}, report)
     report.notes.append(
         "Medians. A start is from the command until a task is accepted, nothing to be installed; everything is on disk."
     )

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated
 
 import orjson
@@ -22,6 +23,7 @@ from wakeq_bench.report import Figure, Report, Target
 from wakeq_bench.scenarios import wrk
 from wakeq_bench.scenarios.costs import claim_cost, cycle_cost, publish_cost
 from wakeq_bench.scenarios.filling import BATCH, ENVELOPES, KILOBYTE, fill, publish_lines
+from wakeq_bench.scenarios.parts import measure_each
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import call, made
 from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, metric, server_pair
@@ -82,17 +84,19 @@ def _planned_s(given: Depth, case: str) -> float:
 
 
 def run(given: Depth, console: Console) -> Report:
-    """Measure the cases. Raises WrkFailed, ProcessFailed, BrokenAnswer, OSError."""
+    """Measure the cases. Raises what `measure_each` does."""
     wrk.find_wrk()
     report = Report("depth", "What waits costs nothing", given.model_dump())
-    sizes = given
     with Work(console, planned_s(given)) as work:
-        for case in given.case:
+
+        def measure(case: str) -> None:
             work.step(case)
-            found = CASES[case](sizes)
+            found = CASES[case](given)
             work.done(_planned_s(given, case))
             report.figures += [replace(figure, name=f"{case}: {figure.name}") for figure in found.figures]
             report.samples += [{"case": case, **sample} for sample in found.samples]
+
+        measure_each({case: partial(measure, case) for case in given.case}, report)
     return report
 
 

@@ -13,9 +13,9 @@ from wakeq_bench.growth import growth
 from wakeq_bench.hdr import Latencies
 from wakeq_bench.measure import CpuWindow
 from wakeq_bench.parameters import Counts, Names, Parameters, among
-from wakeq_bench.peers.contestant import Contestant
+from wakeq_bench.peers.contestant import FAILURES, Contestant
 from wakeq_bench.peers.everyone import BY_KEY, CONTESTANTS, keys_of, prepared, remarks
-from wakeq_bench.processes import ProcessFailed, raise_open_files
+from wakeq_bench.processes import raise_open_files
 from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.progress import Work
 
@@ -65,7 +65,7 @@ def planned_s(given: Fanout) -> float:
 
 
 def run(given: Fanout, console: Console) -> Report:
-    """Measure; one that can't be had is named. Raises ProcessGone, OSError."""
+    """Measure; one that can't be had, or fails, is named."""
     raise_open_files()
     report = Report("fanout", "One publish to many groups", given.model_dump())
     report.missing += [
@@ -82,7 +82,7 @@ def run(given: Fanout, console: Console) -> Report:
                     work.step(f"{groups:,} groups, round {number + 1} of {given.rounds}: {contestant.title}")
                     try:
                         found.append(_measure(contestant, python, groups, given))
-                    except ProcessFailed as error:
+                    except FAILURES as error:
                         report.missing.append(Missing(f"{contestant.title}, {groups:,} groups", str(error)))
                     work.done(_turn_s(given, groups))
     cases = list(dict.fromkeys((one.contestant, one.groups) for one in found))

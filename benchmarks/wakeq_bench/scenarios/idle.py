@@ -15,9 +15,9 @@ from rich.console import Console
 from wakeq_bench.intervals import Interval, ratio_interval
 from wakeq_bench.measure import CpuWindow, Traffic, percentile, switches
 from wakeq_bench.parameters import Counts, Names, Parameters, among
-from wakeq_bench.peers.contestant import Contestant
+from wakeq_bench.peers.contestant import FAILURES, Contestant
 from wakeq_bench.peers.everyone import BY_KEY, CONTESTANTS, one_of_each, prepared, remarks
-from wakeq_bench.processes import Child, ProcessFailed, Server, raise_open_files
+from wakeq_bench.processes import Child, Server, raise_open_files
 from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.progress import Work
 
@@ -93,7 +93,7 @@ def planned_s(given: Idle) -> float:
 
 
 def run(given: Idle, console: Console) -> Report:
-    """Measure the contestants; one that can't be had is named. Raises ProcessGone, OSError."""
+    """Measure the contestants; one that can't be had, or fails, is named."""
     raise_open_files()
     report = Report("idle", f"Idle for {given.seconds:g} s", given.model_dump())
     pythons = prepared(given.only, report, console)
@@ -105,7 +105,7 @@ def run(given: Idle, console: Console) -> Report:
                     work.step(f"{count:,} consumers, round {number + 1} of {given.rounds}: {contestant.title}")
                     try:
                         found.append(_measure(contestant, pythons[contestant], count, given, work))
-                    except ProcessFailed as error:
+                    except FAILURES as error:
                         report.missing.append(Missing(f"{contestant.title}, {count:,} consumers", str(error)))
     report.samples = [asdict(one) for one in found]
     report.overview = _overview(found)

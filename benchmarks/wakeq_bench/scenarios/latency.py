@@ -16,9 +16,8 @@ from rich.console import Console
 from wakeq_bench.hdr import Latencies
 from wakeq_bench.intervals import ratio_interval
 from wakeq_bench.parameters import Counts, Names, Parameters, among
-from wakeq_bench.peers.contestant import Contestant
+from wakeq_bench.peers.contestant import FAILURES, Contestant
 from wakeq_bench.peers.everyone import BY_KEY, keys_of, prepared, remarks
-from wakeq_bench.processes import ProcessFailed
 from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios import commit_latency
 from wakeq_bench.scenarios.progress import Work
@@ -81,7 +80,7 @@ def planned_s(given: Latency) -> float:
 
 
 def run(given: Latency, console: Console) -> Report:
-    """Measure; one that can't be had is named. Raises ProcessFailed, BrokenAnswer, OSError."""
+    """Measure; one that can't be had, or fails, is named. Raises ProcessFailed, BrokenAnswer, OSError."""
     report = Report("latency", "From when a message was due to its handler", given.model_dump())
     found: list[Found] = []
     with Work(console, planned_s(given)) as work:
@@ -137,7 +136,7 @@ def _in_turns(given: Latency, pythons: dict[Contestant, Path], report: Report, w
                 if "half" in given.part and contestant.key in half:
                     found += _at_half(contestant, pythons[contestant], given)
                     work.done(_half_s(given))
-            except ProcessFailed as error:
+            except FAILURES as error:
                 failed.add(contestant)
                 report.missing.append(Missing(contestant.title, str(error)))
     report.missing += _left_out(given, found)

@@ -16,9 +16,8 @@ from rich.console import Console
 from wakeq_bench.hdr import Latencies
 from wakeq_bench.measure import CpuWindow
 from wakeq_bench.parameters import Names, Parameters, among
-from wakeq_bench.peers.contestant import Contestant
+from wakeq_bench.peers.contestant import FAILURES, Contestant
 from wakeq_bench.peers.everyone import BY_KEY, keys_of, prepared, remarks
-from wakeq_bench.processes import ProcessFailed
 from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.progress import Work
 
@@ -63,7 +62,7 @@ def planned_s(given: Mixed) -> float:
 
 
 def run(given: Mixed, console: Console) -> Report:
-    """Let everybody live through it; one that can't be had is named. Raises ProcessGone, OSError."""
+    """Let everybody live through it; one that can't be had, or fails, is named."""
     report = Report("mixed", "A day of a deployment of agents", given.model_dump())
     pythons = prepared(given.only, report, console)
     found: list[Found] = []
@@ -74,7 +73,7 @@ def run(given: Mixed, console: Console) -> Report:
                 work.step(f"day {number + 1} of {given.rounds}: {contestant.title}")
                 try:
                     found.append(_measure(contestant, pythons[contestant], given))
-                except ProcessFailed as error:
+                except FAILURES as error:
                     failed.add(contestant)
                     report.missing.append(Missing(contestant.title, str(error)))
                 work.done(_STARTING_PLANNED_S + given.seconds)

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from rich.console import Console
 
 from wakeq_bench.measure import CpuWindow, Memory, memory, percentile
-from wakeq_bench.parameters import InvalidParameter, Parameters
+from wakeq_bench.parameters import Parameters
 from wakeq_bench.processes import Server
 from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.parker import Parker, Publisher, connections_possible
@@ -44,10 +45,18 @@ class ParkingFailed(RuntimeError):
     """Not all connections were parked in time."""
 
 
+def _possible(connections: int) -> int:
+    if (possible := connections_possible(connections)) < connections:
+        raise ValueError(f"this machine's limit of open files allows {possible:,} (`ulimit -Hn`)")
+    return connections
+
+
 class Parked(Parameters):
     """What `parked` can be told."""
 
-    connections: int = Field(10_000, ge=2, description="how many park on one topic")
+    connections: Annotated[int, AfterValidator(_possible)] = Field(
+        10_000, ge=2, description="how many park on one topic"
+    )
     seconds: float = Field(60.0, ge=1, description="longest window of idleness")
     wakes: int = Field(500, ge=1, description="messages that are published after each window, one at a time")
 
@@ -127,7 +136,7 @@ def run(given: Parked, console: Console) -> Report:
     connections, seconds = given.connections, given.seconds
     possible = connections_possible(connections)
     if possible < connections:
-        raise InvalidParameter(f"connections: this machine's limit of open files allows {possible:,} (`ulimit -Hn`)")
+        raise ParkingFailed(f"this machine's limit of open files allows {possible:,} connections (`ulimit -Hn`)")
     settings = {"connections": connections, "seconds": seconds, "wakes": given.wakes}
     report = Report("parked", f"{connections:,} consumers parked on one topic", settings)
     found = []

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from wakeq_bench.peers.contestant import Contestant
+from wakeq_bench.peers.contestant import FAILURES, Contestant
 from wakeq_bench.peers.everyone import BY_KEY, CONTESTANTS, keys_of, prepared, remarks
-from wakeq_bench.processes import ProcessFailed
 from wakeq_bench.report import Figure, Measure, Missing, Report, Series, Target
 from wakeq_bench.scenarios.progress import Work
 
@@ -64,7 +63,7 @@ MEASURES = (
 
 
 def measure(plan: Plan, keys: Sequence[str], report: Report, console: Console, work: Work) -> list[list[str]]:
-    """Measure in turns, add it to the report, and return rows of its table. Raises ProcessGone, OSError."""
+    """Measure in turns, add it to the report, and return rows of its table."""
     report.missing += [
         Missing(one.title, "It has nothing any more after a restart.")
         for one in CONTESTANTS
@@ -78,7 +77,7 @@ def measure(plan: Plan, keys: Sequence[str], report: Report, console: Console, w
             work.step(f"crash {number + 1} of {plan.rounds}: {contestant.title}")
             try:
                 found.append(_crash(contestant, pythons[contestant], plan.messages))
-            except ProcessFailed as error:
+            except FAILURES as error:
                 failed.add(contestant)
                 report.missing.append(Missing(contestant.title, str(error)))
             work.done(plan.round_s)

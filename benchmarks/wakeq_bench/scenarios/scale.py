@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -22,6 +23,7 @@ from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target
 from wakeq_bench.scenarios import parked
 from wakeq_bench.scenarios.costs import round_trip_cost
 from wakeq_bench.scenarios.filling import BATCH, KILOBYTE, fill
+from wakeq_bench.scenarios.parts import measure_each
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.servers import server_pair
 from wakeq_bench.scenarios.topic_making import make_topics
@@ -89,13 +91,16 @@ def planned_s(given: Scale) -> float:
 
 
 def run(given: Scale, console: Console) -> Report:
-    """Measure the axes. Raises ProcessFailed, ProcessGone, ParkingFailed, BrokenAnswer, OSError."""
+    """Measure the axes. Raises what `measure_each` does."""
     raise_open_files()
     report = Report("scale", "What a message costs as there is more of everything", given.model_dump())
     found: list[Found] = []
     with Work(console, planned_s(given)) as work:
-        for axis in given.axis:
-            found += _AXES[axis](given, work)
+
+        def measure(axis: str) -> None:
+            found.extend(_AXES[axis](given, work))
+
+        measure_each({axis: partial(measure, axis) for axis in given.axis}, report)
     report.samples = [{**one.__dict__} for one in found]
     report.measures = list(MEASURES)
     report.series = [series for one in found for series in _series(one)]

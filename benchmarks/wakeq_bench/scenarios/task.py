@@ -15,6 +15,7 @@ from wakeq_bench.parameters import Names, Parameters, among
 from wakeq_bench.peers import llama_deploy
 from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target
 from wakeq_bench.scenarios import task_client, task_systems
+from wakeq_bench.scenarios.parts import measure_each
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.servers import ORIGINAL_VERSION, metric
 from wakeq_bench.scenarios.task_systems import System, run_client
@@ -61,14 +62,14 @@ def planned_s(given: Tasks) -> float:
 
 
 def run(given: Tasks, console: Console) -> Report:
-    """Measure all of it. Raises PeerUnavailable, ProcessFailed, BrokenAnswer, WakeqError, OSError."""
+    """Measure its parts. Raises PeerUnavailable where llama_deploy can't be had, and what `measure_each` does."""
     settings = {**given.model_dump(), "llama_deploy": ORIGINAL_VERSION, "durability": "fsync"}
     report = Report("task", "Tasks, until their results", settings)
     python = llama_deploy.environment(ORIGINAL_VERSION, console.print, for_wakeq=True)
     with Work(console, planned_s(given)) as work:
         found = _Found(given, python, work)
-        for part in given.only:
-            {"compared": found.in_turns, "losses": found.losses, "idleness": found.idleness}[part]()
+        parts = {"compared": found.in_turns, "losses": found.losses, "idleness": found.idleness}
+        measure_each({part: parts[part] for part in given.only}, report)
     report.figures = found.figures
     report.measures = [Measure("seconds", "What a task takes", "s", "lower")]
     report.series = [

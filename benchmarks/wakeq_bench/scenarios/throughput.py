@@ -17,9 +17,8 @@ from rich.console import Console
 from wakeq_bench.intervals import ratio_interval
 from wakeq_bench.measure import CpuWindow
 from wakeq_bench.parameters import Counts, Names, Parameters, among
-from wakeq_bench.peers.contestant import Contestant
+from wakeq_bench.peers.contestant import FAILURES, Contestant
 from wakeq_bench.peers.everyone import BY_KEY, keys_of, prepared, remarks
-from wakeq_bench.processes import ProcessFailed
 from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.progress import Work
 
@@ -125,7 +124,7 @@ def planned_s(given: Throughput) -> float:
 
 
 def run(given: Throughput, console: Console) -> Report:
-    """Measure the contestants; one that can't be had, or fails, is named. Raises ProcessGone, OSError."""
+    """Measure the contestants; one that can't be had, or fails, is named."""
     sizes = given
     report = Report("throughput", "From publish to ack, messages a second", given.model_dump())
     pythons = prepared(given.contestants, report, console)
@@ -138,7 +137,7 @@ def run(given: Throughput, console: Console) -> Report:
                     work.step(f"{load.name}, round {number + 1} of {sizes.rounds}: {broker.title}")
                     try:
                         found.append(_measure(load, broker, python, sizes))
-                    except ProcessFailed as error:
+                    except FAILURES as error:
                         report.missing.append(Missing(f"{broker.title}, {load.name}", str(error)))
                     work.done(_turn_s(given))
     cases = [(load, BY_KEY[key]) for load in loads for key in _keys([one for one in found if one.load == load.name])]
