@@ -54,7 +54,14 @@ SCENARIOS = {
             idle.Idle,
             idle.run,
             idle.planned_s,
-            {"consumers": [20], "seconds": 2.0, "warm_up": 1.0, "wakes": 3, "only": ["original-50ms", "wakeq-memory"]},
+            {
+                "consumers": [20],
+                "seconds": 2.0,
+                "whole_periods": False,
+                "warm_up": 1.0,
+                "wakes": 3,
+                "only": ["original-50ms", "wakeq-memory"],
+            },
         ),
         Scenario(
             "latency",
@@ -141,7 +148,7 @@ SCENARIOS = {
             parked.Parked,
             parked.run,
             parked.planned_s,
-            {"connections": 200, "seconds": 1.0, "wakes": 50},
+            {"kind": ["claim"], "connections": 200, "seconds": 1.0, "wakes": 50},
         ),
         Scenario(
             "requests",

@@ -52,6 +52,8 @@ class Contestant:
     """Whether HTTP is what it speaks."""
     takes_per_s: float | None = None
     """Messages a second that a consumer takes at most, where it pauses between them."""
+    idle_period_s: float = 0.0
+    """Once in so many seconds each of its consumers does something while nothing happens."""
     waits_only: bool = False
     """Whether it is another's queue or client, and only how it waits is its own."""
     requests: Callable[[str], int] | None = None

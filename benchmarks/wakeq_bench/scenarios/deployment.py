@@ -53,8 +53,8 @@ class Deployment(Parameters):
     """What `deployment` can be told."""
 
     only: Annotated[Names, among(*PARTS)] = Field(list(PARTS), description="the parts that are measured")
-    rounds: int = Field(7, ge=1, description="how often each is measured, in turns where two are compared")
-    tasks: int = Field(10, ge=1, description="how many a round by llama_deploy's client, one after the other")
+    rounds: int = Field(3, ge=1, description="how often each is measured, in turns where two are compared")
+    tasks: int = Field(5, ge=1, description="how many a round by llama_deploy's client, one after the other")
     seconds: float = Field(120.0, ge=1, description="how long an idle deployment is watched")
 
 

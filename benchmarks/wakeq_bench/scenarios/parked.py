@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 from rich.console import Console
 
 from wakeq_bench.measure import CpuWindow, Memory, memory, percentile
-from wakeq_bench.parameters import Parameters
+from wakeq_bench.parameters import Names, Parameters, among
 from wakeq_bench.processes import Server
 from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.parker import Parker, Publisher, connections_possible
@@ -24,6 +24,7 @@ from wakeq_bench.scenarios.raw import call, request
 from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, bare_server, metric, wakeq_server
 
 _TOPIC = "parked"
+_KEYS = ("claim", "wait", "heartbeats")
 _WAKES_A_TURN = 50
 _SECOND_WAKE_S = 2.0
 _START_PLANNED_S = 3.0
@@ -57,14 +58,18 @@ class Parked(Parameters):
     connections: Annotated[int, AfterValidator(_possible)] = Field(
         10_000, ge=2, description="how many park on one topic"
     )
-    seconds: float = Field(60.0, ge=1, description="longest window of idleness")
-    wakes: int = Field(500, ge=1, description="messages that are published after each window, one at a time")
+    kind: Annotated[Names, among(*_KEYS)] = Field(
+        list(_KEYS), description="ways to be parked, beside a request of a bare ASGI app"
+    )
+    seconds: float = Field(15.0, ge=1, description="longest window of idleness")
+    wakes: int = Field(200, ge=1, description="messages that are published after each window, one at a time")
 
 
 @dataclass(frozen=True)
 class Kind:
     """A way to be parked."""
 
+    key: str
     name: str
     server: Callable[[], AbstractContextManager[Server]]
     probe: str
@@ -119,7 +124,7 @@ class Place:
 
 def planned_s(given: Parked) -> float:
     """About how long it takes."""
-    return len(KINDS) * (_START_PLANNED_S + _park_planned_s(given) + given.seconds + _afterwards_s(given))
+    return (1 + len(given.kind)) * (_START_PLANNED_S + _park_planned_s(given) + given.seconds + _afterwards_s(given))
 
 
 def _park_planned_s(given: Parked) -> float:
@@ -133,15 +138,14 @@ def _afterwards_s(given: Parked) -> float:
 
 def run(given: Parked, console: Console) -> Report:
     """Measure every kind, the bare ASGI app first. Raises ProcessFailed, ParkingFailed, BrokenAnswer, OSError."""
-    connections, seconds = given.connections, given.seconds
+    connections = given.connections
     possible = connections_possible(connections)
     if possible < connections:
         raise ParkingFailed(f"this machine's limit of open files allows {possible:,} connections (`ulimit -Hn`)")
-    settings = {"connections": connections, "seconds": seconds, "wakes": given.wakes}
-    report = Report("parked", f"{connections:,} consumers parked on one topic", settings)
+    report = Report("parked", f"{connections:,} consumers parked on one topic", given.model_dump())
     found = []
     with Work(console, planned_s(given)) as work:
-        for kind in KINDS:
+        for kind in (kind for kind in KINDS if kind.key in ("bare", *given.kind)):
             found.append(_measure(kind, given, work))
             report.samples.append(asdict(found[-1]))
             report.figures += _figures(kind, found[-1])
@@ -286,6 +290,7 @@ _JSON_TOPIC: tuple[str, dict[str, object]] = ("PUT", {"schema": "json", "lease_s
 
 CLAIM = Kind(
     "claim",
+    "claim",
     wakeq_server,
     "/healthz",
     _parked_on_wakeq,
@@ -297,9 +302,10 @@ CLAIM = Kind(
     cores_max=0.5,
 )
 KINDS = (
-    Kind("bare ASGI app", lambda: bare_server("exchange"), "/parked", _parked_on_bare),
+    Kind("bare", "bare ASGI app", lambda: bare_server("exchange"), "/parked", _parked_on_bare),
     CLAIM,
     Kind(
+        "wait",
         "GET ?wait=60",
         wakeq_server,
         "/healthz",
@@ -310,6 +316,7 @@ KINDS = (
         cores_max=0.5,
     ),
     Kind(
+        "heartbeats",
         "GET with heartbeats",
         wakeq_server,
         "/healthz",

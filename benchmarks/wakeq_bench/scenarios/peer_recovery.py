@@ -15,6 +15,7 @@ from wakeq_bench.report import Figure, Measure, Missing, Report, Series, Target
 from wakeq_bench.scenarios.progress import Work
 
 KEYS = keys_of(lambda one: one.restarts)
+AS_A_RULE = ["wakeq-fsync", "redis-everysec", "nats-default", "rabbitmq"]
 
 _FILL_PER_S = 4_000
 _DRAIN_PER_S = 4_000

@@ -42,12 +42,12 @@ class Scale(Parameters):
     """What `scale` can be told."""
 
     axis: Annotated[Names, among(*AXES)] = Field(list(AXES), description="what there is more and more of")
-    parked: Counts = Field([1, 10, 100, 1_000, 10_000], description="consumers parked on one topic")
-    topics: Counts = Field([1, 10, 100, 1_000, 10_000, 100_000], description="topics, any of which is used")
-    depth: Sizes = Field([0, 1_000, 10_000, 100_000, 1_000_000], description="messages of 1 KB that wait on the topic")
+    parked: Counts = Field([1, 100, 1_000, 10_000], description="consumers parked on one topic")
+    topics: Counts = Field([1, 100, 10_000, 100_000], description="topics, any of which is used")
+    depth: Sizes = Field([0, 10_000, 100_000, 1_000_000], description="messages of 1 KB that wait on the topic")
     durability: Literal["memory", "os", "fsync"] = Field("os", description="how wakeq keeps what is published")
     messages: int = Field(500, ge=10, description="how many each measurement takes; of wakes a fifth of it")
-    rounds: int = Field(5, ge=1, description="how often each size is measured, in turns")
+    rounds: int = Field(3, ge=1, description="how often each size is measured, in turns")
 
     @property
     def wakes(self) -> int:

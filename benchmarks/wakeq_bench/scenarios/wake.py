@@ -27,7 +27,7 @@ _RATIO_MAX = Target("<=", 1.5)
 class Wakes(Parameters):
     """What `wake` can be told."""
 
-    rounds: int = Field(2_000, ge=1, description="messages published, one at a time")
+    rounds: int = Field(1_000, ge=1, description="messages published, one at a time")
 
 
 @dataclass(frozen=True)
