@@ -60,8 +60,7 @@ def test_the_pair_is_measured_longer_and_in_turns_where_its_target_is() -> None:
         idle.Turns(["wakeq-memory", "original-50ms"], 120.0, 2),
         idle.Turns(["redis-everysec", "nats-default", "original-wakeq"], 15.0, 1),
     ]
-    curves = ["wakeq-memory", "redis-everysec", "original-50ms"]
-    assert [given.turns(count) for count in (1, 10_000)] == [[idle.Turns(curves, 15.0, 1)]] * 2
+    assert [given.turns(count) for count in (1, 10_000)] == [[idle.Turns(list(idle.PAIR), 15.0, 1)]] * 2
 
 
 def test_without_the_number_that_targets_are_for_everybody_is_measured() -> None:

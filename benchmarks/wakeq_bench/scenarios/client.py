@@ -81,7 +81,8 @@ def run(given: Client, console: Console) -> Report:
             for (transport, prefetch), found in drained.items()
         ),
     ]
-    report.samples = [{"wakes_s": wakes}, {"imports_s": imports_s}]
+    waited = [{"transport": name, "idle_percent": percent, "requests": requests} for name, percent, requests in idle]
+    report.samples = [{"wakes_s": wakes}, {"imports_s": imports_s}, *waited]
     report.overview = Overview(["", "p50", "p99"], [_row(name, found) for name, found in wakes.items()])
     report.figures = [
         *(_ratio(transport, wakes) for transport in transports),

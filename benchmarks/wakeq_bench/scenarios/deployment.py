@@ -66,7 +66,8 @@ def planned_s(given: Deployment) -> float:
 
 def run(given: Deployment, console: Console) -> Report:
     """Measure its parts. Raises PeerUnavailable where llama_deploy can't be had, and what `measure_each` does."""
-    report = Report("deployment", "A deployment, for who works with it", given.model_dump())
+    settings = {**given.model_dump(), "llama_deploy": ORIGINAL_VERSION}
+    report = Report("deployment", "A deployment, for who works with it", settings)
     report.measures = [Measure("seconds", "what it takes", "s", "lower")]
     is_compared = bool({"apiserver", "llamactl"} & set(given.only))
     python = llama_deploy.environment(ORIGINAL_VERSION, console.print) if is_compared else Path(sys.executable)
@@ -149,7 +150,8 @@ class _Found:
             time.sleep(_SETTLED_S)
             window = CpuWindow({"all": deployment.child.pid})
             self._work.wait(self._given.seconds)
-            percent = 100 * window.cores()["all"]
+            percent, seconds = 100 * window.cores()["all"], window.seconds
+        self._report.samples.append({"idle_percent": percent, "window_s": seconds})
         self._report.figures.append(Figure(f"idle deployment of {SERVICES} services: CPU", percent, "%", _IDLE_MAX))
 
     def _rounds(self, part: str) -> range:

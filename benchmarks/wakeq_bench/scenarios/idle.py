@@ -28,7 +28,6 @@ PAIR = ("wakeq-memory", REFERENCE)
 """Whose ratio is what idleness is about: measured longer, and in turns."""
 # The others are measured when they are asked for: an idle queue that nobody has a question about takes a minute.
 _AS_A_RULE = ["wakeq-memory", "redis-everysec", "nats-default", REFERENCE, "original-wakeq"]
-_CURVES = ["wakeq-memory", "redis-everysec", REFERENCE]
 
 # The number of consumers that its targets are meant for.
 _TIMES_LESS_AT = 100
@@ -61,7 +60,7 @@ class Idle(Parameters):
     rounds: int = Field(1, ge=1, description="how often each is measured, in turns")
     only: Annotated[Names, among(*KEYS)] = Field(_AS_A_RULE, description="the contestants that take part")
     curves: Annotated[Names, among(*KEYS)] = Field(
-        _CURVES,
+        list(PAIR),
         description=f"of these, who is measured with every number of consumers, and not with {_TIMES_LESS_AT} alone",
     )
     whole_periods: bool = Field(
