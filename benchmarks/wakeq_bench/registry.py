@@ -61,7 +61,7 @@ SCENARIOS = {
                 "whole_periods": False,
                 "warm_up": 0.5,
                 "wakes": 2,
-                "only": ["original-50ms", "wakeq-memory"],
+                "only": _FEW,
             },
         ),
         Scenario(
@@ -94,7 +94,7 @@ SCENARIOS = {
             scale.Scale,
             scale.run,
             scale.planned_s,
-            {"axis": ["depth"], "depth": [0, 5_000], "messages": 100, "rounds": 1},
+            {"axis": ["depth"], "depth": [0, 5_000], "messages": 30, "rounds": 1},
         ),
         Scenario(
             "mixed",
@@ -142,7 +142,7 @@ SCENARIOS = {
             parked.Parked,
             parked.run,
             parked.planned_s,
-            {"kind": ["claim"], "connections": 200, "seconds": 1.0, "wakes": 50},
+            {"kind": ["claim"], "connections": 100, "seconds": 1.0, "wakes": 20},
         ),
         Scenario(
             "requests",

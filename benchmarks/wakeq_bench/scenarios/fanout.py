@@ -20,7 +20,7 @@ from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Serie
 from wakeq_bench.scenarios.progress import Work
 
 KEYS = keys_of(lambda one: one.groups)
-_AS_A_RULE = ["wakeq-fsync", "wakeq-memory", "redis-everysec", "nats-default"]
+_AS_A_RULE = ["wakeq-memory", "redis-everysec"]
 
 _STARTING_PLANNED_S = 4.0
 _EACH_PLANNED_S = 0.02

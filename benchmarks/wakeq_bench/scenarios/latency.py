@@ -24,10 +24,7 @@ from wakeq_bench.scenarios.progress import Work
 
 PARTS = ("clients", "half", "alone")
 KEYS = keys_of(ways=True)
-_AS_A_RULE = [
-    *("wakeq-fsync", "wakeq-memory", "wakeq-fast-memory"),
-    *("redis-everysec", "nats-default", "nchan", "original-50ms"),
-]
+_AS_A_RULE = ["wakeq-memory", "wakeq-fast-memory", "redis-everysec", "nchan"]
 OURS = ("wakeq-fast-memory", "wakeq-memory")
 """The first is held to targets where it takes part: by aiohttp, as nchan is."""
 

@@ -22,9 +22,9 @@ from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Serie
 from wakeq_bench.scenarios.progress import Work
 
 KEYS = keys_of(ways=True)
-_AS_A_RULE = ["wakeq-fsync", "redis-everysec", "nats-default", "original-50ms"]
+_AS_A_RULE = ["wakeq-fsync", "redis-everysec", "original-50ms"]
 
-_STARTING_PLANNED_S = 4.0
+_STARTING_PLANNED_S = 5.0
 _START_MAX_S = 60.0
 _PATIENCE_S = 60.0
 _OURS = "wakeq-"
@@ -35,8 +35,8 @@ class Mixed(Parameters):
 
     only: Annotated[Names, among(*KEYS)] = Field(_AS_A_RULE, description="the contestants that take part")
     seed: int = Field(1, ge=0, description="what the day follows from")
-    tasks: int = Field(75, ge=1, description="how many come on that day")
-    seconds: float = Field(15.0, ge=1, description="length of the day")
+    tasks: int = Field(60, ge=1, description="how many come on that day")
+    seconds: float = Field(12.0, ge=1, description="length of the day")
     rounds: int = Field(3, ge=1, description="how often each lives through it, in turns")
 
 

@@ -62,7 +62,7 @@ class Parked(Parameters):
         list(_KEYS), description="ways to be parked, beside a request of a bare ASGI app"
     )
     seconds: float = Field(15.0, ge=1, description="longest window of idleness")
-    wakes: int = Field(200, ge=1, description="messages that are published after each window, one at a time")
+    wakes: int = Field(100, ge=1, description="messages that are published after each window, one at a time")
 
 
 @dataclass(frozen=True)

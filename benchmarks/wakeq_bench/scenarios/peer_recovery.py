@@ -15,11 +15,11 @@ from wakeq_bench.report import Figure, Measure, Missing, Report, Series, Target
 from wakeq_bench.scenarios.progress import Work
 
 KEYS = keys_of(lambda one: one.restarts)
-AS_A_RULE = ["wakeq-fsync", "redis-everysec", "nats-default", "rabbitmq"]
+AS_A_RULE = ["wakeq-fsync", "redis-everysec", "rabbitmq"]
 
-_FILL_PER_S = 4_000
-_DRAIN_PER_S = 4_000
-_START_PLANNED_S = 12.0
+_FILL_PER_S = 8_000
+_DRAIN_PER_S = 8_000
+_START_PLANNED_S = 8.0
 _STALLED_S = 120.0
 _OURS = "wakeq-"
 

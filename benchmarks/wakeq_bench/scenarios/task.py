@@ -43,9 +43,9 @@ class Tasks(Parameters):
     """What `task` can be told."""
 
     only: Annotated[Names, among(*PARTS)] = Field(list(PARTS), description="the parts that are measured")
-    tasks: int = Field(6, ge=1, description="how many a round, one after the other")
+    tasks: int = Field(5, ge=1, description="how many a round, one after the other")
     rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
-    lossy: int = Field(40, ge=1, description=f"how many of {_LOSS_EVENTS} events each are looked for losses")
+    lossy: int = Field(30, ge=1, description=f"how many of {_LOSS_EVENTS} events each are looked for losses")
     idle: float = Field(120.0, ge=1, description="seconds of the window of idleness")
     rate: float = Field(5.0, ge=1, description="seconds of each window of tasks at full rate")
 

@@ -87,8 +87,9 @@ class Found:
 
 
 KEYS = keys_of()
-# Once each way to keep messages of each queue: the others differ by less than rounds do.
-_AS_A_RULE = [key for key in KEYS if key not in ("wakeq-os", "original-100ms")]
+# Who has batches, which are what a queue can do at its best.
+_AS_A_RULE = [key for key in KEYS if BY_KEY[key].batches and key != "wakeq-os"]
+_SINGLY = ["wakeq-fsync", "redis-everysec", "nats-default"]
 _DURABILITIES = ("memory", "os", "fsync")
 _IN_FLIGHT_MAX = 64
 
@@ -104,6 +105,9 @@ class Throughput(Parameters):
 
     mode: Annotated[Names, among(*MODES)] = Field(list(MODES), description="in batches, or singly but concurrently")
     only: Annotated[Names, among(*KEYS)] = Field(_AS_A_RULE, description="the contestants that take part")
+    singly: Annotated[Names, among(*KEYS)] = Field(
+        _SINGLY, description="of these, who is measured with single publishes too; all, where none of them takes part"
+    )
     durability: Annotated[Names, among(*_DURABILITIES)] = Field(
         list(_DURABILITIES), description="where a message is when its publish is confirmed: only those that keep it so"
     )
@@ -119,26 +123,31 @@ class Throughput(Parameters):
         """Those that take part and keep messages as asked for."""
         return [key for key in self.only if BY_KEY[key].keeps in self.durability]
 
+    def taking(self, load: "Load") -> list[str]:
+        """Those that a load is for."""
+        if load.batches:
+            return [key for key in self.contestants if BY_KEY[key].batches]
+        return [key for key in self.contestants if key in self.singly] or self.contestants
+
 
 def planned_s(given: Throughput) -> float:
     """About how long it takes."""
-    return len(loads_of(given)) * given.rounds * len(given.contestants) * _turn_s(given)
+    return sum(given.rounds * len(given.taking(load)) * _turn_s(given) for load in loads_of(given))
 
 
 def run(given: Throughput, console: Console) -> Report:
     """Measure the contestants; one that can't be had, or fails, is named."""
-    sizes = given
     report = Report("throughput", "From publish to ack, messages a second", given.model_dump())
     pythons = prepared(given.contestants, report, console)
     loads = loads_of(given)
     found: list[Found] = []
-    with Work(console, len(loads) * sizes.rounds * len(pythons) * _turn_s(given)) as work:
+    with Work(console, planned_s(given)) as work:
         for load in loads:
-            for number in range(sizes.rounds):
-                for broker, python in _able(load, pythons).items():
-                    work.step(f"{load.name}, round {number + 1} of {sizes.rounds}: {broker.title}")
+            for number in range(given.rounds):
+                for broker, python in _taking(given, load, pythons).items():
+                    work.step(f"{load.name}, round {number + 1} of {given.rounds}: {broker.title}")
                     try:
-                        found.append(_measure(load, broker, python, sizes))
+                        found.append(_measure(load, broker, python, given))
                     except FAILURES as error:
                         report.missing.append(Missing(f"{broker.title}, {load.name}", str(error)))
                     work.done(_turn_s(given))
@@ -151,7 +160,7 @@ def run(given: Throughput, console: Console) -> Report:
     report.measures = [Measure("rate", "From publish to ack", "messages a second", "higher")]
     report.series = [Series("rate", broker.title, _rates(load, broker.key, found), load.name) for load, broker in cases]
     report.figures = [figure for load in loads for figure in figures(load, found)]
-    report.notes += [*_notes(found, sizes), *remarks(pythons)]
+    report.notes += [*_notes(found, given), *remarks(pythons)]
     return report
 
 
@@ -230,8 +239,8 @@ def _times(name: str, ours: list[float], theirs: list[float], target: Target) ->
     return Figure(name, ratio, "times", target, ratio_interval(ours, theirs))
 
 
-def _able(load: Load, pythons: dict[Contestant, Path]) -> dict[Contestant, Path]:
-    return {one: python for one, python in pythons.items() if one.batches or not load.batches}
+def _taking(given: Throughput, load: Load, pythons: dict[Contestant, Path]) -> dict[Contestant, Path]:
+    return {one: python for one, python in pythons.items() if one.key in given.taking(load)}
 
 
 def _measure(load: Load, broker: Contestant, python: Path, sizes: Throughput) -> Found:
