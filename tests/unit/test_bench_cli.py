@@ -72,6 +72,11 @@ def test_every_quick_form_is_allowed() -> None:
     assert [one.scenario.name for one in wanted(["all"], Options(quick=True))] == list(SCENARIOS)
 
 
+@pytest.mark.parametrize(("quick", "most_s"), [(False, 55 * 60), (True, 120)])
+def test_a_whole_run_is_planned_to_be_over_in_time(quick: bool, most_s: float) -> None:
+    assert sum(one.planned_s for one in wanted(["all"], Options(quick=quick))) <= most_s
+
+
 def test_a_parameter_of_one_scenario_goes_before_the_shared_one() -> None:
     given = {"writer.rounds": "7", "rounds": "2", "seconds": "3"}
     parked, writer = chosen = wanted(["parked", "writer"], Options(given))

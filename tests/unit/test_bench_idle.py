@@ -58,7 +58,7 @@ def test_the_pair_is_measured_longer_and_in_turns_where_its_target_is() -> None:
     given = idle.Idle()
     assert given.turns(100) == [
         idle.Turns(["wakeq-memory", "original-50ms"], 120.0, 2),
-        idle.Turns(["redis-everysec", "nats-default", "original-wakeq"], 15.0, 1),
+        idle.Turns(["redis-everysec", "original-wakeq"], 15.0, 1),
     ]
     assert [given.turns(count) for count in (1, 10_000)] == [[idle.Turns(list(idle.PAIR), 15.0, 1)]] * 2
 

@@ -45,8 +45,8 @@ class Client(Parameters):
     """What `client` can be told."""
 
     transport: Annotated[Names, among(*TRANSPORTS)] = Field(list(TRANSPORTS), description="the client's ways to speak")
-    messages: int = Field(300, ge=10, description="published one at a time, each round")
-    drained: int = Field(20_000, ge=2_000, description="consumed and acked as fast as they come, each round")
+    messages: int = Field(200, ge=10, description="published one at a time, each round")
+    drained: int = Field(10_000, ge=2_000, description="consumed and acked as fast as they come, each round")
     rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
     seconds: float = Field(120.0, ge=1, description="how long a consumer that waits is watched")
     imports: int = Field(7, ge=1, description="how often wakeq is imported")

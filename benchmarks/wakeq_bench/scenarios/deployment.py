@@ -47,6 +47,7 @@ _IMPORTED = "import time; began = time.perf_counter(); import wakeq.cli.run; pri
 _SETTLED_S = 5.0
 _PLANNED_S = {"start": 3.0, "run": 1.5, "apiserver": 10.0, "llamactl": 5.5}
 """Of each round."""
+_STARTING_PLANNED_S = {"start": 0.0, "run": 3.0, "apiserver": 10.0, "llamactl": 3.0, "idle": 6.0}
 
 
 class Deployment(Parameters):
@@ -61,7 +62,11 @@ class Deployment(Parameters):
 def planned_s(given: Deployment) -> float:
     """About how long it takes."""
     of_rounds = given.rounds * sum(_PLANNED_S[part] for part in given.only if part in _PLANNED_S)
-    return 20.0 + of_rounds + ((given.seconds + _SETTLED_S) if "idle" in given.only else 0.0)
+    return (
+        sum(_STARTING_PLANNED_S[part] for part in given.only)
+        + of_rounds
+        + ((given.seconds + _SETTLED_S) if "idle" in given.only else 0.0)
+    )
 
 
 def run(given: Deployment, console: Console) -> Report:

@@ -70,7 +70,7 @@ class Depth(Parameters):
     messages: int = Field(1_000_000, ge=10_000, description="how many wait in the case `deep`")
     topics: int = Field(100_000, ge=100, description="how many there are in the case `topics`")
     scheduled: int = Field(100_000, ge=5_000, description="how many are due later in the case `scheduled`")
-    backlog: int = Field(50_000, ge=5_000, description="how many wait in the cases `groups` and `keys`")
+    backlog: int = Field(20_000, ge=5_000, description="how many wait in the cases `groups` and `keys`")
     rounds: int = Field(3, ge=1, description="how often each rate is measured, in turns")
     seconds: int = Field(2, ge=1, description="length of each run of wrk")
     idle_s: float = Field(30.0, ge=1, description="seconds of each window of idleness")

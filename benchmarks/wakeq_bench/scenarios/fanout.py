@@ -22,7 +22,7 @@ from wakeq_bench.scenarios.progress import Work
 KEYS = keys_of(lambda one: one.groups)
 _AS_A_RULE = ["wakeq-memory", "redis-everysec"]
 
-_STARTING_PLANNED_S = 4.0
+_STARTING_PLANNED_S = 2.5
 _EACH_PLANNED_S = 0.02
 _START_MAX_S = 120.0
 _PATIENCE_S = 60.0

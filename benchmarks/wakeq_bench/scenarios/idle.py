@@ -27,7 +27,7 @@ REFERENCE = "original-50ms"
 PAIR = ("wakeq-memory", REFERENCE)
 """Whose ratio is what idleness is about: measured longer, and in turns."""
 # The others are measured when they are asked for: an idle queue that nobody has a question about takes a minute.
-_AS_A_RULE = ["wakeq-memory", "redis-everysec", "nats-default", REFERENCE, "original-wakeq"]
+_AS_A_RULE = ["wakeq-memory", "redis-everysec", REFERENCE, "original-wakeq"]
 
 # The number of consumers that its targets are meant for.
 _TIMES_LESS_AT = 100
@@ -56,7 +56,7 @@ class Idle(Parameters):
     consumers: Counts = Field([1, 10, 100, 1_000, 10_000], description="how many consumers wait, one measurement each")
     seconds: float = Field(15.0, ge=1, description="length of each window")
     warm_up: float = Field(3.0, ge=0, description="seconds before each window, and 2 ms more a consumer")
-    wakes: int = Field(10, ge=1, description="messages that are published after each window, one at a time")
+    wakes: int = Field(6, ge=1, description="messages that are published after each window, one at a time")
     rounds: int = Field(1, ge=1, description="how often each is measured, in turns")
     only: Annotated[Names, among(*KEYS)] = Field(_AS_A_RULE, description="the contestants that take part")
     curves: Annotated[Names, among(*KEYS)] = Field(

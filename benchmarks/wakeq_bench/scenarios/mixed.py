@@ -35,8 +35,8 @@ class Mixed(Parameters):
 
     only: Annotated[Names, among(*KEYS)] = Field(_AS_A_RULE, description="the contestants that take part")
     seed: int = Field(1, ge=0, description="what the day follows from")
-    tasks: int = Field(60, ge=1, description="how many come on that day")
-    seconds: float = Field(12.0, ge=1, description="length of the day")
+    tasks: int = Field(50, ge=1, description="how many come on that day")
+    seconds: float = Field(10.0, ge=1, description="length of the day")
     rounds: int = Field(3, ge=1, description="how often each lives through it, in turns")
 
 

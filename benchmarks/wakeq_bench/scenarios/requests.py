@@ -19,7 +19,7 @@ from wakeq_bench.scenarios.raw import call
 from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, bare_server, wakeq_server
 
 _TOPIC = "requests"
-_STARTING_PLANNED_S = 1.5
+_STARTING_PLANNED_S = 0.8
 
 
 class Requests(Parameters):

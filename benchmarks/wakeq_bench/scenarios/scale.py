@@ -32,7 +32,7 @@ AXES = ("parked", "topics", "depth")
 
 _FLAT = Target("<=", 1.2)
 _WAKE_SHARE = 0.2
-_ROUND_PLANNED_S = 2.0
+_ROUND_PLANNED_S = 1.7
 _START_PLANNED_S = 3.0
 _EACH_PLANNED_S = {"parked": 1 / 700, "topics": 1 / 3_000, "depth": 1 / 15_000}
 _SEED = 7
