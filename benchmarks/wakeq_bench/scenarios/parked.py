@@ -26,7 +26,7 @@ from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, bare_server, metric, wa
 _TOPIC = "parked"
 _KEYS = ("claim", "wait", "heartbeats")
 _WAKES_A_TURN = 50
-_SECOND_WAKE_S = 2.0
+_SECOND_WAKE_S = 1.0
 _START_PLANNED_S = 3.0
 _PARK_PER_S = 700.0
 # With many parked and with one, and the rests before both.
