@@ -142,7 +142,7 @@ SCENARIOS = {
             parked.Parked,
             parked.run,
             parked.planned_s,
-            {"kind": ["claim"], "connections": 100, "seconds": 1.0, "wakes": 20},
+            {"kind": ["claim"], "connections": 100, "seconds": 1.0, "wakes": 20, "rounds": 1},
         ),
         Scenario(
             "requests",

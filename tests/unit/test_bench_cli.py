@@ -27,7 +27,7 @@ run = CliRunner().invoke
         (["idle", "--set", "consumers="], "is not NAME=VALUE"),
         (["idle", "--only", "nobody"], "only: nobody is not among wakeq-fsync,"),
         (["idle", "--seconds", "0.5"], "seconds: 0.5 should be"),
-        (["parked", "--rounds", "2"], "there is no 'rounds' here; it takes"),
+        (["parked", "--only", "2"], "there is no 'only' here; it takes"),
         (["scale", "--set", "depth=-1"], "should be greater than or equal to 0"),
         (["fanout", "--only", "beanstalkd-always"], "only: beanstalkd-always is not among"),
         (["mixed", "--set", "seed=-1"], "seed: '-1' should be"),
