@@ -48,7 +48,7 @@ endef
 bench-quick: $(STAMP) ## every scenario of the benchmark as short as it goes, in 2 minutes: dist/bench/quick/report.html
 	$(call run_bench,quick,--quick)
 
-bench: $(STAMP) ## the whole benchmark, in 50 minutes of an idle machine: dist/bench/full/report.html
+bench: $(STAMP) ## the whole benchmark, in 55 minutes of an idle machine: dist/bench/full/report.html
 	$(call run_bench,full)
 
 bench-docs: ## put the tables and pictures of the last `make bench` into docs/

@@ -43,7 +43,7 @@ class Scenario:
 
 
 _FEW = ["wakeq-memory", "redis-everysec"]
-"""Who is in a quick form: wakeq, and one that is soon installed where it is not yet."""
+"""Who is in a quick form where contestants are told apart: wakeq, and one that is soon installed."""
 _ALONE = ["wakeq-memory"]
 
 SCENARIOS = {
@@ -61,7 +61,7 @@ SCENARIOS = {
                 "whole_periods": False,
                 "warm_up": 0.5,
                 "wakes": 2,
-                "only": _FEW,
+                "only": _ALONE,
             },
         ),
         Scenario(
@@ -70,7 +70,7 @@ SCENARIOS = {
             latency.Latency,
             latency.run,
             latency.planned_s,
-            {"part": ["clients"], "rates": [100], "seconds": 1.0, "rounds": 1, "only": _FEW},
+            {"part": ["clients"], "rates": [100], "seconds": 1.0, "rounds": 1, "only": _ALONE},
         ),
         Scenario(
             "throughput",

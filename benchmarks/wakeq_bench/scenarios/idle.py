@@ -43,7 +43,7 @@ _SLICE_S = 30.0
 # Before the window: imports are done, connections made, everybody is parked.
 _WARM_UP_EACH_S = 0.002
 _STARTING_PLANNED_S = 3.0
-_STARTING_EACH_S = 0.005
+_STARTING_EACH_S = 0.007
 _START_MAX_S = 300.0
 # Between wakes, at random: long enough to be parked again, and not in step with whoever polls.
 _REST_S = (0.2, 0.3)

@@ -88,7 +88,7 @@ class Found:
 
 KEYS = keys_of()
 # Who has batches, which are what a queue can do at its best.
-_AS_A_RULE = [key for key in KEYS if BY_KEY[key].batches and key != "wakeq-os"]
+_AS_A_RULE = [key for key in KEYS if BY_KEY[key].batches and key not in ("wakeq-os", "beanstalkd-default")]
 _SINGLY = ["wakeq-fsync", "redis-everysec", "nats-default"]
 _DURABILITIES = ("memory", "os", "fsync")
 _IN_FLIGHT_MAX = 64
