@@ -22,6 +22,7 @@ from wakeq_bench.scenarios.open_loop import OpenLoop
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import call, made
 from wakeq_bench.scenarios.servers import wakeq_server
+from wakeq_bench.waking import WakeWindow, bare_process
 
 TOPIC = "t"
 TRANSPORTS = ("httpx", "aiohttp")
@@ -81,13 +82,13 @@ def run(given: Client, console: Console) -> Report:
             for (transport, prefetch), found in drained.items()
         ),
     ]
-    waited = [{"transport": name, "idle_percent": percent, "requests": requests} for name, percent, requests in idle]
+    waited = [{"transport": name, "idle_percent": percent, "requests": requests} for name, percent, requests, _ in idle]
     report.samples = [{"wakes_s": wakes}, {"imports_s": imports_s}, *waited]
     report.overview = Overview(["", "p50", "p99"], [_row(name, found) for name, found in wakes.items()])
     report.figures = [
         *(_ratio(transport, wakes) for transport in transports),
         *(_cpu(transport, prefetch, found) for (transport, prefetch), found in drained.items()),
-        *(figure for transport, percent, requests in idle for figure in _idle(transport, percent, requests)),
+        *(figure for one in idle for figure in _idle(*one)),
         Figure("import wakeq, median", percentile(imports_s, 50), "s", _IMPORT_MAX),
     ]
     report.notes += [
@@ -129,8 +130,11 @@ def _measure_drains(
     return found
 
 
-def _measure_idle(transports: Sequence[str], seconds: float, work: Work) -> list[tuple[str, float, int]]:
-    """Percent of a core, and requests of the consumer; all at the same time, which is as good where nobody works."""
+def _measure_idle(transports: Sequence[str], seconds: float, work: Work) -> list[tuple[str, float, int, list[Figure]]]:
+    """Percent of a core, and requests of the consumer, and what a bare process costs.
+
+    All wait at the same time, which is as good where nobody works.
+    """
     work.step(f"waiting for {seconds:g} s")
     with ExitStack() as stack:
         servers, pids = {}, {}
@@ -139,12 +143,16 @@ def _measure_idle(transports: Sequence[str], seconds: float, work: Work) -> list
             waiting = stack.enter_context(_process("wait", server, transport))
             waiting.wait_for_record("waiting")
             pids[transport] = waiting.pid
+        bare_pid = stack.enter_context(bare_process(seconds))
         work.wait(_SETTLED_S)
         before, window = {name: _requests(server) for name, server in servers.items()}, CpuWindow(pids)
+        waking = {name: WakeWindow(pid, bare_pid) for name, pid in pids.items()}
         work.wait(seconds)
         cores = window.cores()
+        beside_bare = {name: one.figures(_idle_name(name)) for name, one in waking.items()}
         # Without the one that asks.
-        return [(name, 100 * cores[name], _requests(server) - before[name] - 1) for name, server in servers.items()]
+        requests = {name: _requests(server) - before[name] - 1 for name, server in servers.items()}
+        return [(name, 100 * cores[name], requests[name], beside_bare[name]) for name in transports]
 
 
 @contextmanager
@@ -193,8 +201,13 @@ def _cpu(transport: str, prefetch: int, found: list[dict[str, float]]) -> Figure
     return Figure(name, statistics.median(samples), "µs", _CPU_MAX, median_interval(samples))
 
 
-def _idle(transport: str, percent: float, requests: int) -> list[Figure]:
+def _idle_name(transport: str) -> str:
+    return f"{transport}: client CPU while a consumer waits"
+
+
+def _idle(transport: str, percent: float, requests: int, beside_bare: list[Figure]) -> list[Figure]:
     return [
-        Figure(f"{transport}: client CPU while a consumer waits", percent, "%", _IDLE_MAX),
+        Figure(_idle_name(transport), percent, "%", _IDLE_MAX),
+        *beside_bare,
         Figure(f"{transport}: requests while a consumer waits", requests, "", Target("==", 0)),
     ]
