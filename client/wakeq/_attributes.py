@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wakeq._connection import Header
 from wakeq._errors import BadRequest
 from wakeq._json import without_none
+from wakeq._wire import Header
 
 # RFC 9110, 5.6.2: what a header's name is made of.
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")

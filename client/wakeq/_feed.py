@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import anyio
-import httpx
 
 from wakeq._backoff import Backoff
 from wakeq._claims import Claims
-from wakeq._connection import SILENCE_S, parts_of
+from wakeq._connection import SILENCE_S
 from wakeq._delivery import Delivery
 from wakeq._errors import Draining, ServerUnavailable, StorageFailed, TooManyParked, WakeqError
 from wakeq._json import loads
@@ -183,17 +182,14 @@ class Feed:
     async def _stream(self) -> None:
         self._draining = False
         parser = SSEParser()
-        try:
-            async with AsyncExitStack() as stack:
-                with anyio.move_on_after(FIRST_BYTE_S) as first:
-                    chunks = await self._open(stack, parser)
-                if first.cancelled_caught:
-                    raise _HeldBack
-                async for chunk in chunks:
-                    self._take_in(parser, chunk)
-                    self._backoff.succeeded()
-        except httpx.TransportError as error:
-            raise ServerUnavailable(f"the stream of topic {self._topic} broke: {error!r}") from error
+        async with AsyncExitStack() as stack:
+            with anyio.move_on_after(FIRST_BYTE_S) as first:
+                chunks = await self._open(stack, parser)
+            if first.cancelled_caught:
+                raise _HeldBack
+            async for chunk in chunks:
+                self._take_in(parser, chunk)
+                self._backoff.succeeded()
         if self._draining:
             raise Draining("the server is draining")
         raise ServerUnavailable(f"the stream of topic {self._topic} has ended")
@@ -209,13 +205,12 @@ class Feed:
                 silence_s=SILENCE_S,
             )
         )
-        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        if not response.headers.get(b"content-type", b"").startswith(b"text/event-stream"):
             raise _HeldBack
-        chunks = parts_of(response)
-        async for chunk in chunks:
+        async for chunk in response:
             self._take_in(parser, chunk)
             break
-        return chunks
+        return response
 
     def _take_in(self, parser: SSEParser, chunk: bytes) -> None:
         events = parser.feed(chunk)

@@ -9,10 +9,11 @@ import anyio
 import orjson
 
 from wakeq._bodies import encoded
-from wakeq._connection import Answer, Connection, Header, messages_path, topic_path
+from wakeq._connection import Answer, Connection, messages_path, topic_path
 from wakeq._errors import ServerUnavailable, WakeqError, error_of, raise_for_answer, read_answer
 from wakeq._lane import Lane, Part
 from wakeq._model import Published
+from wakeq._wire import Header
 
 BATCH_MAX_MESSAGES = 10_000
 BATCH_MAX_BYTES = 16 * 1024 * 1024
@@ -95,7 +96,7 @@ class Message(Outgoing):
 
     def read(self, answer: Answer) -> Published:
         """The message's number."""
-        seq = read_answer(answer, lambda _: int(answer.headers["wakeq-seq"]))
+        seq = read_answer(answer, lambda _: int(answer.headers[b"wakeq-seq"]))
         return Published(seq, seq)
 
 
@@ -169,7 +170,7 @@ class Publisher(Lane[Outgoing]):
         return [part for part in parts if not part.over]
 
     async def _dedup_window_s(self) -> float:
-        answer = await self._connection.ask("GET", self._connection.url(topic_path(self._topic)))
+        answer = await self._connection.ask("GET", topic_path(self._topic))
         raise_for_answer(answer)
         return read_answer(answer, lambda said: float(said["config"]["dedup_window_s"]))
 
@@ -187,8 +188,8 @@ class Publisher(Lane[Outgoing]):
                 message.end(result)
 
     async def _post(self, content: bytes, headers: list[Header]) -> Answer:
-        url = self._connection.url(messages_path(self._topic))
-        answer = await self._connection.ask("POST", url, content=content, headers=headers)
+        path = messages_path(self._topic)
+        answer = await self._connection.ask("POST", path, content=content, headers=headers)
         raise_for_answer(answer)
         return answer
 

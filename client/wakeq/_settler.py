@@ -63,9 +63,7 @@ class Settler(Lane[Settling]):
             b'"%s":[%s]' % (kind.encode(), b",".join([part.lines[kind] for part in parts if part.lines[kind]]))
             for kind in _KINDS
         ]
-        answer = await self._connection.ask(
-            "POST", self._connection.url(self._path), content=b"{%s}" % b",".join(fields), pool="settles"
-        )
+        answer = await self._connection.ask("POST", self._path, content=b"{%s}" % b",".join(fields), kind="settles")
         raise_for_answer(answer)
         results = read_answer(answer, lambda said: [SettleResult(**result) for result in said["results"]])
         at = 0

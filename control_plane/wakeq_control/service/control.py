@@ -6,10 +6,8 @@ from typing import Any
 from urllib.parse import quote
 
 import anyio
-import httpx
 
-import wakeq
-from wakeq._connection import SILENCE_S, Connection, parts_of, path_segment
+from wakeq._connection import SILENCE_S, Connection, path_segment
 from wakeq._errors import raise_for_answer, read_answer
 from wakeq_control.codec import dump, load
 
@@ -27,7 +25,7 @@ class ControlPlane:
 
     async def queue_url(self) -> str:
         """Where the queue is. Raises WakeqError."""
-        answer = await self._connection.ask("GET", self._connection.url("/queue_config"))
+        answer = await self._connection.ask("GET", "/queue_config")
         raise_for_answer(answer)
         return read_answer(answer, _queue_url)
 
@@ -37,14 +35,14 @@ class ControlPlane:
 
         Raises WakeqError, from the iteration too.
         """
-        url = self._connection.url(f"/v1/services/{quote(service, safe='')}/registration")
-        async with self._lines(url, dump(about)) as lines:
+        path = f"/v1/services/{quote(service, safe='')}/registration"
+        async with self._lines(path, dump(about)) as lines:
             yield lines
 
     async def deregister(self, service: str) -> None:
         """Forget a service. Raises WakeqError."""
-        url = self._connection.url(f"/services/deregister?service_name={quote(service, safe='')}")
-        raise_for_answer(await self._connection.ask("POST", url))
+        path = f"/services/deregister?service_name={quote(service, safe='')}"
+        raise_for_answer(await self._connection.ask("POST", path))
 
     @asynccontextmanager
     async def link(self, worker: str, number: int) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -59,15 +57,12 @@ class ControlPlane:
         return read_answer(answer, lambda said: list(said["answers"]))
 
     @asynccontextmanager
-    async def _lines(self, url: httpx.URL, content: bytes = b"") -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        try:
-            async with self._connection.stream(url, _JSON, SILENCE_S, content=content) as response:
-                yield _lines(parts_of(response))
-        except httpx.TransportError as error:
-            raise wakeq.ServerUnavailable(f"the control plane can't be reached: {error!r}") from error
+    async def _lines(self, path: str, content: bytes = b"") -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        async with self._connection.stream(path, _JSON, SILENCE_S, content=content) as response:
+            yield _lines(response)
 
-    def _link(self, worker: str, number: int) -> httpx.URL:
-        return self._connection.url(f"/v1/workers/{path_segment(worker)}/links/{number}")
+    def _link(self, worker: str, number: int) -> str:
+        return f"/v1/workers/{path_segment(worker)}/links/{number}"
 
 
 def _queue_url(said: Any) -> str:
