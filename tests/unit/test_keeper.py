@@ -34,7 +34,7 @@ class Server(Connection):
         self.down = False
         self.slow_s = 0.0
 
-    async def ask(self, method: str, url: Any, *, content: bytes = b"", **more: Any) -> Answer:
+    async def ask(self, method: str, path: str, *, content: bytes = b"", **more: Any) -> Answer:
         asked = {kind: lines for kind, lines in orjson.loads(content).items() if lines}
         self.asked.append((round(anyio.current_time() - self.began, 3), asked))
         await anyio.sleep(self.slow_s)
@@ -42,7 +42,7 @@ class Server(Connection):
             raise wakeq.ServerUnavailable("down")
         leases = [line if isinstance(line, str) else line["lease_id"] for lines in asked.values() for line in lines]
         results = [{"lease_id": lease, "status": "stale" if lease in self.stale else "ok"} for lease in leases]
-        return Answer(200, more.get("headers", {}), orjson.dumps({"results": results}), url)
+        return Answer(200, {}, orjson.dumps({"results": results}), path)
 
     began = 0.0
 
