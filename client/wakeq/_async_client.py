@@ -138,7 +138,7 @@ class AsyncClient(Administration):
         if self._propagator is not None:
             headers = {**self._propagator(), **(headers or {})}
         said = (delay_s, ttl_s, key, headers or {}, new_key() if idempotency_key is None else idempotency_key)
-        message = Message(body, list(publish_headers(*said)), envelope_fields(*said))
+        message = Message(body, list(publish_headers(*said)), lambda: envelope_fields(*said))
         lane = self._publishers.get(topic)
         if lane is None:
             lane = self._publishers[topic] = Publisher(self._connection, topic, jitter=random.random)
@@ -168,7 +168,7 @@ class AsyncClient(Administration):
         return await self._publish(Publisher(self._connection, topic, jitter=random.random), batch)
 
     async def _publish(self, lane: Publisher, part: Outgoing) -> Published:
-        part.last_try_at = anyio.current_time() + self._retry_s
+        part.patience_s = self._retry_s
         await lane.submit(part)
         return part.result
 
@@ -252,7 +252,7 @@ class AsyncClient(Administration):
         return await self._settle(topic, Settling(ack, nack, extend, dead, release))
 
     async def _settle(self, topic: str, asked: Settling) -> list[SettleResult]:
-        asked.last_try_at = anyio.current_time() + self._retry_s
+        asked.patience_s = self._retry_s
         await self._settler(topic).submit(asked)
         return asked.results
 

@@ -4,6 +4,7 @@ import base64
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Transport: TypeAlias = "httpx.AsyncBaseTransport | None"
 
+_PATHS_KEPT = 256
 SILENCE_S = 37.5
 """Two and a half heartbeats of 15 s: a stream that silent is dead."""
 JSON: list[Header] = [(b"content-type", b"application/json")]
@@ -42,10 +44,10 @@ class Connection:
         self.timeout = timeout
         self._origin = base.origin
         self._prefix = base.path
-        self._wire = _wire(base, timeout, transport)
-        self._headers: list[Header] = [(b"host", base.netloc), (b"user-agent", f"wakeq/{__version__}".encode())]
+        headers: list[Header] = [(b"host", base.netloc), (b"user-agent", f"wakeq/{__version__}".encode())]
         if (shown := _authorization(base, token)) is not None:
-            self._headers.append((b"authorization", shown))
+            headers.append((b"authorization", shown))
+        self._wire = _wire(base, headers, timeout, transport)
 
     async def aopen(self) -> None:
         """Start a transport that is a context manager itself."""
@@ -102,10 +104,9 @@ class Connection:
             raise self._unavailable(error) from error
 
     def _request(self, method: str, path: str, headers: Sequence[Header], content: bytes) -> Request:
-        own = [*self._headers, *headers]
         if content or method in ("POST", "PUT"):
-            own.append((b"content-length", b"%d" % len(content)))
-        return Request(method.encode("ascii"), f"{self._prefix}{path}".encode("ascii"), own, content)
+            headers = [*headers, (b"content-length", b"%d" % len(content))]
+        return Request(method, f"{self._prefix}{path}".encode("ascii"), headers, content)
 
     def _url(self, path: str) -> str:
         return f"{self._origin}{self._prefix}{path}"
@@ -126,6 +127,7 @@ def topic_path(topic: str) -> str:
     return f"/topics/{path_segment(topic)}"
 
 
+@lru_cache(_PATHS_KEPT)
 def path_segment(name: str) -> str:
     """A topic's or group's name in a path. Dots too: `.` and `..` would be taken for steps through the path."""
     return quote(name, safe="").replace(".", "%2E")
@@ -158,13 +160,13 @@ def _ascii(host: str) -> str:
     return host if host.isascii() else host.encode("idna").decode("ascii")
 
 
-def _wire(base: _Base, timeout: float, transport: object) -> Wire:
+def _wire(base: _Base, headers: list[Header], timeout: float, transport: object) -> Wire:
     if transport is None:
-        return Http(base.host, base.port, is_secure=base.is_secure, timeout_s=timeout)
+        return Http(base.host, base.port, is_secure=base.is_secure, headers=headers, timeout_s=timeout)
     # Takes long to load, and nothing else here needs it.
     from wakeq._over_httpx import over_httpx  # noqa: PLC0415
 
-    return over_httpx(transport, base.origin, timeout_s=timeout)
+    return over_httpx(transport, base.origin, headers=headers, timeout_s=timeout)
 
 
 def _authorization(base: _Base, token: str | None) -> bytes | None:

@@ -66,7 +66,8 @@ class Feed:
         self._unwanted: list[str] = []
         """Leases of what has come and will not be handed over."""
         self._disconnected = False
-        self._news = anyio.Event()
+        self._news: anyio.Event | None = None
+        """Whoever waits for something to happen."""
         self._receiving = anyio.CancelScope()
         self._whole = anyio.CancelScope(shield=True)
         self._started = False
@@ -80,6 +81,8 @@ class Feed:
             if self._error is not None:
                 raise self._error
             self.keeper.flush()
+            if self._news is None:
+                self._news = anyio.Event()
             await self._news.wait()
         return True
 
@@ -128,8 +131,9 @@ class Feed:
             self.keeper.end()
 
     def _tell(self) -> None:
-        self._news.set()
-        self._news = anyio.Event()
+        news, self._news = self._news, None
+        if news is not None:
+            news.set()
 
     async def _receive_until_stopped(self) -> None:
         with self._receiving:

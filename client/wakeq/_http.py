@@ -7,15 +7,16 @@ closed: what would come on it is nobody's.
 import asyncio
 import os
 import ssl
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
 from wakeq import _anyio_line, _asyncio_line
 from wakeq._answers import Answers, NoAnswer
 from wakeq._line import Line, LineTooSlow
-from wakeq._wire import Arriving, Broken, Kind, Request, Wire
+from wakeq._wire import Arriving, Broken, Header, Kind, Request, Wire
 
 IDLE_S = 60.0
 """How long a connection is kept that nobody uses; servers keep theirs for 75 s."""
@@ -26,8 +27,9 @@ MOST: dict[Kind, int] = {"requests": 100, "settles": 100, "streams": 10_000}
 class Http(Wire):
     """Connections to one server."""
 
-    def __init__(self, host: str, port: int, *, is_secure: bool, timeout_s: float) -> None:
-        """``timeout_s`` bounds connecting, sending, and waiting for a place."""
+    def __init__(self, host: str, port: int, *, is_secure: bool, headers: Sequence[Header], timeout_s: float) -> None:
+        """``headers`` are those of all requests. ``timeout_s`` bounds connecting, sending, and waiting for a place."""
+        self._headers = _lines(headers)
         self._host = host
         self._port = port
         self._is_secure = is_secure
@@ -47,7 +49,7 @@ class Http(Wire):
         connection: _Connection | None = None
         try:
             connection = await self._connection()
-            await connection.ask(request, self._timeout_s, silence_s)
+            await connection.ask(self._written(request), self._timeout_s, silence_s)
         except BaseException as error:
             await self.drop(connection, place)
             if isinstance(error, _BREAKING):
@@ -65,7 +67,7 @@ class Http(Wire):
     def give_back(self, connection: "_Connection", place: anyio.Semaphore) -> None:
         """It is good for another request."""
         self._used.discard(connection)
-        connection.used_at = anyio.current_time()
+        connection.used_at = time.monotonic()
         self._idle.append(connection)
         place.release()
 
@@ -76,6 +78,11 @@ class Http(Wire):
             self._used.discard(connection)
             with anyio.CancelScope(shield=True):
                 await connection.line.aclose()
+
+    def _written(self, request: Request) -> bytes:
+        """In one piece: the head alone would wake a server that can do nothing with it."""
+        method, target, headers, content = request
+        return b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % (method.encode(), target, self._headers, _lines(headers), content)
 
     async def _place(self, kind: Kind) -> anyio.Semaphore:
         place = self._places.get(kind)
@@ -93,7 +100,7 @@ class Http(Wire):
 
     async def _connection(self) -> "_Connection":
         idle = self._idle
-        while idle and idle[0].used_at < anyio.current_time() - IDLE_S:
+        while idle and idle[0].used_at < time.monotonic() - IDLE_S:
             await idle.popleft().line.aclose()
         while idle:
             connection = idle.pop()
@@ -126,14 +133,10 @@ class _Connection:
         self.answers = Answers()
         self.used_at = 0.0
 
-    async def ask(self, request: Request, timeout_s: float, silence_s: float) -> None:
+    async def ask(self, request: bytes, timeout_s: float, silence_s: float) -> None:
         """Send a request, and wait for the head of its answer. Raises what `_BREAKING` has."""
         self.answers.begin()
-        lines = [b"%b %b HTTP/1.1\r\n" % (request.method, request.target)]
-        lines += [b"%b: %b\r\n" % header for header in request.headers]
-        lines += (b"\r\n", request.content)
-        # At once: the head alone would wake a server that can do nothing with it.
-        await self.line.send(b"".join(lines), timeout_s)
+        await self.line.send(request, timeout_s)
         while not self.answers.status:
             await self.read(silence_s)
 
@@ -193,6 +196,10 @@ class _Arriving(Arriving):
 
 
 _BREAKING = (OSError, LineTooSlow, NoAnswer)
+
+
+def _lines(headers: Sequence[Header]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def _context() -> ssl.SSLContext:

@@ -1,27 +1,30 @@
 """A transport of httpx, as what carries requests."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import httpx
 
-from wakeq._wire import Arriving, Broken, Kind, Request, Wire
+from wakeq._wire import Arriving, Broken, Header, Kind, Request, Wire
 
 # Errors of a request that no server has read.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
-def over_httpx(transport: object, base: str, *, timeout_s: float) -> Wire:
+def over_httpx(transport: object, base: str, *, headers: Sequence[Header], timeout_s: float) -> Wire:
     """Raises ValueError where it is none."""
     if not isinstance(transport, httpx.AsyncBaseTransport):
         raise ValueError(f"transport: must be an asynchronous transport of httpx, not {transport!r}")
-    return OverHttpx(transport, base, timeout_s=timeout_s)
+    return OverHttpx(transport, base, headers=headers, timeout_s=timeout_s)
 
 
 class OverHttpx(Wire):
     """One that a program gives, with limits of its own."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, base: str, *, timeout_s: float) -> None:
-        """``base`` is the URL of the server, without a path."""
+    def __init__(
+        self, transport: httpx.AsyncBaseTransport, base: str, *, headers: Sequence[Header], timeout_s: float
+    ) -> None:
+        """``base`` is the URL of the server, without a path; ``headers`` are those of all requests."""
+        self._headers = headers
         self._transport = transport
         self._base = httpx.URL(base)
         self._timeout_s = timeout_s
@@ -38,9 +41,9 @@ class OverHttpx(Wire):
         """See `Wire`."""
         limits = {**dict.fromkeys(("connect", "write", "pool"), self._timeout_s), "read": silence_s}
         asked = httpx.Request(
-            request.method.decode("ascii"),
+            request.method,
             self._base.copy_with(raw_path=request.target),
-            headers=list(request.headers),
+            headers=[*self._headers, *request.headers],
             stream=Content(request.content),
             extensions={"timeout": limits},
         )

@@ -72,7 +72,7 @@ class Message(Outgoing):
 
     __slots__ = ("_fields", "_line", "content", "content_type")
 
-    def __init__(self, body: Any, headers: list[Header], fields: Mapping[str, Any]) -> None:
+    def __init__(self, body: Any, headers: list[Header], fields: Callable[[], Mapping[str, Any]]) -> None:
         """``fields`` say in an envelope what ``headers`` say. Raises TypeError where the body isn't JSON."""
         super().__init__(headers)
         is_bytes = isinstance(body, bytes)
@@ -86,7 +86,7 @@ class Message(Outgoing):
         """The message as an envelope."""
         if self._line is None:
             body = _in_base64(self.content) if self.content_type is _BYTES else {"body": orjson.Fragment(self.content)}
-            self._line = orjson.dumps({**self._fields, **body})
+            self._line = orjson.dumps({**self._fields(), **body})
         return self._line
 
     @property

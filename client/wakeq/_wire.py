@@ -18,9 +18,9 @@ class Broken(Exception):
 
 
 class Request(NamedTuple):
-    """A request; its headers say how long its content is."""
+    """A request; its headers say how long its content is, and are beside those that all have."""
 
-    method: bytes
+    method: str
     target: bytes
     headers: Sequence[Header]
     content: bytes

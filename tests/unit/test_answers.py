@@ -24,7 +24,9 @@ WHOLE = [
 
 @pytest.mark.parametrize("step", [1, 7, 1_000])
 @pytest.mark.parametrize(("data", "status", "body", "goes_on"), WHOLE)
-def test_an_answer_is_the_same_however_it_is_cut(data: bytes, status: int, body: bytes, goes_on: bool, step: int) -> None:
+def test_an_answer_is_the_same_however_it_is_cut(
+    data: bytes, status: int, body: bytes, goes_on: bool, step: int
+) -> None:
     answers = Answers()
     found = b""
     for start in range(0, len(data), step):

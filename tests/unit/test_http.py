@@ -73,14 +73,14 @@ async def a_server() -> AsyncIterator[tuple[Server, TaskGroup]]:
 
 @asynccontextmanager
 async def connections(server: Server, timeout_s: float = PATIENCE_S) -> AsyncIterator[Http]:
-    http = Http("127.0.0.1", server.port, is_secure=False, timeout_s=timeout_s)
+    http = Http("127.0.0.1", server.port, is_secure=False, headers=[(b"host", b"x")], timeout_s=timeout_s)
     yield http
     await http.aclose()
 
 
 async def begin(http: Http, content: bytes = b"", kind: Kind = "requests", silence_s: float = PATIENCE_S) -> Arriving:
-    headers = [(b"host", b"x"), (b"content-length", b"%d" % len(content))]
-    return await http.send(Request(b"POST", b"/x", headers, content), kind, silence_s)
+    headers = [(b"content-length", b"%d" % len(content))]
+    return await http.send(Request("POST", b"/x", headers, content), kind, silence_s)
 
 
 async def ask(http: Http, content: bytes = b"", silence_s: float = PATIENCE_S) -> bytes:
@@ -215,7 +215,7 @@ async def test_nobody_there_is_known_to_have_read_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["nowhere.invalid", "x" * 64 + ".invalid", "a..b"])
 async def test_a_name_that_nobody_has_is_known_to_have_read_nothing(name: str) -> None:
-    http = Http(name, 80, is_secure=False, timeout_s=PATIENCE_S)
+    http = Http(name, 80, is_secure=False, headers=[(b"host", b"x")], timeout_s=PATIENCE_S)
     with pytest.raises(Broken) as error:
         await ask(http)
     assert error.value.unsent
@@ -225,7 +225,7 @@ async def test_a_name_that_nobody_has_is_known_to_have_read_nothing(name: str) -
 async def test_a_name_with_an_address_where_nobody_listens_leads_to_the_other() -> None:
     async with a_server() as (server, _):
         # ::1 comes first there, or is missing.
-        http = Http("localhost", server.port, is_secure=False, timeout_s=PATIENCE_S)
+        http = Http("localhost", server.port, is_secure=False, headers=[(b"host", b"x")], timeout_s=PATIENCE_S)
         assert await ask(http) == b"ok"
         await http.aclose()
 
@@ -260,7 +260,13 @@ async def test_a_server_that_answers_before_it_has_read_everything_is_heard() ->
 
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, refuse)
-        http = Http("127.0.0.1", listener.extra(SocketAttribute.local_port), is_secure=False, timeout_s=PATIENCE_S)
+        http = Http(
+            "127.0.0.1",
+            listener.extra(SocketAttribute.local_port),
+            is_secure=False,
+            headers=[(b"host", b"x")],
+            timeout_s=PATIENCE_S,
+        )
         arriving = await begin(http, b"x" * 16_000_000)
         assert (arriving.status, await arriving.whole()) == (413, b"no")
         await arriving.aclose()
@@ -284,7 +290,13 @@ async def test_who_does_not_read_holds_the_server_back() -> None:
 
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, flood)
-        http = Http("127.0.0.1", listener.extra(SocketAttribute.local_port), is_secure=False, timeout_s=PATIENCE_S)
+        http = Http(
+            "127.0.0.1",
+            listener.extra(SocketAttribute.local_port),
+            is_secure=False,
+            headers=[(b"host", b"x")],
+            timeout_s=PATIENCE_S,
+        )
         arriving = await begin(http)
         await wait_all_tasks_blocked()
         before = -1
@@ -310,13 +322,13 @@ async def test_tls_is_spoken_with_whom_the_certificate_is_for(monkeypatch: pytes
         listener = TLSListener(plain, ours, standard_compatible=False)
         tasks.start_soon(listener.serve, server.serve)
         server.port = plain.extra(SocketAttribute.local_port)
-        http = Http("localhost", server.port, is_secure=True, timeout_s=PATIENCE_S)
+        http = Http("localhost", server.port, is_secure=True, headers=[], timeout_s=PATIENCE_S)
         for _ in range(3):
             assert await ask(http, b"body") == b"ok"
         await http.aclose()
         assert server.connections == 1
         monkeypatch.setattr(_http, "_context", ssl.create_default_context)
-        http = Http("localhost", server.port, is_secure=True, timeout_s=PATIENCE_S)
+        http = Http("localhost", server.port, is_secure=True, headers=[], timeout_s=PATIENCE_S)
         with pytest.raises(Broken, match="certificate verify failed") as error:
             await ask(http)
         assert error.value.unsent
