@@ -217,12 +217,13 @@ class Feed:
         return response
 
     def _take_in(self, parser: SSEParser, chunk: bytes) -> None:
-        events = parser.feed(chunk)
-        self._draining = self._draining or any(event.event == "drain" for event in events)
+        deliveries = []
         try:
-            deliveries = [
-                Delivery(self._topic, loads(event.data), self.keeper) for event in events if event.event == "message"
-            ]
+            for kind, data, _ in parser.feed(chunk):
+                if kind == "message":
+                    deliveries.append(Delivery(self._topic, loads(data), self.keeper))
+                elif kind == "drain":
+                    self._draining = True
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise WakeqError(f"the stream of topic {self._topic} is not a wakeq server's") from error
         if parser.retry_ms is not None:
