@@ -177,7 +177,7 @@ class _Arriving(Arriving):
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if connection.answers.can_go_on and connection.line.is_quiet:
+        if connection.answers.can_go_on:
             self._http.give_back(connection, self._place)
         else:
             await self._http.drop(connection, self._place)

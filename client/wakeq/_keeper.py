@@ -57,7 +57,8 @@ class Keeper(Holder):
         """Leases that have just begun."""
         due = anyio.current_time() + self._lease_s / 2
         self._due.update(dict.fromkeys([delivery.lease_id for delivery in deliveries], due))
-        self._sleep.deadline = min(self._sleep.deadline, due)
+        if due < self._sleep.deadline:
+            self._sleep.deadline = due
 
     def drop(self, lease_id: str) -> None:
         """Extend it no more."""

@@ -1,7 +1,7 @@
 """Publishes of one topic: a lone one is a plain request, those that come while one is on its way share the next."""
 
 import base64
-import secrets
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -27,7 +27,7 @@ _ENVELOPES: list[Header] = [
 
 def new_key() -> str:
     """An idempotency key that nobody else has."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 class Outgoing(Part):
