@@ -1,10 +1,12 @@
 """Lines on asyncio, whichever loop: what comes wakes the reader at once, without tasks or locks in between."""
 
 import asyncio
+import ipaddress
 import select
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import anyio
@@ -24,8 +26,7 @@ _Address = tuple[int, int, int, str, Any]
 async def connect(host: str, port: int, context: ssl.SSLContext | None) -> Line:
     """A line to a server. Raises OSError."""
     loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    connected = await _Race(loop).run(addresses)
+    connected = await _Race(loop).run(await _addresses(loop, host, port))
     try:
         _, line = await loop.create_connection(
             AsyncioLine, sock=connected, ssl=context, server_hostname=host if context is not None else None
@@ -34,6 +35,16 @@ async def connect(host: str, port: int, context: ssl.SSLContext | None) -> Line:
         connected.close()
         raise
     return line
+
+
+async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Sequence[_Address]:
+    with suppress(ValueError):
+        # To look an address up would take a thread.
+        if isinstance(address := ipaddress.ip_address(host), ipaddress.IPv4Address):
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]
+        if address.scope_id is None:
+            return [(socket.AF_INET6, socket.SOCK_STREAM, 0, "", (host, port))]
+    return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 class _Race:

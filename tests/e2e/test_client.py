@@ -246,7 +246,7 @@ class Watched(httpx.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/settle"):
-            self.seen += orjson.loads(await request.aread())["release"]
+            self.seen += orjson.loads(await request.aread()).get("release", [])
         response = await super().handle_async_request(request)
         if "event-stream" in response.headers["content-type"]:
             close = response.aclose

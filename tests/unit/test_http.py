@@ -222,6 +222,18 @@ async def test_a_name_that_nobody_has_is_known_to_have_read_nothing(name: str) -
     await http.aclose()
 
 
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="there is no IPv6 here")
+async def test_an_address_of_the_newer_kind_needs_no_name() -> None:
+    server = Server()
+    async with await anyio.create_tcp_listener(local_host="::1") as listener, anyio.create_task_group() as tasks:
+        server.port = listener.extra(SocketAttribute.local_port)
+        tasks.start_soon(listener.serve, server.serve)
+        http = Http("::1", server.port, is_secure=False, headers=[], timeout_s=PATIENCE_S)
+        assert await ask(http) == b"ok"
+        await http.aclose()
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_name_with_an_address_where_nobody_listens_leads_to_the_other() -> None:
     async with a_server() as (server, _):
         # ::1 comes first there, or is missing.
