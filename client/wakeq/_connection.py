@@ -83,14 +83,12 @@ class Connection:
         return Answer(arriving.status, arriving.headers, body, self._url(path))
 
     @asynccontextmanager
-    async def stream(
-        self, path: str, headers: Sequence[Header], silence_s: float, *, content: bytes = b""
-    ) -> AsyncIterator[Arriving]:
-        """An answer that comes in parts; a silence of ``silence_s`` ends it. With ``content`` it is asked for by POST.
+    async def stream(self, path: str, headers: Sequence[Header], silence_s: float) -> AsyncIterator[Arriving]:
+        """An answer that comes in parts; a silence of ``silence_s`` ends it.
 
         Raises WakeqError where it is refused, and ServerUnavailable where it breaks, also while it is read.
         """
-        request = self._request("POST" if content else "GET", path, headers, content)
+        request = self._request("GET", path, headers, b"")
         try:
             arriving = await self._wire.send(request, "streams", silence_s)
             try:

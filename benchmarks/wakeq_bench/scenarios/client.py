@@ -6,7 +6,6 @@ The client is a process of its own, which imports nothing else. Beside it, the s
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +22,7 @@ from wakeq_bench.scenarios.open_loop import OpenLoop
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import call, made
 from wakeq_bench.scenarios.servers import wakeq_server
+from wakeq_bench.waking import WakeWindow, bare_process
 
 TOPIC = "t"
 
@@ -39,15 +39,16 @@ _PREFETCHES = (32, 256)
 _IMPORTED = "import time; began = time.perf_counter(); import wakeq; print(time.perf_counter() - began)"
 _PROCESS_S = 1.0
 _BARE, _OURS = "bare sockets", "wakeq's client"
+_IDLE = "client CPU while a consumer waits"
 
 
 class Client(Parameters):
     """What `client` can be told."""
 
-    messages: int = Field(500, ge=10, description="published one at a time, each round")
-    drained: int = Field(30_000, ge=2_000, description="consumed and acked as fast as they come, each round")
+    messages: int = Field(200, ge=10, description="published one at a time, each round")
+    drained: int = Field(10_000, ge=2_000, description="consumed and acked as fast as they come, each round")
     rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
-    seconds: float = Field(60.0, ge=1, description="how long a consumer that waits is watched")
+    seconds: float = Field(120.0, ge=1, description="how long a consumer that waits is watched")
     imports: int = Field(7, ge=1, description="how often wakeq is imported")
 
 
@@ -68,7 +69,7 @@ def run(given: Client, console: Console) -> Report:
     with Work(console, planned_s(given)) as work:
         wakes = _measure_wakes(given, work)
         drained = _measure_drains(given, work)
-        idle = _measure_idle(given.seconds, work)
+        percent, requests, beside_bare = _measure_idle(given.seconds, work)
         work.step("importing")
         imports_s = [_import_s() for _ in range(given.imports)]
         work.done(given.imports * 0.3)
@@ -79,12 +80,14 @@ def run(given: Client, console: Console) -> Report:
             for prefetch, found in drained.items()
         ),
     ]
-    report.samples = [{"wakes_s": wakes}, {"imports_s": imports_s}]
+    report.samples = [{"wakes_s": wakes}, {"imports_s": imports_s}, {"idle_percent": percent, "requests": requests}]
     report.overview = Overview(["", "p50", "p99"], [_row(name, found) for name, found in wakes.items()])
     report.figures = [
         _ratio(wakes),
         *(_cpu(prefetch, found) for prefetch, found in drained.items()),
-        *_idle(*idle),
+        Figure(_IDLE, percent, "%", _IDLE_MAX),
+        *beside_bare,
+        Figure("requests while a consumer waits", requests, "", Target("==", 0)),
         Figure("import wakeq, median", percentile(imports_s, 50), "s", _IMPORT_MAX),
     ]
     report.notes += [
@@ -122,19 +125,18 @@ def _measure_drains(given: Client, work: Work) -> dict[int, list[dict[str, float
     return found
 
 
-def _measure_idle(seconds: float, work: Work) -> tuple[float, int]:
-    """Percent of a core, and requests of the consumer."""
-    work.step("waiting")
-    with _server() as server, _process("wait", server) as waiting:
+def _measure_idle(seconds: float, work: Work) -> tuple[float, int, list[Figure]]:
+    """Percent of a core, and requests of the consumer, and what a bare process costs."""
+    work.step(f"waiting for {seconds:g} s")
+    with _server() as server, _process("wait", server) as waiting, bare_process(seconds) as bare_pid:
         waiting.wait_for_record("waiting")
-        time.sleep(_SETTLED_S)
+        work.wait(_SETTLED_S)
         before, window = _requests(server), CpuWindow({"client": waiting.pid})
-        time.sleep(seconds)
-        percent = 100 * window.cores()["client"]
+        waking = WakeWindow(waiting.pid, bare_pid)
+        work.wait(seconds)
+        percent, beside_bare = 100 * window.cores()["client"], waking.figures(_IDLE)
         # Without the one that asks.
-        requests = _requests(server) - before - 1
-    work.done(seconds + _SETTLED_S)
-    return percent, requests
+        return percent, _requests(server) - before - 1, beside_bare
 
 
 @contextmanager
@@ -180,10 +182,3 @@ def _cpu(prefetch: int, found: list[dict[str, float]]) -> Figure:
     samples = [1e6 * one["cpu_s"] for one in found]
     name = f"prefetch {prefetch}: client CPU for a message consumed and acked"
     return Figure(name, statistics.median(samples), "µs", _CPU_MAX, median_interval(samples))
-
-
-def _idle(percent: float, requests: int) -> list[Figure]:
-    return [
-        Figure("client CPU while a consumer waits", percent, "%", _IDLE_MAX),
-        Figure("requests while a consumer waits", requests, "", Target("==", 0)),
-    ]
