@@ -95,7 +95,7 @@ class AsyncioLine(asyncio.Protocol, Line):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._closed = self._loop.create_future()
+        self._closed = asyncio.Event()
         self._parts: list[bytes] = []
         self._size = 0
         self._ended = False
@@ -133,8 +133,7 @@ class AsyncioLine(asyncio.Protocol, Line):
         """See asyncio."""
         self._ended, self._full, self._error = True, False, error
         self._wake()
-        if not self._closed.done():
-            self._closed.set_result(None)
+        self._closed.set()
 
     def pause_writing(self) -> None:
         """See asyncio."""
@@ -182,7 +181,7 @@ class AsyncioLine(asyncio.Protocol, Line):
     async def aclose(self) -> None:
         """See `Line`."""
         self._transport.abort()
-        await self._closed
+        await self._closed.wait()
 
     async def _wait(self, limit_s: float) -> None:
         waiter = self._waiter = self._loop.create_future()

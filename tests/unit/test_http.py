@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.abc import ByteStream, SocketAttribute, TaskGroup
@@ -72,8 +73,8 @@ async def a_server() -> AsyncIterator[tuple[Server, TaskGroup]]:
 
 
 @asynccontextmanager
-async def connections(server: Server, timeout_s: float = PATIENCE_S) -> AsyncIterator[Http]:
-    http = Http("127.0.0.1", server.port, is_secure=False, headers=[(b"host", b"x")], timeout_s=timeout_s)
+async def connections(server: Server) -> AsyncIterator[Http]:
+    http = Http("127.0.0.1", server.port, is_secure=False, headers=[(b"host", b"x")], timeout_s=PATIENCE_S)
     yield http
     await http.aclose()
 
@@ -133,13 +134,15 @@ async def test_a_connection_with_something_else_on_it_is_not_used_again(answer: 
 
 async def test_who_finds_all_connections_taken_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(_http.MOST, "requests", 1)
-    async with a_server() as (server, tasks), connections(server, timeout_s=0.01) as http:
+    async with a_server() as (server, tasks), connections(server) as http:
         server.gate = anyio.Event()
         tasks.start_soon(ask, http)
         while not server.read:
             await wait_all_tasks_blocked()
-        with pytest.raises(Broken, match="all connections are in use") as error:
-            await ask(http)
+        with monkeypatch.context() as patch:
+            patch.setattr(http, "_timeout_s", 0.0)
+            with pytest.raises(Broken, match="all connections are in use") as error:
+                await ask(http)
         assert error.value.unsent
         # Another kind has places of its own.
         server.gate.set()
@@ -171,6 +174,30 @@ async def _cancel_when_read(server: Server, scope: anyio.CancelScope) -> None:
         await wait_all_tasks_blocked()
     await wait_all_tasks_blocked()
     scope.cancel()
+
+
+async def test_a_cancellation_at_any_moment_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_http.MOST, "requests", 1)
+
+    async def cancel_later(scope: anyio.CancelScope, turns: int) -> None:
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        scope.cancel()
+
+    cancelled = []
+    async with a_server() as (server, tasks):
+        for turns in range(40):
+            # On a new connection, and on one that is there.
+            async with connections(server) as http:
+                for _ in range(2):
+                    with anyio.CancelScope() as scope:
+                        tasks.start_soon(cancel_later, scope, turns)
+                        await ask(http)
+                    cancelled.append(scope.cancelled_caught)
+                    assert await ask(http) == b"ok"
+        while server.ended < server.connections:
+            await wait_all_tasks_blocked()
+    assert True in cancelled
 
 
 async def test_an_answer_that_is_left_in_the_middle_closes_its_connection() -> None:
