@@ -15,7 +15,16 @@ from wakeq._async_control import AsyncControlPlane
 from wakeq._client import Client
 from wakeq._consumer import Consumer
 from wakeq._control import ControlPlane
-from wakeq._control_model import ServiceInfo, SessionInfo, SessionState, TaskEvent, TaskFailure, TaskInfo
+from wakeq._control_model import (
+    ServiceInfo,
+    ServiceReplica,
+    SessionInfo,
+    SessionState,
+    TaskEvent,
+    TaskFailure,
+    TaskInfo,
+    TaskReplica,
+)
 from wakeq._delivery import Delivery, SyncDelivery
 from wakeq._errors import (
     BadRequest,
@@ -107,6 +116,7 @@ __all__ = [
     "ServerUnavailable",
     "ServiceInfo",
     "ServiceNotFound",
+    "ServiceReplica",
     "SessionInfo",
     "SessionNotFound",
     "SessionState",
@@ -127,6 +137,7 @@ __all__ = [
     "TaskFailure",
     "TaskInfo",
     "TaskNotFound",
+    "TaskReplica",
     "TaskTimedOut",
     "TooManyInputs",
     "TooManyParked",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 
+Delivery = Literal["one", "all"]
 TaskStatus = Literal["queued", "running", "waiting_input", "succeeded", "failed", "cancelled", "timed_out"]
 
 
@@ -16,6 +17,35 @@ class TaskFailure:
     worker: str | None
     failed_at: datetime
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReplica:
+    """Where one replica stands with a task that each replica of its service is given."""
+
+    replica: str
+    """Its name."""
+    status: TaskStatus
+    attempt: int
+    worker: str | None
+    failures: tuple[TaskFailure, ...]
+    retry_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: str | None
+    result: str | None
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> "TaskReplica":
+        """From one of a task's replicas."""
+        kept = ("replica", "status", "attempt", "worker", "error", "result")
+        return cls(
+            failures=tuple(_failure(one) for one in wire["failures"]),
+            retry_at=_instant(wire["retry_at"]),
+            started_at=_instant(wire["started_at"]),
+            finished_at=_instant(wire["finished_at"]),
+            **{name: wire[name] for name in kept},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +78,14 @@ class TaskInfo:
     context_error: str | None
     """Why its workflow's context was not kept for the session's next task; None: it was, or there is none."""
     result: str | None
-    """What it has come to; of a task that has not succeeded, the text of its error."""
+    """What it has come to; of a task that has not succeeded, the text of its error.
+
+    With delivery ``all`` a JSON object: the replicas' results by their names.
+    """
+    delivery: Delivery
+    """Whether one of its service's workers was given it, or each of its replicas."""
+    replicas: tuple[TaskReplica, ...]
+    """With delivery ``all``, those that were given it; none while it waits for the first to be there."""
     raw: Mapping[str, Any] = field(repr=False, compare=False)
     """The server's JSON, with what this version of the client doesn't know."""
 
@@ -65,6 +102,8 @@ class TaskInfo:
             started_at=_instant(wire["started_at"]),
             finished_at=_instant(wire["finished_at"]),
             context_error=wire.get("context_error"),
+            delivery=wire.get("delivery", "one"),
+            replicas=tuple(TaskReplica.from_wire(one) for one in wire.get("replicas", ())),
             result=None if wire["result"] is None else wire["result"]["result"],
             raw=wire,
             **{name: wire[name] for name in kept},
@@ -74,6 +113,17 @@ class TaskInfo:
     def ended(self) -> bool:
         """Whether nothing will change any more."""
         return self.finished_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceReplica:
+    """One of those that are each given each of a service's tasks."""
+
+    name: str
+    state: Literal["up", "down", "unknown"]
+    """Whether it takes tasks just now."""
+    unfinished_tasks: int
+    """How many it was given and has not ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +147,20 @@ class ServiceInfo:
     """Whether anybody takes its tasks just now; unknown while the control plane doesn't reach the queue."""
     consumers: tuple[str, ...]
     """Who does, by name."""
+    delivery: Delivery
+    """Whether one of its workers is given a task, or each of its replicas."""
+    replicas: tuple[ServiceReplica, ...]
+    """With delivery ``all``: those that are there, and those that have something to end."""
     raw: Mapping[str, Any] = field(repr=False, compare=False)
     """The server's JSON, with what this version of the client doesn't know."""
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> "ServiceInfo":
         """From a service of the control plane."""
-        values = {one.name: wire[one.name] for one in fields(cls) if one.name != "raw"}
-        return cls(**values | {"consumers": tuple(wire["consumers"]), "raw": wire})
+        told: dict[str, Any] = {"delivery": "one", "replicas": (), **wire}
+        values = {one.name: told[one.name] for one in fields(cls) if one.name != "raw"}
+        replicas = tuple(ServiceReplica(one["name"], one["state"], one["unfinished_tasks"]) for one in told["replicas"])
+        return cls(**values | {"consumers": tuple(wire["consumers"]), "replicas": replicas, "raw": wire})
 
 
 @dataclass(frozen=True, slots=True)

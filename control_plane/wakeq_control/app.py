@@ -107,6 +107,7 @@ async def _link(engine: Engine, settings: Settings, queue: str) -> None:
         outbox, presence, inbox = Outbox(engine, broker), Presence(engine, broker), Inbox(engine, broker)
         for message in engine.unsent():
             outbox.put(message)
-        engine.to_send, engine.came, engine.went = outbox.put, presence.came, presence.went
+        engine.to_send = outbox.put
+        engine.came, engine.went, engine.gone = presence.came, presence.went, presence.gone
         for part in (outbox, presence, inbox):
             tasks.start_soon(part.run)

@@ -14,6 +14,8 @@ CONTROL_PLANE = "control_plane"
 """The type of messages to the control plane, and so the end of its topic's name; no service can have it."""
 SERVICE_MAX = 150
 """Characters of a service's name, which is part of a topic's."""
+REPLICA_MAX = 100
+"""Characters of a replica's name, which is part of a topic's, too."""
 TASK_ID_MAX = 200
 """Characters of a task's id, which is part of an idempotency key."""
 TIMEOUT_MAX_S = 30 * 86_400.0
@@ -47,6 +49,14 @@ def check_name(value: str, longest: int) -> str:
     """The value. Raises ValueError unless it can stand in paths, headers and logs."""
     if not (1 <= len(value) <= longest and value.isprintable() and "/" not in value):
         raise ValueError(f"must have 1 to {longest} characters, all of them printable, and none of them /")
+    return value
+
+
+def check_replica(value: str) -> str:
+    """The value. Raises ValueError unless a topic's name can end with it."""
+    check_name(value, REPLICA_MAX)
+    if "@" in value:
+        raise ValueError("must have no @: it stands before it in the name of its topic")
     return value
 
 
@@ -127,9 +137,9 @@ def read_message(body: Any) -> Heard:
             case "completed_task":
                 return CompletedTask(End(_TaskResult.model_validate(message.data).model_dump()))
             case "new_task":
-                new = TaskDefinition.model_validate(message.data).new_task()
                 # Without an id of its own the message has one, which is the same whenever it comes.
-                return NewTaskMessage(new._replace(task_id=new.task_id or message.id_))
+                task_id = message.data.get("task_id") or message.id_
+                return NewTaskMessage(TaskDefinition.model_validate({**message.data, "task_id": task_id}).new_task())
     except ValidationError as error:
         raise InvalidBody(in_body(error)) from None
     problem = "must be new_task, task_stream or completed_task"

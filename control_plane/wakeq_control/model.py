@@ -14,6 +14,8 @@ from wakeq_control.streams import Stream
 Table = Literal["service", "session", "task", "event", "outbox", "plane"]
 TABLES: tuple[Table, ...] = ("service", "session", "task", "event", "outbox", "plane")
 IdField = Literal["service_id", "agent_id"]
+Delivery = Literal["one", "all"]
+"""Who is given a task: one of the service's workers, or each of its replicas."""
 
 
 class TaskStatus(StrEnum):
@@ -63,6 +65,7 @@ class Service:
     retry: Retry = NO_RETRY
     max_concurrent_tasks: int | None = None
     """How many tasks each of its workers takes at a time; None: it doesn't say."""
+    delivery: Delivery = "one"
 
 
 @dataclass(slots=True)
@@ -138,7 +141,19 @@ class Task:
     """That of the context which its attempt began with; 0: there was none."""
     context_error: str | None = None
     """Why the context that it has left was not kept; None: it was, or it left none."""
+    delivery: Delivery = "one"
+    replicas: list[str] = field(default_factory=list)
+    """Those that it was given to, where that is all; each has a run, which is a task of its own (`runs`)."""
+    run_of: str | None = None
+    """Whose run it is; None: a client's task."""
+    replica: str | None = None
+    """Whose run it is, of the service's replicas."""
     stream: Stream = field(default_factory=Stream)
+
+    @property
+    def address(self) -> str:
+        """Where its messages go."""
+        return self.service if self.replica is None else replica_address(self.service, self.replica)
 
     @property
     def definition(self) -> dict[str, object]:
@@ -151,11 +166,22 @@ class Task:
         }
 
 
+def run_id(task_id: str, number: int) -> str:
+    """The id of a task's run, which no client's task has: there is no / in those."""
+    return f"{task_id}/{number}"
+
+
+def replica_address(service: str, replica: str) -> str:
+    """Where a replica's messages go; neither name has a / in it, so it is no service's name."""
+    return f"{service}/{replica}"
+
+
 class Outgoing(NamedTuple):
     """A message to a service, kept until the queue has it."""
 
     number: int
     service: str
+    """Its name, or a replica's address."""
     task_id: str
     key: str
     """Its idempotency key: however often it is published, it is enqueued once."""
@@ -197,6 +223,8 @@ class Effects:
     """Tasks whose watchers are to look again when the changes are stored."""
     registered: list[Service] = field(default_factory=list)
     deregistered: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    """Addresses of replicas that are gone and have nothing to end: nobody needs their topics."""
 
     def put(self, table: Table, key: str, value: object, number: int = 0) -> None:
         """Store a row."""

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from wakeq_control import arguments
-from wakeq_control.errors import TaskConflict, TooManyTasks, WrongSession
+from wakeq_control.errors import TaskConflict, TaskNotFound, TooManyTasks, WrongSession
 from wakeq_control.limits import DEFAULTS, Limits
 from wakeq_control.model import Effects, IdField, Service, Snapshot, Task, TaskStatus
 from wakeq_control.registry import Registry
+from wakeq_control.replicas import Replicas
+from wakeq_control.runs import Runs
 from wakeq_control.sessions import Sessions, State, Versions, context_key, shown_state
 from wakeq_control.streams import Event
 from wakeq_control.tasks import MAX_ATTEMPTS, PUBLISHER, Tasks
@@ -79,6 +81,8 @@ class Plane:
         self.sessions = Sessions(limits, keep_sessions_s)
         self.tasks = Tasks(keep=keep, keep_s=keep_s, limits=limits)
         self.tasks.on_end = lambda task, now: self.sessions.task_ends(task.session_id, now)
+        self.runs = Runs(self.tasks)
+        self.replicas = Replicas(self.registry, self.runs)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take what the store has."""
@@ -86,6 +90,7 @@ class Plane:
             self.registry.restore(service)
         self.sessions.restore(snapshot.sessions, snapshot.tasks)
         self.tasks.restore(snapshot.tasks, snapshot.outgoing)
+        self.runs.restore(snapshot.tasks)
         self._take_name(snapshot.name)
 
     def name_itself(self) -> Effects:
@@ -106,9 +111,11 @@ class Plane:
         return self.tasks.publisher
 
     def register(self, service: Service) -> Effects:
-        """Add a service, or replace the one of its name."""
+        """Add a service, or replace the one of its name; tasks that wait for its replicas go as it says."""
         effects = Effects()
         self.registry.register(service, effects)
+        if service.delivery == "one":
+            self.runs.hand_over(service.name, effects)
         return effects
 
     def deregister(self, name: str) -> Effects:
@@ -130,7 +137,11 @@ class Plane:
 
     def _delete_session(self, session_id: str, effects: Effects) -> None:
         for task_id in self.sessions.delete(session_id, effects):
-            self.tasks.remove(task_id, effects)
+            self._remove(task_id, effects)
+
+    def _remove(self, task_id: str, effects: Effects) -> None:
+        self.runs.remove(self.tasks.get(task_id), effects)
+        self.tasks.remove(task_id, effects)
 
     def session_definition(self, session_id: str) -> dict[str, Any]:
         """llama_deploy's SessionDefinition. Raises SessionNotFound."""
@@ -198,9 +209,13 @@ class Plane:
             created_at=now,
             timeout_s=new.timeout_s,
             for_worker=service.is_worker,
+            delivery=service.delivery,
         )
         self.sessions.task_begins(session_id, task.id, now)
         self.tasks.add(task, effects)
+        if task.delivery == "all":
+            self.runs.wait(task)
+            self.replicas.give_out(task.service, now, effects)
         return task.id, effects
 
     def add_task_alone(self, new: NewTask, now: float) -> list[Effects]:
@@ -229,10 +244,10 @@ class Plane:
         """
         effects = Effects()
         self.sessions.get(session_id)
-        task = self.tasks.get(task_id, session_id)
+        task = self._of_worker(task_id, session_id)
         if retries is not None and retries < len(task.failures):
             return task.failures[retries].attempt, effects
-        if task.finished_at is None:
+        if task.finished_at is None and task.run_of is None:
             task.context_version = self.sessions.context_version(task)
         self.tasks.begin_attempt(task, worker, now, effects)
         return task.attempt, effects
@@ -241,14 +256,28 @@ class Plane:
         """An event of a running task. Raises SessionNotFound, TaskNotFound."""
         effects = Effects()
         self.sessions.get(session_id)
-        self.tasks.record(self.tasks.get(task_id, session_id), event, now, effects)
+        self.tasks.record(self._of_service(task_id, session_id), event, now, effects)
         return effects
 
     def complete(self, end: End, now: float) -> Effects:
         """A task's end, as its service tells it. Raises TaskNotFound."""
         effects = Effects()
-        self._complete(self.tasks.get(end.result["task_id"]), end, now, effects)
+        self._complete(self._of_service(end.result["task_id"]), end, now, effects)
         return effects
+
+    def _of_service(self, task_id: str, session_id: str | None = None) -> Task:
+        """A task of which messages may tell. Raises TaskNotFound, as for one for all and its runs."""
+        task = self.tasks.get(task_id, session_id)
+        if task.delivery == "all":
+            raise TaskNotFound
+        return task
+
+    def _of_worker(self, task_id: str, session_id: str) -> Task:
+        """A task that a worker may have. Raises TaskNotFound, as for one for all, of which workers have the runs."""
+        task = self.tasks.get(task_id, session_id)
+        if task.delivery == "all" and task.run_of is None:
+            raise TaskNotFound
+        return task
 
     def _complete(self, task: Task, end: End, now: float, effects: Effects) -> None:
         if task.finished_at is not None:
@@ -256,7 +285,7 @@ class Plane:
         if end.error is not None and end.retryable and (delay_s := self._retry_delay_s(task)) is not None:
             self.tasks.retry(task, end.error, now + delay_s, now, effects)
             return
-        if end.context is not None:
+        if end.context is not None and task.run_of is None:
             task.context_error = self.sessions.keep_context(task, end.context, now, effects)
         status = TaskStatus.SUCCEEDED if end.error is None else TaskStatus.FAILED
         self.tasks.finish(task, status, now, effects, result=end.result, error=end.error)
@@ -267,6 +296,8 @@ class Plane:
         policy = self.registry.retry(task.service)
         if failures >= policy.max_attempts or task.attempt >= MAX_ATTEMPTS or task.worker is None:
             return None
+        if task.replica is not None and self.replicas.is_gone(task.address):
+            return None
         return policy.delay_s(failures, self._jitter())
 
     def hear(self, said: Said, now: float) -> Effects:
@@ -276,7 +307,7 @@ class Plane:
         """
         effects = Effects()
         self.sessions.get(said.session_id)
-        task = self.tasks.get(said.task_id, said.session_id)
+        task = self._of_worker(said.task_id, said.session_id)
         if said.attempt == task.attempt:
             for event in said.events:
                 self.tasks.record(task, event, now, effects)
@@ -285,7 +316,9 @@ class Plane:
         return effects
 
     def context(self, task: Task) -> Any:
-        """What the service's last task in the session left for the next; None where none did."""
+        """What the service's last task in the session left for the next; None where none did, and for replicas."""
+        if task.run_of is not None:
+            return None
         return self.sessions.get(task.session_id).state.get(context_key(task.service))
 
     def cancel(self, task_id: str, now: float) -> Effects:
@@ -303,8 +336,10 @@ class Plane:
         if service != task.service:
             self.registry.require(service)
         # A worker that has it follows it, whatever has become of the registration meanwhile.
-        if task.worker is not None or self.registry.is_worker(task.service, task.for_worker):
-            self.tasks.give(task, event, effects)
+        if task.delivery == "all":
+            self.runs.give(task, event, now, effects)
+        elif task.worker is not None or self.registry.is_worker(task.service, task.for_worker):
+            self.tasks.give(task, event, now, effects)
         else:
             self.tasks.answer(task, service, event, f"event:{self._new_id()}", now, effects)
         return effects
@@ -330,12 +365,13 @@ class Plane:
         effects = Effects()
         for task in self.tasks.tick(now, effects):
             self.sessions.task_goes(task.session_id, task.id, effects)
-            self.tasks.remove(task.id, effects)
+            self._remove(task.id, effects)
+        self.replicas.tick(now, effects)
         for session_id in self.sessions.expired(now):
             self._delete_session(session_id, effects)
         return effects, self.next_deadline()
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do without anything else happening."""
-        due = (self.tasks.next_deadline(), self.sessions.next_deadline())
+        due = (self.tasks.next_deadline(), self.sessions.next_deadline(), self.replicas.missing_at)
         return min((at for at in due if at is not None), default=None)

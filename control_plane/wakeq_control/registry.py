@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from wakeq_control.errors import ServiceNotFound
-from wakeq_control.model import NO_RETRY, Effects, Retry, Service
+from wakeq_control.model import NO_RETRY, Effects, Retry, Service, replica_address
 
 
 class Registry:
@@ -13,7 +13,13 @@ class Registry:
     def __init__(self) -> None:
         self._services: dict[str, Service] = {}
         self._present: dict[str, set[str]] = {}
-        self._sees = False
+        """Consumers, by the address whose messages they take."""
+        self._replicas: dict[str, set[str]] = {}
+        """Those that are there, by service."""
+        self._leaving: set[str] = set()
+        """Consumers that take no more."""
+        self.sees = False
+        """Whether it is known who is there."""
 
     def __contains__(self, name: object) -> bool:
         return name in self._services
@@ -39,6 +45,10 @@ class Registry:
         """Whether the service follows its tasks; ``was``: what one that is no longer registered did."""
         return self._services[name].is_worker if name in self._services else was
 
+    def is_for_all(self, name: str) -> bool:
+        """Whether its tasks are given to each of its replicas now."""
+        return name in self._services and self._services[name].delivery == "all"
+
     def retry(self, name: str) -> Retry:
         """What follows a failed attempt; of a service that isn't registered, nothing."""
         return self._services[name].retry if name in self._services else NO_RETRY
@@ -56,6 +66,7 @@ class Registry:
                 "is_worker": service.is_worker,
                 "retry": service.retry,
                 "max_concurrent_tasks": service.max_concurrent_tasks,
+                "delivery": service.delivery,
             }
             effects.put("service", service.name, row)
         effects.registered.append(service)
@@ -69,38 +80,82 @@ class Registry:
     # Presence is the queue's to know, and is told anew whenever its events are followed: it is not stored, and while
     # they are not followed nothing is known.
 
-    def appeared(self, name: str, consumer: str) -> None:
-        """A consumer of the service's topic is there."""
-        self._present.setdefault(name, set()).add(consumer)
+    def appeared(self, address: str, consumer: str) -> None:
+        """A consumer of a service's topic, or of a replica's, is there."""
+        self._present.setdefault(address, set()).add(consumer)
+        service, _, replica = address.partition("/")
+        if replica:
+            self._replicas.setdefault(service, set()).add(replica)
 
-    def went(self, name: str, consumer: str) -> None:
+    def went(self, address: str, consumer: str) -> None:
         """It is gone."""
-        consumers = self._present.get(name, set())
+        consumers = self._present.get(address, set())
         consumers.discard(consumer)
-        if not consumers:
-            self._present.pop(name, None)
+        self._leaving.discard(consumer)
+        if consumers:
+            return
+        self._present.pop(address, None)
+        service, _, replica = address.partition("/")
+        replicas = self._replicas.get(service, set())
+        replicas.discard(replica)
+        if not replicas:
+            self._replicas.pop(service, None)
 
     def present_are(self, present: Iterable[tuple[str, str]]) -> None:
         """Those of a snapshot, and nobody else."""
-        self._present = {}
-        self._sees = True
-        for name, consumer in present:
-            self.appeared(name, consumer)
+        leaving, self._leaving = self._leaving, set()
+        self.lost_sight()
+        self.sees = True
+        for address, consumer in present:
+            self.appeared(address, consumer)
+            if consumer in leaving:
+                self._leaving.add(consumer)
 
     def lost_sight(self) -> None:
         """The queue's events are followed no more: who was there may have gone."""
         self._present = {}
-        self._sees = False
+        self._replicas = {}
+        self.sees = False
+
+    def is_present(self, address: str) -> bool:
+        """Whether anybody is known to consume what is sent there."""
+        return address in self._present
+
+    def leaves(self, consumer: str) -> None:
+        """It is about to go: it ends what it has, and is not to be given more."""
+        if any(consumer in consumers for consumers in self._present.values()):
+            self._leaving.add(consumer)
+
+    def replicas(self, service: str) -> list[str]:
+        """Those of a service that are known to be there, by name."""
+        return sorted(self._replicas.get(service, ()))
+
+    def takers(self, service: str) -> list[str]:
+        """Those of them that may be given tasks."""
+        found = self.replicas(service)
+        return [name for name in found if self._present[replica_address(service, name)] - self._leaving]
 
     def state(self, name: str) -> Literal["up", "down", "unknown"]:
-        """Whether anybody consumes a service's messages."""
-        if not self._sees:
+        """Whether anybody consumes a service's messages: with delivery to all, one of its replicas."""
+        if not self.sees:
             return "unknown"
-        return "up" if name in self._present else "down"
+        return "up" if any(address in self._present for address in self._addresses(name)) else "down"
 
     def consumers(self, name: str) -> list[str]:
         """Who consumes a service's messages, by name."""
-        return sorted(self._present.get(name, ()))
+        return sorted(name for address in self._addresses(name) for name in self._present.get(address, ()))
+
+    def replica_state(self, service: str, replica: str) -> Literal["up", "down", "unknown"]:
+        """Whether anybody consumes a replica's messages."""
+        if not self.sees:
+            return "unknown"
+        return "up" if replica_address(service, replica) in self._present else "down"
+
+    def _addresses(self, name: str) -> list[str]:
+        service = self._services.get(name)
+        if service is None or service.delivery == "one":
+            return [name]
+        return [replica_address(name, replica) for replica in self.replicas(name)]
 
 
 def to_definition(service: Service) -> dict[str, object]:

@@ -85,6 +85,8 @@ class Sessions:
             self._add(session)
             session.state_bytes = len(dump(session.state))
         for task in tasks:
+            if task.run_of is not None:
+                continue
             session = self._sessions[task.session_id]
             session.unfinished += task.finished_at is None
             session.used_at = max(session.used_at, task.finished_at or task.created_at)

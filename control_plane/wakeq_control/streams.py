@@ -27,6 +27,10 @@ class Event:
         """With its line, which is ASCII as llama_deploy's is."""
         return cls(index, data, dump_line(data))
 
+    def at(self, index: int) -> "Event":
+        """The same in another stream."""
+        return Event(index, self.data, self.line)
+
 
 class Stream:
     """What a task has said so far."""

@@ -43,11 +43,10 @@ class Tasks:
         self._last_number = 0
         self.on_end: Callable[[Task, float], None] = lambda task, now: None
         """Told of each task that ends, and when."""
-
-    @property
-    def unfinished(self) -> int:
-        """How many have not ended."""
-        return len(self._tasks) - len(self._ended)
+        self.on_change: Callable[[Task, float, Effects], None] = lambda task, now, effects: None
+        """Told of whatever becomes of a task for all replicas, and of each of its runs."""
+        self.unfinished = 0
+        """How many have not ended, runs included."""
 
     def find(self, task_id: str) -> Task | None:
         """The task, if it is there."""
@@ -64,6 +63,10 @@ class Tasks:
         """Tasks by their ids, which must exist."""
         return [self._tasks[task_id] for task_id in task_ids]
 
+    def is_unsent(self, number: int) -> bool:
+        """Whether the queue is still to have a message."""
+        return number in self._outgoing
+
     def unsent(self) -> list[Outgoing]:
         """What the queue doesn't have yet, in order."""
         return list(self._outgoing.values())
@@ -73,8 +76,9 @@ class Tasks:
         for task in tasks:
             self._tasks[task.id] = task
             if task.status in OPEN:
+                self.unfinished += 1
                 self._set_deadlines(task)
-        ended = (task for task in self._tasks.values() if task.finished_at is not None)
+        ended = (task for task in self._tasks.values() if task.finished_at is not None and task.run_of is None)
         for task in sorted(ended, key=lambda task: task.finished_at or 0.0):
             self._ended[task.id] = task.finished_at or 0.0
         for message in outgoing:
@@ -82,20 +86,28 @@ class Tasks:
             self._last_number = max(self._last_number, message.number)
 
     def add(self, task: Task, effects: Effects) -> None:
-        """Begin a task: it is stored together with the message that starts it."""
+        """Begin a task: it is stored together with the message that starts it. Of one for all, its runs have those."""
         self._tasks[task.id] = task
+        self.unfinished += 1
         self._set_deadlines(task)
-        self._start(task, effects)
+        if task.delivery == "all" and task.run_of is None:
+            store(task, effects)
+        else:
+            self.start(task, effects)
 
     def remove(self, task_id: str, effects: Effects) -> None:
         """Forget a task and all that belongs to it."""
-        del self._tasks[task_id]
+        self.unfinished -= self._tasks.pop(task_id).finished_at is None
         self._ended.pop(task_id, None)
         effects.drop("task", task_id)
         effects.drop("event", task_id)
+        self.unsend(task_id, effects)
+        effects.wakes.append(task_id)
+
+    def unsend(self, task_id: str, effects: Effects) -> None:
+        """Nobody needs a task's messages any more."""
         for number in sorted(self._outgoing_of.get(task_id, ())):
             self.sent(number, effects)
-        effects.wakes.append(task_id)
 
     def begin_attempt(self, task: Task, worker: str, now: float, effects: Effects) -> None:
         """A worker takes the task; a task that has ended stays as it is."""
@@ -111,8 +123,8 @@ class Tasks:
         task.worker = worker
         task.status = TaskStatus.RUNNING
         task.retry_at = None
-        _store(task, effects)
-        effects.wakes.append(task.id)
+        store(task, effects)
+        self._tell(task, now, effects)
 
     def record(self, task: Task, event: Event, now: float, effects: Effects) -> None:
         """An event of the task's stream."""
@@ -125,12 +137,14 @@ class Tasks:
             return
         if not task.stream.add(event):
             return
-        effects.put("event", task.id, {"index": event.index, "data": event.data}, len(task.stream.arrived) - 1)
+        if task.run_of is None:
+            # What a run says is stored where it is shown.
+            effects.put("event", task.id, {"index": event.index, "data": event.data}, len(task.stream.arrived) - 1)
         if task.status in OPEN and asks_for_input(event.data):
-            self._move(task, TaskStatus.WAITING_INPUT, now, effects)
+            self.move(task, TaskStatus.WAITING_INPUT, now, effects)
         elif task.status is TaskStatus.QUEUED:
-            self._move(task, TaskStatus.RUNNING, now, effects)
-        effects.wakes.append(task.id)
+            self.move(task, TaskStatus.RUNNING, now, effects)
+        self._tell(task, now, effects)
 
     def answer(self, task: Task, service: str, event: str, key: str, now: float, effects: Effects) -> None:
         """An event for the workflow, such as a human's answer; one for a task that has ended goes nowhere."""
@@ -139,20 +153,24 @@ class Tasks:
         data = {**task.definition, "input": event, task.id_field: service}
         self._send(task, "send_event", service, data, key, effects)
         if task.status is TaskStatus.WAITING_INPUT:
-            self._move(task, TaskStatus.RUNNING, now, effects)
+            self.move(task, TaskStatus.RUNNING, now, effects)
 
-    def give(self, task: Task, event: str, effects: Effects) -> None:
+    def give(self, task: Task, event: str, now: float, effects: Effects) -> None:
         """The same for a worker, which follows the task. Raises TooManyInputs."""
         if task.status not in OPEN:
             return
-        sent, limits = sum(len(one.event) for one in task.inputs), self._limits
-        if len(task.inputs) >= limits.events or sent + len(event) > limits.events_bytes:
-            raise TooManyInputs(_TOO_MANY_INPUTS.format(limits.events, limits.events_bytes))
+        self.check_given(task, event)
         task.inputs.append(Input(event, sum(asks_for_input(said.data) for said in task.stream.arrived)))
         if task.status is TaskStatus.WAITING_INPUT:
             task.status = TaskStatus.RUNNING
-        _store(task, effects)
-        effects.wakes.append(task.id)
+        store(task, effects)
+        self._tell(task, now, effects)
+
+    def check_given(self, task: Task, event: str) -> None:
+        """Raises TooManyInputs where it can't be sent that too."""
+        sent, limits = sum(len(one.event) for one in task.inputs), self._limits
+        if len(task.inputs) >= limits.events or sent + len(event) > limits.events_bytes:
+            raise TooManyInputs(_TOO_MANY_INPUTS.format(limits.events, limits.events_bytes))
 
     def retry(self, task: Task, error: str, at: float, now: float, effects: Effects) -> None:
         """The attempt has failed, and another is to begin at that time: nothing that this one says counts any more."""
@@ -162,9 +180,9 @@ class Tasks:
         task.attempt += 1
         task.worker = None
         task.retry_at = at
-        self._move(task, TaskStatus.QUEUED, now, effects)
+        self.move(task, TaskStatus.QUEUED, now, effects)
         heapq.heappush(self._deadlines, (at, task.id))
-        effects.wakes.append(task.id)
+        self._tell(task, now, effects)
 
     def finish(
         self,
@@ -179,17 +197,19 @@ class Tasks:
         """End a task. Clients of llama_deploy know no errors: they are handed its text as the result."""
         if not may_become(task.status, status):
             return
-        task.result = dict(result) if result is not None else _result(task.id, error or "")
+        task.result = dict(result) if result is not None else result_of(task.id, error or "")
         task.error = error
         task.retry_at = None
         if status is TaskStatus.SUCCEEDED:
             task.stream.close()
         else:
             task.stream.cut()
-        self._move(task, status, now, effects)
-        self._ended[task.id] = now
-        self.on_end(task, now)
-        effects.wakes.append(task.id)
+        self.move(task, status, now, effects)
+        self.unfinished -= 1
+        if task.run_of is None:
+            self._ended[task.id] = now
+            self.on_end(task, now)
+        self._tell(task, now, effects)
 
     def sent(self, number: int, effects: Effects) -> Outgoing | None:
         """The queue has a message, or nobody needs it any more; returns it unless that was known."""
@@ -216,7 +236,7 @@ class Tasks:
                 self.finish(task, TaskStatus.TIMED_OUT, now, effects, error=error)
             elif task.retry_at is not None and task.retry_at <= now:
                 task.retry_at = None
-                self._start(task, effects)
+                self.start(task, effects)
         surplus = max(0, len(self._ended) - self._keep)
         old = []
         for place, (task_id, ended_at) in enumerate(self._ended.items()):
@@ -240,9 +260,10 @@ class Tasks:
 
     def _has_room(self, task: Task, event: Event) -> bool:
         """Whether it may show that too; what it has shown already takes no more."""
-        stream, limits = task.stream, self._limits
-        if stream.has(event.index):
+        if task.stream.has(event.index):
             return True
+        # What a run says is shown by its task.
+        stream, limits = (task if task.run_of is None else self._tasks[task.run_of]).stream, self._limits
         return len(stream.arrived) < limits.events and stream.bytes + len(event.line) <= limits.events_bytes
 
     def _set_deadlines(self, task: Task) -> None:
@@ -251,7 +272,13 @@ class Tasks:
         if task.retry_at is not None:
             heapq.heappush(self._deadlines, (task.retry_at, task.id))
 
-    def _move(self, task: Task, status: TaskStatus, now: float, effects: Effects) -> None:
+    def _tell(self, task: Task, now: float, effects: Effects) -> None:
+        effects.wakes.append(task.id)
+        if task.delivery == "all":
+            self.on_change(task, now, effects)
+
+    def move(self, task: Task, status: TaskStatus, now: float, effects: Effects) -> None:
+        """Take a step of its life, where that has one."""
         if not may_become(task.status, status):
             return
         task.status = status
@@ -259,10 +286,11 @@ class Tasks:
             task.started_at = now
         if status not in OPEN:
             task.finished_at = now
-        _store(task, effects)
+        store(task, effects)
 
-    def _start(self, task: Task, effects: Effects) -> None:
-        _store(task, effects)
+    def start(self, task: Task, effects: Effects) -> None:
+        """Have a worker begin it."""
+        store(task, effects)
         data = task.definition
         if task.failures:
             # By it a message that comes again is known to have been worked on.
@@ -276,9 +304,10 @@ class Tasks:
     def _send(self, task: Task, action: str, service: str, data: dict[str, object], key: str, effects: Effects) -> None:
         self._last_number += 1
         body = {"publisher_id": self.publisher, "data": data, "action": action, "type": service}
-        message = Outgoing(self._last_number, service, task.id, key, body)
+        address = service if task.replica is None else task.address
+        message = Outgoing(self._last_number, address, task.id, key, body)
         self._keep_outgoing(message)
-        row = {"service": service, "task_id": task.id, "key": key, "body": body}
+        row = {"service": address, "task_id": task.id, "key": key, "body": body}
         effects.put("outbox", str(message.number), row)
         effects.messages.append(message)
 
@@ -289,11 +318,13 @@ def asks_for_input(data: Mapping[str, Any]) -> bool:
     return isinstance(inner, Mapping) and "prefix" in inner
 
 
-def _result(task_id: str, text: str) -> dict[str, Any]:
+def result_of(task_id: str, text: str) -> dict[str, Any]:
+    """llama_deploy's TaskResult."""
     return {"task_id": task_id, "history": [], "result": text, "data": {}}
 
 
-def _store(task: Task, effects: Effects) -> None:
+def store(task: Task, effects: Effects) -> None:
+    """Put its row."""
     row = {
         "session_id": task.session_id,
         "service": task.service,
@@ -315,4 +346,11 @@ def _store(task: Task, effects: Effects) -> None:
         "context_version": task.context_version,
         "context_error": task.context_error,
     }
+    if task.delivery == "all":
+        row |= {
+            "delivery": task.delivery,
+            "replicas": task.replicas,
+            "run_of": task.run_of,
+            "replica": task.replica,
+        }
     effects.put("task", task.id, row)

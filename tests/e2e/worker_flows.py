@@ -53,6 +53,15 @@ async def asking(task: TaskContext) -> str:
     return f"answers: {answers}"
 
 
+async def first_fails(path: str) -> str:
+    """Fails once, of all that are called with that path."""
+    try:
+        await anyio.Path(path).touch(exist_ok=False)
+    except FileExistsError:
+        return "done"
+    raise ValueError("the first of all")
+
+
 async def waiting(task: TaskContext) -> str:
     """Ends when it is told something."""
     task.emit({"n": 0})

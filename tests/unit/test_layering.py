@@ -13,7 +13,19 @@ OURS = ("wakeq", "wakeq_server", "wakeq_control", "wakeq_bench")
 
 CONTROL_RULES = {
     f"wakeq_control.{name}"
-    for name in ("codec", "lifecycle", "limits", "model", "plane", "registry", "sessions", "streams", "tasks")
+    for name in (
+        "codec",
+        "lifecycle",
+        "limits",
+        "model",
+        "plane",
+        "registry",
+        "replicas",
+        "runs",
+        "sessions",
+        "streams",
+        "tasks",
+    )
 }
 
 # By layer: what of our own it may import, and which libraries. A longer name wins over a shorter one.

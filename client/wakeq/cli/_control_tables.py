@@ -37,6 +37,7 @@ def show_service(service: wakeq.ServiceInfo) -> None:
             ("consumers", ", ".join(service.consumers) or "-"),
             ("tasks each", _tasks_each(service)),
             ("attempts", _attempts(service)),
+            *((f"replica {one.name}", f"{one.state}, {one.unfinished_tasks} to end") for one in service.replicas),
         ]
     )
     if service.schema is None:
@@ -99,6 +100,7 @@ def show_task(task: wakeq.TaskInfo) -> None:
         "finished": _instant(task.finished_at),
         "timeout": None if task.timeout_s is None else _values.duration(task.timeout_s),
         "events": f"{task.events:,}",
+        **{f"replica {one.replica}": _run(one) for one in task.replicas},
         "error": task.error,
         **({"context": task.context_error} if task.context_error else {}),
         "result": None if task.error else task.result,
@@ -119,7 +121,15 @@ def _tasks_table(tasks: Iterable[wakeq.TaskInfo]) -> Any:
     return table
 
 
+def _run(one: wakeq.TaskReplica) -> str:
+    about = f"{one.status.replace('_', ' ')}, attempt {one.attempt}"
+    said = one.error or one.result
+    return about if said is None else f"{about}: {said}"
+
+
 def _kind(service: wakeq.ServiceInfo) -> str:
+    if service.delivery == "all":
+        return "replicas"
     return "workers" if service.is_worker else "llama_deploy"
 
 

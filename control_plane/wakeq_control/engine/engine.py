@@ -4,7 +4,7 @@ Reading waits too, until what was read is stored: nobody is shown what a crash c
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import anyio
@@ -47,6 +47,8 @@ class Engine:
         self._signals = Signals()
         self.links = Links(plane.tasks, self._commits.settled)
         """Of the workers that are there."""
+        plane.replicas.is_followed = self.links.follows
+        self.links.left = lambda: self._submit(plane.replicas.left(now()))
         self._timer = anyio.Event()
         self._due: float | None = None
         self.to_send: Callable[[Outgoing], None] = lambda message: None
@@ -55,6 +57,8 @@ class Engine:
         """Told of each registration when it is stored."""
         self.went: Callable[[str], None] = lambda name: None
         """Told of each service that is forgotten."""
+        self.gone: Callable[[str], None] = lambda address: None
+        """Told of the address of each replica that is gone."""
 
     async def run(self) -> None:
         """Store and keep time, for ever. Raises StorageFailed."""
@@ -85,6 +89,32 @@ class Engine:
     async def deregister(self, name: str) -> None:
         """Forget a service."""
         await self._decided(self._plane.deregister(name))
+
+    def replicas(self, name: str) -> list[tuple[str, int]]:
+        """A service's replicas, and how many tasks each has to end; those that are missing and have any, too."""
+        return self._plane.replicas.of(name)
+
+    def leaves(self, worker: str) -> None:
+        """A worker is about to go: where it is a replica, it is given no more tasks."""
+        self.registry.leaves(worker)
+
+    # Who is there, as the queue says; nobody waits for that to be stored
+
+    def consumer_came(self, address: str, consumer: str) -> None:
+        """A consumer of a service's topic, or of a replica's, is there."""
+        self._submit(self._plane.replicas.appeared(address, consumer, self.now()))
+
+    def consumer_went(self, address: str, consumer: str) -> None:
+        """It is gone."""
+        self._submit(self._plane.replicas.went(address, consumer, self.now()))
+
+    def consumers_are(self, present: Iterable[tuple[str, str]], known: Iterable[str] = ()) -> None:
+        """Those are there, and nobody else; ``known``: the addresses of replicas that have topics."""
+        self._submit(self._plane.replicas.present_are(present, self.now(), known))
+
+    def lost_sight(self) -> None:
+        """Nobody knows who is there."""
+        self._submit(self._plane.replicas.lost_sight())
 
     # Sessions
 
@@ -176,6 +206,10 @@ class Engine:
         task = self._plane.tasks.get(task_id, session_id)
         await self._commits.settled()
         return task
+
+    def runs(self, task: Task) -> list[Task]:
+        """Of a task that each replica of its service was given, those of the replicas."""
+        return self._plane.runs.of(task)
 
     async def cancel(self, session_id: str, task_id: str) -> None:
         """End a task that hasn't ended. Raises SessionNotFound, TaskNotFound."""
@@ -284,6 +318,10 @@ class Engine:
 
     # What becomes of messages to services
 
+    def is_unsent(self, message: Outgoing) -> bool:
+        """Whether the queue still needs it: a run that has ended needs none."""
+        return self._plane.tasks.is_unsent(message.number)
+
     def sent(self, message: Outgoing) -> None:
         """The queue has it. Should that be forgotten by a crash, it is published again, and is the same message."""
         effects = self._plane.sent(message.number)
@@ -339,6 +377,8 @@ class Engine:
             self._signals.wake(_of_service(service.name))
         for name in effects.deregistered:
             self.went(name)
+        for address in effects.gone:
+            self.gone(address)
         for task_id in effects.wakes:
             self._signals.wake(_of_task(task_id))
             self.links.wake(task_id)

@@ -145,6 +145,8 @@ class Links:
         self._links: dict[tuple[str, int], Link] = {}
         self._followers: dict[str, set[tuple[Link, int]]] = {}
         """By task."""
+        self.left: Callable[[], None] = lambda: None
+        """Told of each link that was closed."""
 
     def open(self, worker: str, number: int) -> Link:
         """A new link, in the place of one that the worker may have had under that number."""
@@ -161,6 +163,11 @@ class Links:
         # Another may have taken its place.
         if self._links.get(name) is link:
             del self._links[name]
+        self.left()
+
+    def follows(self, task_id: str) -> bool:
+        """Whether a worker is there that has begun the task."""
+        return task_id in self._followers
 
     def add(self, task_id: str, link: Link, ref: int) -> None:
         """An attempt at a task is followed."""

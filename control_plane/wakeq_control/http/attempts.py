@@ -79,6 +79,11 @@ class Attempts:
         while True:
             await held.write(b"".join(map(dump_line, await held.wait(link.news))))
 
+    async def leave(self, request: Request, worker: str) -> Response:
+        """Give the worker no more tasks, since it is about to go; what it has it may end."""
+        self._engine.leaves(_worker(worker))
+        return answer(None)
+
     async def hear(self, request: Request, worker: str, number: str) -> Response | None:
         """Take in what attempts say; answers when it is stored, each word by itself, in order."""
         link = self._engine.links.find(*_name(worker, number))
@@ -128,10 +133,16 @@ def _said(word: _Word, events: list[dict[str, Any]]) -> Said:
     return Said(word.session_id, word.task_id, word.attempt or 0, made, end)
 
 
+def _worker(name: str) -> str:
+    """The name. Raises BadRequest."""
+    if not (len(name) <= _WORKER_MAX and name.isprintable()):
+        raise BadRequest(f"a worker's name must have at most {_WORKER_MAX} characters, all of them printable")
+    return name
+
+
 def _name(worker: str, number: str) -> tuple[str, int]:
     """Which link it is. Raises BadRequest."""
-    if not (len(worker) <= _WORKER_MAX and worker.isprintable()):
-        raise BadRequest(f"a worker's name must have at most {_WORKER_MAX} characters, all of them printable")
+    _worker(worker)
     if not (number.isascii() and number.isdigit() and len(number) <= _NUMBER_DIGITS):
         raise BadRequest(f"a link's number must be a whole number of at most {_NUMBER_DIGITS} digits, not {number!r}")
     return worker, int(number)

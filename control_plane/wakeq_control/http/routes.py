@@ -67,6 +67,8 @@ class App(Application):
                     "GET": partial(services.stands, request, name),
                     "PUT": partial(services.put_worker, request, name),
                 }
+            case ["", "v1", "workers", worker] if worker:
+                return {"DELETE": partial(self._attempts.leave, request, worker)}
             case ["", "v1", "workers", worker, "links", number] if worker:
                 return {
                     "GET": partial(self._attempts.follow, request, worker, number),

@@ -3,22 +3,34 @@
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from wakeq._serving.hosts import ANYWHERE, host_name
 from wakeq_control.arguments import check_schema
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import InvalidBody
 from wakeq_control.http.wire import Request, Response, answer
-from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name, in_body, read_message
-from wakeq_control.model import NO_RETRY, Retry, Service
-from wakeq_control.registry import Registry, to_definition
+from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name, check_replica, in_body, read_message
+from wakeq_control.model import NO_RETRY, Delivery, Retry, Service
+from wakeq_control.registry import to_definition
 from wakeq_control.tasks import MAX_ATTEMPTS
 
 CONCURRENT_MAX = 1_000
 """Most tasks that a worker may say it takes at a time."""
 BACKOFF_MAX_S = 86_400.0
 """Longest that a failed task may wait for its next attempt."""
+TOPIC_MAX = 255
+"""Characters of a topic's name."""
 QUEUE_READ_S = 60
 """How long services let the queue be silent: it parks their requests for 55 s."""
 
@@ -69,6 +81,19 @@ class _Worker(BaseModel):
     arguments: Annotated[dict[str, Any], AfterValidator(check_schema)] | None = Field(None, alias="schema")
     retry: _Retry = _Retry()
     max_concurrent_tasks: Annotated[int, Field(ge=1, le=CONCURRENT_MAX)] | None = None
+    delivery: Delivery = "one"
+    replica: Annotated[str, AfterValidator(check_replica)] | None = Field(None, validate_default=True)
+
+    @field_validator("replica")
+    @classmethod
+    def _with_delivery(cls, value: str | None, info: ValidationInfo) -> str | None:
+        # One that is wrong is told of by itself.
+        delivery = info.data.get("delivery")
+        if delivery == "all" and value is None:
+            raise ValueError("must be named: with delivery all, each replica is given each task")
+        if delivery == "one" and value is not None:
+            raise ValueError("must be missing: only with delivery all a worker is a replica")
+        return value
 
     def service(self, name: str) -> Service:
         retry = Retry(**self.retry.model_dump())
@@ -82,6 +107,7 @@ class _Worker(BaseModel):
             is_worker=True,
             retry=retry,
             max_concurrent_tasks=self.max_concurrent_tasks,
+            delivery=self.delivery,
         )
 
 
@@ -189,18 +215,48 @@ class Services:
 
     async def standing(self, request: Request) -> Response:
         """All services, and who consumes their messages."""
-        registry = self._engine.registry
-        return answer({"services": [_standing(one, registry) for one in registry.all()]})
+        return answer({"services": [self._standing(one) for one in self._engine.registry.all()]})
 
     async def stands(self, request: Request, name: str) -> Response:
         """One service, and who consumes its messages."""
+        return answer(self._standing(self._engine.registry.require(name)))
+
+    def _standing(self, service: Service) -> dict[str, object]:
         registry = self._engine.registry
-        return answer(_standing(registry.require(name), registry))
+        replicas = self._engine.replicas(service.name) if service.delivery == "all" else ()
+        return {
+            "name": service.name,
+            "description": service.description,
+            "host": service.host,
+            "port": service.port,
+            "schema": service.schema,
+            "is_worker": service.is_worker,
+            "retry": service.retry._asdict(),
+            "max_concurrent_tasks": service.max_concurrent_tasks,
+            "delivery": service.delivery,
+            "state": registry.state(service.name),
+            "consumers": registry.consumers(service.name),
+            "replicas": [
+                {"name": name, "state": registry.replica_state(service.name, name), "unfinished_tasks": unfinished}
+                for name, unfinished in replicas
+            ],
+        }
 
     async def put_worker(self, request: Request, name: str) -> Response:
         """Register a service whose workers follow their tasks here."""
-        await self._engine.register(await _worker(request, name))
+        service, replica = await _worker(request, name)
+        if replica is not None:
+            self._check_topic(name, replica)
+        await self._engine.register(service)
         return answer({"service": name, "topic_namespace": self._about.namespace})
+
+    def _check_topic(self, service: str, replica: str) -> None:
+        """Raises InvalidBody."""
+        # Both have a character before them in it.
+        length = len(self._about.namespace) + len(service) + len(replica) + 2
+        if length > TOPIC_MAX:
+            problem = f"the name of its topic would have {length} characters, and may have {TOPIC_MAX}"
+            raise InvalidBody([{"type": "value_error", "loc": ["body", "replica"], "msg": problem, "input": replica}])
 
     async def process_message(self, request: Request) -> Response:
         """Take a message as if it had come by the queue."""
@@ -212,25 +268,11 @@ class Services:
         return answer({"status": "ok", "version": self._about.version})
 
 
-async def _worker(request: Request, name: str) -> Service:
-    """Raises InvalidBody."""
+async def _worker(request: Request, name: str) -> tuple[Service, str | None]:
+    """What it registers, and which replica it is. Raises InvalidBody."""
     try:
         _WORKER_NAME.validate_python(name)
-        return _Worker.model_validate(await request.json()).service(name)
+        said = _Worker.model_validate(await request.json())
+        return said.service(name), said.replica
     except ValidationError as error:
         raise InvalidBody(in_body(error)) from None
-
-
-def _standing(service: Service, registry: Registry) -> dict[str, object]:
-    return {
-        "name": service.name,
-        "description": service.description,
-        "host": service.host,
-        "port": service.port,
-        "schema": service.schema,
-        "is_worker": service.is_worker,
-        "retry": service.retry._asdict(),
-        "max_concurrent_tasks": service.max_concurrent_tasks,
-        "state": registry.state(service.name),
-        "consumers": registry.consumers(service.name),
-    }

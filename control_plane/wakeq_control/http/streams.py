@@ -67,7 +67,7 @@ class Streams:
             if new:
                 sent += len(new)
                 await held.write(b"".join(map(_frame, new)))
-        await held.end(b"event: end\ndata: %b\n\n" % dump(shown(task)))
+        await held.end(b"event: end\ndata: %b\n\n" % dump(shown(task, self._engine.runs(task))))
 
 
 def last_event_id(request: Request) -> int:

@@ -1,7 +1,7 @@
 """Tasks: their beginning, their events, their results."""
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -72,17 +72,17 @@ class Tasks:
             raise InvalidBody(in_body(error)) from None
         task = await self._engine.task(session_id, task_id)
         await self._engine.answer(session_id, task_id, task.service, dump(said.event).decode())
-        return answer(shown(task))
+        return answer(self._shown(task))
 
     async def list(self, request: Request, session_id: str) -> Response:
         """Where each task of a session stands, the oldest first."""
-        return answer({"tasks": [shown(task) for task in await self._engine.session_tasks(session_id)]})
+        return answer({"tasks": [self._shown(task) for task in await self._engine.session_tasks(session_id)]})
 
     async def show(self, request: Request, session_id: str, task_id: str) -> Response | None:
         """Where a task stands; with a wait, as soon as it has ended or the wait is over."""
         wait_s = request.seconds("wait", WAIT_MAX_S)
         if not wait_s:
-            return answer(shown(await self._engine.task(session_id, task_id)))
+            return answer(self._shown(await self._engine.task(session_id, task_id)))
         return await self._shown_when_ended(request, lambda held: self._ended(held, session_id, task_id, wait_s))
 
     async def _shown_when_ended(self, request: Request, ended: Callable[[Held], Awaitable[Task]]) -> Response | None:
@@ -96,9 +96,12 @@ class Tasks:
             await request.cut_off()
             return None
         if not held.begun:
-            return answer(shown(task))
-        await held.end(dump(shown(task)))
+            return answer(self._shown(task))
+        await held.end(dump(self._shown(task)))
         return None
+
+    def _shown(self, task: Task) -> dict[str, object]:
+        return shown(task, self._engine.runs(task))
 
     async def _ended(self, held: Held, session_id: str, task_id: str, wait_s: float) -> Task:
         await self._engine.task(session_id, task_id)
@@ -108,7 +111,7 @@ class Tasks:
     async def cancel(self, request: Request, session_id: str, task_id: str) -> Response:
         """End a task that hasn't ended."""
         await self._engine.cancel(session_id, task_id)
-        return answer(shown(await self._engine.task(session_id, task_id)))
+        return answer(self._shown(await self._engine.task(session_id, task_id)))
 
     async def result(self, request: Request, session_id: str, task_id: str) -> Response | None:
         """The result, as soon as there is one; `null` after the wait."""
@@ -134,23 +137,34 @@ class Tasks:
         )
 
 
-def shown(task: Task) -> dict[str, object]:
-    """A task as wakeq's own calls have it."""
+def shown(task: Task, runs: Iterable[Task]) -> dict[str, object]:
+    """A task as wakeq's own calls have it, with its runs, where each replica of its service has one."""
     return {
         **task.definition,
+        **_work(task),
+        "created_at": instant(task.created_at),
+        "timeout_s": task.timeout_s,
+        "events": len(task.stream.arrived),
+        "context_error": task.context_error,
+        "result": task.result,
+        "delivery": task.delivery,
+        "replicas": [
+            {"replica": run.replica, **_work(run), "result": None if run.result is None else run.result["result"]}
+            for run in runs
+        ],
+    }
+
+
+def _work(task: Task) -> dict[str, object]:
+    return {
         "status": task.status,
         "attempt": task.attempt,
         "worker": task.worker,
         "failures": [{**one._asdict(), "failed_at": instant(one.failed_at)} for one in task.failures],
         "retry_at": instant(task.retry_at),
-        "created_at": instant(task.created_at),
         "started_at": instant(task.started_at),
         "finished_at": instant(task.finished_at),
-        "timeout_s": task.timeout_s,
-        "events": len(task.stream.arrived),
         "error": task.error,
-        "context_error": task.context_error,
-        "result": task.result,
     }
 
 

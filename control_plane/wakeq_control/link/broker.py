@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import anyio
 import orjson
@@ -13,7 +14,9 @@ from wakeq._connection import SILENCE_S, Answer, Connection, path_segment, topic
 from wakeq._errors import raise_for_answer, read_answer
 from wakeq._sse import SSEParser
 from wakeq_control.messages import CONTROL_PLANE
+from wakeq_control.model import replica_address
 
+_PAGE = 100
 DEDUP_WINDOW_S = 3_600.0
 """How long after a crash a message that may have been published can be published again and is still the same."""
 TIMEOUT_S = 10.0
@@ -28,17 +31,25 @@ class Broker:
         self.client = client
         self._connection = connection
         self._prefix = f"{namespace}."
+        self._replicas = f"{namespace}@"
 
     def topic(self, service: str) -> str:
-        """Where a service's messages go, and the control plane's own."""
-        return self._prefix + service
+        """Where the messages of a service go, those to a replica's address, and the control plane's own."""
+        name, slash, replica = service.partition("/")
+        return f"{self._replicas}{name}@{replica}" if slash else self._prefix + name
 
     def service(self, topic: str) -> str | None:
-        """The service that consumes a topic; None for a topic of somebody else."""
-        return topic.removeprefix(self._prefix) if topic.startswith(self._prefix) else None
+        """The service that consumes a topic, or the replica's address; None for a topic of somebody else."""
+        if topic.startswith(self._prefix):
+            return topic.removeprefix(self._prefix)
+        if not topic.startswith(self._replicas):
+            return None
+        # No replica has an @ in its name.
+        service, _, replica = topic.removeprefix(self._replicas).rpartition("@")
+        return replica_address(service, replica) if service and replica else None
 
     async def make_topic(self, service: str, *, is_worker: bool = False) -> None:
-        """Make a service's topic, unless it is there; one that is there stays as it is. Raises WakeqError.
+        """Make the topic of a service or a replica, unless it is there, as it is. Raises WakeqError.
 
         The control plane decides by itself which of its own messages are dead, and when a worker's task has been tried
         often enough: their topics have no limit of deliveries, and a worker's loses it.
@@ -53,12 +64,38 @@ class Broker:
             if is_worker and found.raw["config"]["max_deliveries"] != 0:
                 await self.client.configure_topic(topic, **config)
 
+    async def drop_topic(self, address: str) -> None:
+        """Drop a replica's topic, but for one with dead letters, which are there for people. Raises WakeqError."""
+        topic = self.topic(address)
+        try:
+            found = await self.client.topic(topic)
+            if not any(group.dead for group in found.groups.values()):
+                await self.client.delete_topic(topic)
+        except wakeq.TopicNotFound:
+            return
+
+    async def replicas(self) -> list[str]:
+        """The addresses of all replicas that have topics. Raises WakeqError."""
+        found: list[str] = []
+        after = self._replicas
+        while True:
+            params = urlencode({"after": after, "limit": _PAGE})
+            answer = await self._ask("GET", f"/topics?{params}")
+            raise_for_answer(answer)
+            names = read_answer(answer, lambda said: [str(one["name"]) for one in said["topics"]])
+            ours = [name for name in names if name.startswith(self._replicas)]
+            found += [address for name in ours if (address := self.service(name)) is not None]
+            # They stand together, since topics come by name.
+            if len(ours) < _PAGE:
+                return found
+            after = names[-1]
+
     async def publish(self, service: str, body: dict[str, Any], key: str) -> None:
         """Publish to a service; with the same key again, nothing happens. Raises WakeqError."""
         try:
             await self.client.publish(self.topic(service), body, idempotency_key=key)
         except wakeq.TopicNotFound:
-            await self.make_topic(service)
+            await self.make_topic(service, is_worker="/" in service)
             await self.client.publish(self.topic(service), body, idempotency_key=key)
 
     async def put_push(self, service: str, name: str, url: str) -> None:

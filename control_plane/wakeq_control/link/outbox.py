@@ -62,6 +62,8 @@ class Outbox:
         del self._waiting[service]
 
     async def _publish(self, message: Outgoing) -> None:
+        if not self._engine.is_unsent(message):
+            return
         publish = partial(self._broker.publish, message.service, message.body, message.key)
         try:
             await until_done(f"publishing to {message.service}", publish)

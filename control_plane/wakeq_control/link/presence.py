@@ -39,6 +39,10 @@ class Presence:
         """It was deregistered."""
         self._change(name, None)
 
+    def gone(self, address: str) -> None:
+        """A replica needs its topic no more."""
+        self._change(address, None)
+
     def _change(self, name: str, service: Service | None) -> None:
         self._changed[name] = service
         self._something.set()
@@ -53,7 +57,7 @@ class Presence:
         try:
             await self._follow_once()
         finally:
-            self._engine.registry.lost_sight()
+            self._engine.lost_sight()
 
     async def _follow_once(self) -> None:
         async with self._broker.events() as events:
@@ -62,7 +66,8 @@ class Presence:
             snapshot: list[tuple[str, str]] | None = []
             async for seen in events:
                 if seen.kind == "snapshot.end":
-                    self._engine.registry.present_are(snapshot or [])
+                    # What comes meanwhile is read behind it.
+                    self._engine.consumers_are(snapshot or [], await self._broker.replicas())
                     self._backoff.succeeded()
                     _log.info("following the queue's events", present=len(snapshot or []))
                     snapshot = None
@@ -77,9 +82,9 @@ class Presence:
     async def _saw(self, seen: Seen, service: str) -> None:
         match seen.kind:
             case "consumer.parked":
-                self._engine.registry.appeared(service, seen.consumer)
+                self._engine.consumer_came(service, seen.consumer)
             case "consumer.gone":
-                self._engine.registry.went(service, seen.consumer)
+                self._engine.consumer_went(service, seen.consumer)
             case "push.down" if not self._is_current(service, seen.consumer):
                 # Where a service was before it was registered elsewhere.
                 await self._broker.delete_push(service, seen.consumer)
@@ -97,6 +102,10 @@ class Presence:
                 await until_done(f"telling the queue of {name}", partial(self._tell, name, service))
 
     async def _tell(self, name: str, service: Service | None) -> None:
+        if "/" in name:
+            if not self._engine.registry.is_present(name):
+                await self._broker.drop_topic(name)
+            return
         if service is None:
             for push in await self._broker.pushes(name):
                 await self._broker.delete_push(name, push)

@@ -15,7 +15,7 @@ from wakeq._connection import control_token, is_server_url, is_token
 from wakeq._serving import logs
 from wakeq._serving.commands import fail
 from wakeq_control.errors import StartupError, first_of
-from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name
+from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name, check_replica
 from wakeq_control.model import NO_RETRY, Retry
 from wakeq_control.service.functions import Function
 from wakeq_control.service.runnable import Runnable
@@ -38,6 +38,18 @@ def worker(
         str | None,
         typer.Option(metavar="URL", help="The queue server, where it isn't the one that the control plane names."),
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="The worker's name, which tasks and the queue show; with --delivery all the replica's, of which "
+            "workers with one name are one.",
+            show_default="one that no other has",
+        ),
+    ] = None,
+    delivery: Annotated[
+        Literal["one", "all"],
+        typer.Option(help="Whether one of the service's workers is given a task, or each of its replicas."),
+    ] = "one",
     description: Annotated[str, typer.Option(help="What the service does, for people who look for it.")] = "",
     max_concurrent_tasks: Annotated[int, typer.Option(min=1, max=1_000, help="Tasks that run at a time.")] = 8,
     max_attempts: Annotated[
@@ -69,6 +81,7 @@ def worker(
     WAKEQ_CONTROL_TOKEN, else the same.
     """
     _check_service(service)
+    _check_name(name)
     _check_tokens()
     _check_url("control-plane", control_plane)
     if queue is not None:
@@ -87,6 +100,8 @@ def worker(
         lease_s=lease,
         grace_s=grace,
         retry=Retry(max_attempts, retry_backoff, max_retry_backoff),
+        name=name,
+        delivery=delivery,
     )
     run(runnable, options, log_format)
 
@@ -113,6 +128,13 @@ def _check_service(name: str) -> None:
         fail(f"service: {error}", _HELP, code=2)
     if name == CONTROL_PLANE:
         fail(f"service: {name} is the control plane's own", "choose another name", code=2)
+
+
+def _check_name(name: str | None) -> None:
+    try:
+        name is None or check_replica(name)
+    except ValueError as error:
+        fail(f"name: {error}", _HELP, code=2)
 
 
 def _check_tokens() -> None:

@@ -34,6 +34,11 @@ class ControlPlane:
         raise_for_answer(answer)
         return read_answer(answer, lambda said: str(said["topic_namespace"]))
 
+    async def leave(self, worker: str) -> None:
+        """Be given no more tasks. Raises WakeqError."""
+        answer = await self._connection.ask("DELETE", self._connection.url(f"/v1/workers/{path_segment(worker)}"))
+        raise_for_answer(answer)
+
     async def deregister(self, service: str) -> None:
         """Forget a service. Raises WakeqError."""
         path = f"/services/deregister?service_name={quote(service, safe='')}"

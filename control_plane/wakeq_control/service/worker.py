@@ -17,14 +17,16 @@ import wakeq
 from wakeq_control.link.broker import Broker, open_broker
 from wakeq_control.link.trying import until_done
 from wakeq_control.messages import TaskMessage
-from wakeq_control.model import NO_RETRY, Retry
+from wakeq_control.model import NO_RETRY, Delivery, Retry, replica_address
 from wakeq_control.service.attempt import Attempt, Start, UnknownTask
-from wakeq_control.service.control import open_control_plane
+from wakeq_control.service.control import ControlPlane, open_control_plane
 from wakeq_control.service.link import Link
 from wakeq_control.service.registering import Registration, refusal_of
 from wakeq_control.service.runnable import Runnable
 
 _log: Any = structlog.get_logger("wakeq.worker")
+_HOST_MAX = 64
+_LEAVE_S = 2.0
 _RETRY_S = 60.0
 """How long the queue is told again of a lease that has ended; then its task comes again, and is known to have ended."""
 
@@ -42,6 +44,9 @@ class Options(NamedTuple):
     lease_s: float
     grace_s: float
     retry: Retry = NO_RETRY
+    name: str | None = None
+    """The worker's; None: one that no other has."""
+    delivery: Delivery = "one"
 
 
 class Worker:
@@ -52,8 +57,13 @@ class Worker:
         self._working = working
         self._runnable = runnable
         self._options = options
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        # Those of a name may be several at a time, and each has a link of its own.
+        own = secrets.token_hex(4)
+        self.name = f"{options.name or f'{socket.gethostname()[:_HOST_MAX]}:{os.getpid()}'}:{own}"
+        self.replica = None if options.delivery == "one" else options.name or self.name
+        """Which one it is of those that are each given each task."""
         self._consumer: wakeq.Consumer | None = None
+        self._control: ControlPlane | None = None
         self._all = anyio.CancelScope()
 
     async def run(self) -> None:
@@ -72,15 +82,27 @@ class Worker:
             if self._consumer is None:
                 self._all.cancel()
             else:
+                await self._leave()
                 # What runs may end in time; what doesn't is given back.
                 self._consumer.stop()
                 self._all.deadline = anyio.current_time() + self._options.grace_s
             await anext(signals)
             self._all.cancel()
 
+    async def _leave(self) -> None:
+        """Be given nothing more, as long as what was given can still come: what nobody takes has failed."""
+        if self.replica is None or self._control is None:
+            return
+        with anyio.move_on_after(_LEAVE_S):
+            try:
+                await self._control.leave(self.name)
+            except wakeq.WakeqError as error:
+                _log.warning("the control plane was not told of the end", reason=error.detail)
+
     async def _work(self) -> None:
         options = self._options
         async with open_control_plane(options.control_plane, options.control_token) as control:
+            self._control = control
             queue = options.queue or await _insist("asking where the queue is", control.queue_url)
             registration = Registration(control, options.service, self._about())
             link = Link(control, self.name, registration)
@@ -99,12 +121,15 @@ class Worker:
             "schema": self._runnable.schema,
             "retry": options.retry._asdict(),
             "max_concurrent_tasks": options.max_concurrent_tasks,
+            "delivery": options.delivery,
+            "replica": self.replica,
         }
 
     async def _consume(self, broker: Broker, link: Link) -> None:
         options = self._options
-        topic = broker.topic(options.service)
-        await broker.make_topic(options.service, is_worker=True)
+        address = options.service if self.replica is None else replica_address(options.service, self.replica)
+        topic = broker.topic(address)
+        await broker.make_topic(address, is_worker=True)
         error: wakeq.WakeqError | None = None
         consumer = broker.client.consume(topic, prefetch=options.max_concurrent_tasks, lease_s=options.lease_s)
         async with consumer as deliveries:

@@ -4,7 +4,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wakeq_control.codec import load
-from wakeq_control.model import Failure, Input, Outgoing, Retry, Service, Session, Snapshot, Table, Task, TaskStatus
+from wakeq_control.model import (
+    Failure,
+    Input,
+    Outgoing,
+    Retry,
+    Service,
+    Session,
+    Snapshot,
+    Table,
+    Task,
+    TaskStatus,
+    run_id,
+)
 from wakeq_control.streams import Event
 
 Rows = Iterable[tuple[str, bytes]]
@@ -15,11 +27,16 @@ def snapshot(rows: Mapping[Table, Rows]) -> Snapshot:
     """The model of all rows."""
     tasks = {key: _task(key, load(value)) for key, value in rows["task"]}
     for key, value in rows["event"]:
-        event = load(value)
-        tasks[key].stream.add(Event.make(event["index"], event["data"]))
+        row = load(value)
+        event = Event.make(row["index"], row["data"])
+        tasks[key].stream.add(event)
+        if "run" in row:
+            run, index = row["run"]
+            tasks[run_id(key, run)].stream.add(event.at(index))
     sessions = {key: Session(key, **load(value)) for key, value in rows["session"]}
     for task in tasks.values():
-        sessions[task.session_id].task_ids.append(task.id)
+        if task.run_of is None:
+            sessions[task.session_id].task_ids.append(task.id)
         if task.status is TaskStatus.SUCCEEDED:
             task.stream.close()
         elif task.finished_at is not None:
@@ -41,6 +58,7 @@ def _service(row: dict[str, Any]) -> Service:
         row.get("is_worker", False),
         Retry(*row.get("retry", ())),
         row.get("max_concurrent_tasks"),
+        row.get("delivery", "one"),
     )
 
 

@@ -6,6 +6,7 @@ believe its own memory.
 
     1   sessions without versions
     2   rows of sessions and tasks have fields that control planes of format 1 can't read
+    3   tasks have runs, whose events stand in their task's rows
 
 A transaction is two statements a table at most, however many rows it has: the rows go in as one JSON array, and their
 values as one blob that `substr` cuts up. sqlite3 lets go of the GIL around every step, and a statement a row would wait
@@ -24,7 +25,7 @@ from wakeq_control.model import TABLES, Change, Snapshot
 from wakeq_control.state.rows import snapshot
 
 FILE = "control.sqlite3"
-FORMAT = 2
+FORMAT = 3
 # "wkqc": what `file` can say of it.
 _APPLICATION_ID = 0x776B7163
 
@@ -149,5 +150,5 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
                 "(key TEXT NOT NULL, number INTEGER NOT NULL, value BLOB NOT NULL, UNIQUE (key, number))"
             )
         database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        # What a field of format 2 is where a row of format 1 doesn't have it, the model says.
+        # What a field is that a row of an earlier format doesn't have, the model says.
         database.execute(f"PRAGMA user_version = {FORMAT}")

@@ -24,6 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         start_worker(server, f"{FLOWS}:echo", "--description", "Says it again."),
         start_worker(server, f"{FLOWS}:asking", "--service", "asking"),
         start_worker(server, f"{FLOWS}:fail", "--service", "fail", "--max-attempts", "2", "--retry-backoff", "0"),
+        start_worker(server, f"{FLOWS}:echo", "--service", "everywhere", "--delivery", "all", "--name", "a"),
     ):
         yield server
 
@@ -63,9 +64,27 @@ def test_services_are_listed_and_shown(wakeq: Wakeq) -> None:
     assert ["name", "wf"] in shown
     assert [*shown[-2:]] == [["user_msg", "string", "yes"], ["events", "integer", "no"]]
     listed = json.loads(said(wakeq("services list --json")))["services"]
-    assert {one["name"] for one in listed} == {"wf", "asking", "fail"}
+    assert {one["name"] for one in listed} == {"wf", "asking", "fail", "everywhere"}
     assert "attempts 2, 0s to 1m between them" in " ".join(said(wakeq("services show fail")).split())
     assert json.loads(said(wakeq("services show wf --json")))["description"] == "Says it again."
+
+
+def test_replicas_are_shown_and_what_each_has_of_a_task(wakeq: Wakeq, session: str) -> None:
+    shown = [" ".join(line.split()) for line in said(wakeq("services show everywhere")).splitlines()]
+    assert "run by replicas" in shown
+    assert "replica a up, 0 to end" in shown
+    assert json.loads(said(wakeq(f"tasks run everywhere user_msg=x --session {session} --id E"))) == {"a": "echo: x"}
+    shown = [" ".join(line.split()) for line in said(wakeq(f"tasks show {session} E")).splitlines()]
+    assert "replica a succeeded, attempt 1: echo: x" in shown
+
+
+@pytest.mark.parametrize(("name", "says"), [("a/b", "none of them /"), ("a@b", "must have no @")])
+def test_a_name_that_no_topic_can_end_with_is_a_mistake(name: str, says: str) -> None:
+    arguments = ["worker", f"{FLOWS}:echo", "--service", "wf", "--name", name]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("wakeq: name: ")
+    assert says in result.stderr
 
 
 def test_a_service_that_is_mistyped_is_guessed(wakeq: Wakeq) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 from tests.simulation.model import check
 from tests.simulation.plane.server import KEEP, KEEP_S, SERVICE_WAIT_S, Server
-from tests.simulation.plane.services import RETRY
+from tests.simulation.plane.services import ALL, REPLICAS, RETRY
 from wakeq_control.engine.engine import Engine
 from wakeq_control.messages import NewTaskMessage, TaskEvent, read_message
-from wakeq_control.model import Snapshot, Task, TaskStatus
+from wakeq_control.model import Snapshot, Task, TaskStatus, replica_address, run_id
 
 OPEN = ("queued", "running", "waiting_input")
 
@@ -86,7 +86,36 @@ class Checker:
         self.counts: Counter[str] = Counter()
         self.most_failures: Counter[str] = Counter()
         """How many attempts of a task were followed by another."""
+        self.run_ends: dict[str, str] = {}
+        """How runs stood when they were seen last, or that their replica was gone."""
+        self.runs: dict[str, Known] = {}
+        """By their ids, as they are first heard of."""
+        self._present: dict[str, float] = {}
+        """Since when the control plane has known of those that are there."""
+        self._absent: dict[str, list[float]] = {}
+        """When it was told that they aren't."""
         self._moment = 0
+
+    def known(self, task_id: str) -> Known:
+        """A task, or a run of one, which has the inputs that its task has."""
+        parent, slash, _ = task_id.partition("/")
+        if not slash:
+            return self.tasks[task_id]
+        if task_id not in self.runs:
+            task = self.tasks[parent]
+            run = Known(task_id, task.session, task.service, task.input, task.called, None, inputs=task.inputs)
+            self.runs[task_id] = run
+        return self.runs[task_id]
+
+    def saw_present(self, addresses: set[str] | None) -> None:
+        """The control plane was told who is there; None: it doesn't know."""
+        if addresses is None:
+            self._present = {}
+            return
+        self._present = {address: self._present.get(address, self.now()) for address in addresses}
+        for replica in REPLICAS:
+            if replica_address(ALL, replica) not in addresses:
+                self._absent.setdefault(replica, []).append(self.now())
 
     def moment(self) -> int:
         self._moment += 1
@@ -120,7 +149,8 @@ class Checker:
     def saw_all(self, known: Known, shown: int, last: int, status: str) -> None:
         """A watcher was told that there is no more; what was cut off is a beginning."""
         check(last == shown - 1, f"{known.id} is {status}, and {shown} of its events were shown, up to {last}")
-        check(status != "succeeded" or shown == len(known.steps), f"{known.id} has shown {shown} of {known.steps}")
+        whole = known.service == ALL or shown == len(known.steps)
+        check(status != "succeeded" or whole, f"{known.id} has shown {shown} of {known.steps}")
 
     def gone(self, known: Known) -> None:
         """Somebody was told that a task isn't there."""
@@ -135,9 +165,21 @@ class Checker:
         before = known.events.setdefault(index, data)
         check(before == data, f"event {index} of {known.id} was {before}, and is {data}")
         attempt = data["by"]
+        if known.service == ALL:
+            self._run_event(known, index, data)
+            return
         first = known.heard.get(("event", attempt, index))
         check(first is not None, f"event {index} of {known.id} was shown, and nobody has said it: {data}")
         self._in_time(known, f"event {index}", attempt, first or 0)
+
+    def _run_event(self, known: Known, index: int, data: dict[str, Any]) -> None:
+        """Of its run it has to be the next; that those before it are known, whoever calls sees to."""
+        run, attempt = self.known(data["of"]), data["by"]
+        place = sum(number < index and one["of"] == data["of"] for number, one in known.events.items())
+        check(all(number in known.events for number in range(index)), f"{known.id} has a gap before event {index}")
+        first = run.heard.get(("event", attempt, place))
+        check(first is not None, f"event {index} of {known.id} was shown, and nobody has said it: {data}")
+        self._in_time(run, f"event {place}", attempt, first or 0)
 
     def _end(self, known: Known, status: str, text: str) -> None:
         before = known.end
@@ -146,6 +188,8 @@ class Checker:
             self.counts[status] += 1
         else:
             check(before == (status, text), f"{known.id} has ended as {before}, and then as {(status, text)}")
+        if known.service == ALL and "/" not in known.id:
+            return
         if status in ("succeeded", "failed") and text.startswith("{"):
             said = json.loads(text)
             first = known.heard.get(("result", said["by"], 0))
@@ -170,21 +214,23 @@ class Checker:
     # What workers are told, and the control plane hears
 
     def attempt_began(self, task_id: str, attempt: int, context: Any) -> None:
-        known = self.tasks[task_id]
+        known = self.known(task_id)
         check(attempt not in known.begun, f"attempt {attempt} of {task_id} has begun twice")
         known.begun[attempt] = self.moment()
         known.began_at[attempt] = self.now()
         self.counts["attempts"] += 1
+        check(context is None or known.service != ALL, f"{task_id} was given a context")
         if context is not None:
             kept = self.contexts.get((context["task"], context["attempt"]))
             check(kept == known.session, f"{task_id} was given the context of another session, {context}")
 
     def input_received(self, task_id: str, attempt: int, text: str, asked: int) -> None:
-        received = self.tasks[task_id].received.setdefault(attempt, [])
+        received = self.known(task_id).received.setdefault(attempt, [])
         check(text not in received, f"attempt {attempt} of {task_id} was given {text!r} twice")
         received.append(text)
         question = int(text.split()[1])
-        check(question <= asked, f"{task_id} was given {text!r} when it had asked {asked} questions")
+        # Of several runs each is given what any of them has asked for.
+        check(question <= asked or "/" in task_id, f"{task_id} was given {text!r} when it had asked {asked} questions")
 
     def reached(self, body: dict[str, Any]) -> None:
         """The queue has handed the control plane a message."""
@@ -207,7 +253,7 @@ class Checker:
                 self.contexts[(task_id, attempt)] = word["session_id"]
 
     def _heard(self, task_id: str, what: tuple[str, int, int]) -> None:
-        self.tasks[task_id].heard.setdefault(what, self.moment())
+        self.known(task_id).heard.setdefault(what, self.moment())
 
     # What is true when everybody who could run has run, and nothing waits for the disk
 
@@ -222,6 +268,8 @@ class Checker:
             check(not late, f"{task.id} should have timed out at {due}")
             waits = task.retry_at is not None and task.retry_at <= self.now()
             check(not waits, f"{task.id} should have been begun again at {task.retry_at}")
+        if self._present:
+            self._check_given_out(snapshot.tasks)
         for wait in server.waits.all():
             self._check_wait(wait, tasks, services)
         for follows in server.follows():
@@ -231,6 +279,8 @@ class Checker:
         tasks = {task.id: task for task in snapshot.tasks}
         for task in snapshot.tasks:
             self._check_task(task)
+            if task.delivery == "all" and task.run_of is None:
+                self._check_runs(task, tasks)
         sessions = {session.id: session for session in snapshot.sessions}
         for session_id, may_be_gone in self.sessions.items():
             if session_id in self.deleted:
@@ -260,10 +310,11 @@ class Checker:
         return ended > KEEP or self.now() - known.called >= KEEP_S
 
     def _check_task(self, task: Task) -> None:
-        known = self.tasks[task.id]
+        known = self.known(task.id)
         check((task.session_id, task.service, task.input) == (known.session, known.service, known.input), task.id)
-        for event in task.stream.arrived:
-            self._event(known, event.index, event.data)
+        if task.run_of is None:
+            for event in task.stream.arrived:
+                self._event(known, event.index, event.data)
         indices = [event.index for event in task.stream.arrived]
         check(len(set(indices)) == len(indices), f"{task.id} has an event twice: {indices}")
         was_cut = str(task.status) not in (*OPEN, "succeeded")
@@ -277,11 +328,57 @@ class Checker:
             return
         check(task.result is not None, f"{task.id} has ended without a result")
         self._end(known, str(task.status), (task.result or {})["result"])
-        if task.status in (TaskStatus.SUCCEEDED, TaskStatus.FAILED) and (task.result or {})["result"].startswith("{"):
+        of_all = task.delivery == "all" and task.run_of is None
+        said_end = task.status in (TaskStatus.SUCCEEDED, TaskStatus.FAILED) and not of_all
+        if said_end and (task.result or {})["result"].startswith("{"):
             ready = [event.index for event in task.stream.ready]
             check(ready == list(range(len(known.steps))), f"{task.id} has ended with the events {ready}")
         if task.status is TaskStatus.CANCELLED:
-            check(known.cancelled, f"{task.id} was cancelled by nobody")
+            by = self.known(task.run_of or task.id)
+            check(by.cancelled, f"{task.id} was cancelled by nobody")
+
+    def _check_runs(self, task: Task, tasks: dict[str, Task]) -> None:
+        """A task that each replica was given, and what it has of their runs."""
+        runs = [tasks[run_id(task.id, number)] for number in range(len(task.replicas))]
+        check([run.replica for run in runs] == task.replicas, f"{task.id} was given to {task.replicas}")
+        check(len(set(task.replicas)) == len(runs), f"{task.id} was given twice to one of {task.replicas}")
+        open_runs = [run.id for run in runs if str(run.status) in OPEN]
+        if str(task.status) in OPEN:
+            check(not runs or open_runs, f"all runs of {task.id} have ended, and it is {task.status}")
+            waits = any(str(run.status) == "waiting_input" for run in runs)
+            check(waits == (str(task.status) == "waiting_input"), f"{task.id} is {task.status} with {runs}")
+        else:
+            check(not open_runs, f"{task.id} has ended, and {open_runs} have not")
+        if task.status is TaskStatus.SUCCEEDED:
+            texts = {run.replica: (run.result or {})["result"] for run in runs}
+            check(json.loads((task.result or {})["result"]) == texts, f"{task.id} has come to {task.result}")
+            check(all(str(run.status) == "succeeded" for run in runs), f"{task.id} has succeeded with {runs}")
+            shown = Counter(event.data["of"] for event in task.stream.ready)
+            steps = len(self.known(task.id).steps)
+            check(all(shown[run.id] == steps for run in runs), f"{task.id} has shown {shown}, of {steps} each")
+        elif task.status is TaskStatus.FAILED:
+            check(any(str(run.status) == "failed" for run in runs), f"{task.id} has failed with {runs}")
+        for run in runs:
+            gone = run.error is not None and run.error.startswith("REPLICA_GONE")
+            told = any(at >= run.created_at for at in self._absent.get(run.replica or "", ()))
+            check(not gone or told, f"{run.id} has failed, and {run.replica} was there")
+            self.run_ends[run.id] = "gone" if gone else str(run.status)
+
+    def _check_given_out(self, tasks: Iterable[Task]) -> None:
+        """Who was there when a task left was given it; one that nobody was given has found nobody there."""
+        for task in tasks:
+            if task.delivery == "one" or task.run_of is not None:
+                continue
+            known = self.tasks[task.id]
+            for replica in REPLICAS:
+                since = self._present.get(replica_address(ALL, replica))
+                if since is None or (str(task.status) not in OPEN and not task.replicas):
+                    continue
+                check(task.replicas, f"{task.id} waits for replicas, and {replica} is there")
+                check(
+                    since >= known.called or replica in task.replicas,
+                    f"{task.id} was given to {task.replicas}, and {replica} was there all the time",
+                )
 
     def _check_failures(self, known: Known, task: Task) -> None:
         numbers = [failure.attempt for failure in task.failures]
@@ -347,6 +444,9 @@ class Checker:
             if known.accepted and known.session not in self.deleted and not self.sessions[known.session]:
                 check(known.end is not None or self.may_be_forgotten(known), f"{known.id} has no end")
         self.counts["retried"] = self.most_failures.total()
+        self.counts["runs"] = len(self.run_ends)
+        self.counts["gone"] = list(self.run_ends.values()).count("gone")
+        self.counts["together"] = sum(run.endswith("/1") for run in self.run_ends)
         twice = [start for start, times in starts.items() if times > 1]
         check(not twice, f"{twice} were started by more than one message")
         check(not unsent, f"{unsent} messages are never sent")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import Random
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from tests.simulation.model import check
 from tests.simulation.plane.checker import Checker, Counted, Known
 from tests.simulation.plane.network import Lost
 from tests.simulation.plane.server import SERVICE_WAIT_S, Server
-from tests.simulation.plane.services import RETRY
+from tests.simulation.plane.services import ALL, RETRY
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import ServiceNotFound, SessionNotFound, StateConflict, TaskConflict, TaskNotFound
 from wakeq_control.model import Retry, Service
@@ -57,6 +58,8 @@ class Clients:
 
     async def register(self, name: str, *, is_worker: bool) -> None:
         service = Service(name, "", [], None, None, None, is_worker, RETRY if is_worker else Retry())
+        if name == ALL:
+            service = replace(service, delivery="all")
         before = self._deregistered[name] if not self._deregistering[name] else -1
         await self._insist(("register", name), lambda engine: engine.register(service))
         self._checker.registered[name] = self._deregistered[name] == before

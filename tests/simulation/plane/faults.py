@@ -19,6 +19,8 @@ from wakeq_control.link.outbox import Outbox
 from wakeq_control.model import Effects, Input, Outgoing, Retry, Session, Task
 from wakeq_control.plane import NewTask, Plane, Said
 from wakeq_control.registry import Registry
+from wakeq_control.replicas import Replicas
+from wakeq_control.runs import Runs
 from wakeq_control.service.context import TaskContext
 from wakeq_control.service.link import Link
 from wakeq_control.service.runnable import Outcome
@@ -72,8 +74,8 @@ def reading_does_not_wait_for_the_disk(_: Any) -> Callable[..., Any]:
 
 @fault(Tasks, "give")
 def an_input_is_not_stored(original: Any) -> Callable[..., Any]:
-    def give(self: Tasks, task: Task, event: str, effects: Effects) -> None:
-        original(self, task, event, effects)
+    def give(self: Tasks, task: Task, event: str, now: float, effects: Effects) -> None:
+        original(self, task, event, now, effects)
         effects.changes.clear()
 
     return give
@@ -261,7 +263,7 @@ def an_old_attempt_is_heard(original: Any) -> Callable[..., Any]:
 
 @fault(Tasks, "give")
 def inputs_are_not_paced(_: Any) -> Callable[..., Any]:
-    def give(self: Tasks, task: Task, event: str, effects: Effects) -> None:
+    def give(self: Tasks, task: Task, event: str, now: float, effects: Effects) -> None:
         task.inputs.append(Input(event, 0))
         effects.put("task", task.id, {})
         effects.changes.clear()
@@ -324,6 +326,67 @@ def the_context_of_another_session(_: Any) -> Callable[..., Any]:
         return next((kept(session) for session in self.sessions.all() if kept(session) is not None), None)
 
     return context
+
+
+# Runs
+
+
+@fault(Runs, "give_out")
+def one_replica_is_left_out(original: Any) -> Callable[..., Any]:
+    def give_out(self: Runs, service: str, replicas: Any, now: float, effects: Effects) -> None:
+        original(self, service, replicas[:2], now, effects)
+
+    return give_out
+
+
+@fault(Replicas, "appeared")
+def the_first_replica_is_given_nothing(_: Any) -> Callable[..., Any]:
+    def appeared(self: Replicas, address: str, consumer: str, now: float) -> Effects:
+        self._registry.appeared(address, consumer)
+        return Effects()
+
+    return appeared
+
+
+@fault(Runs, "gone")
+def what_a_replica_had_that_is_gone_never_ends(_: Any) -> Callable[..., Any]:
+    return lambda self, address, is_followed, now, effects: None
+
+
+@fault(Runs, "_show")
+def events_of_runs_are_not_stored(original: Any) -> Callable[..., Any]:
+    return lambda self, run, task, effects: original(self, run, task, Effects())
+
+
+@fault(Runs, "_changed")
+def runs_outlive_their_task(original: Any) -> Callable[..., Any]:
+    def changed(self: Runs, task: Task, now: float, effects: Effects) -> None:
+        if task.run_of is not None:
+            original(self, task, now, effects)
+
+    return changed
+
+
+@fault(Runs, "_follow")
+def a_task_ends_with_its_first_run(original: Any) -> Callable[..., Any]:
+    def follow(self: Runs, run: Task, task: Task, now: float, effects: Effects) -> None:
+        if run.finished_at is not None:
+            self._end(task, [run], now, effects)
+        else:
+            original(self, run, task, now, effects)
+
+    return follow
+
+
+@fault(Runs, "give")
+def an_input_reaches_one_run(original: Any) -> Callable[..., Any]:
+    def give(self: Runs, task: Task, event: str, now: float, effects: Effects) -> None:
+        if task.replicas:
+            self._tasks.give(self.of(task)[0], event, now, effects)
+        else:
+            original(self, task, event, now, effects)
+
+    return give
 
 
 # The way to the queue and back

@@ -1,5 +1,6 @@
 """The queue in simulation: what it has taken it keeps, what isn't acked comes again, and a key is enqueued once."""
 
+import asyncio
 from bisect import insort
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -76,6 +77,8 @@ class Stream:
     """A consumer's leases."""
 
     def __init__(self, queue: "Queue", topic: Topic, prefetch: int, *, grace_s: float) -> None:
+        self.name = ("", "")
+        """Whose topic it is, and who the consumer is; those without a name are nobody's presence."""
         self._queue = queue
         self.topic = topic
         self._prefetch = prefetch
@@ -131,6 +134,7 @@ class Stream:
     async def close(self) -> None:
         """Its consumer is gone."""
         self.topic.streams.remove(self)
+        self._queue.left(self)
         if self.leased and self._grace_s:
             self._queue.later.append((self._queue.now() + self._grace_s, self))
         else:
@@ -148,6 +152,10 @@ class Queue:
         self.counts: Counter[str] = Counter()
         self.later: list[tuple[float, Stream]] = []
         """Streams whose leases end when their grace does."""
+        self.present: set[tuple[str, str]] = set()
+        """Whose topics are consumed, and by whom; until its grace is over who is gone is there."""
+        self.watcher: Callable[[str, str, bool], None] | None = None
+        """Is told who comes and goes."""
         self.starts: Counter[tuple[str, int]] = Counter()
         """Messages that start a task, by its id and by how many attempts had failed."""
         self._seq = 0
@@ -172,14 +180,29 @@ class Queue:
         await self._network.carry()
 
     @asynccontextmanager
-    async def consume(self, topic: str, *, prefetch: int, grace_s: float = GRACE_S) -> AsyncIterator[Stream]:
+    async def consume(
+        self, topic: str, *, prefetch: int, grace_s: float = GRACE_S, consumer: str = ""
+    ) -> AsyncIterator[Stream]:
         found = self.topic(topic)
         stream = Stream(self, found, prefetch, grace_s=grace_s)
         found.streams.append(stream)
+        if consumer:
+            stream.name = (topic, consumer)
+            self._see(stream.name, comes=True)
         try:
             yield stream
         finally:
             await stream.close()
+
+    def left(self, stream: Stream) -> None:
+        """A consumer has closed its stream; it is gone when its grace is over."""
+        if stream.name[1]:
+            asyncio.get_running_loop().call_later(GRACE_S, lambda: self._see(stream.name, comes=False))
+
+    def _see(self, name: tuple[str, str], *, comes: bool) -> None:
+        (self.present.add if comes else self.present.discard)(name)
+        if self.watcher is not None:
+            self.watcher(*name, comes)
 
     def pass_time(self) -> None:
         """Leases of those that are gone end."""

@@ -4,14 +4,15 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
 
 import wakeq
 from tests.simulation.disk import SlowCalls
-from tests.simulation.loop import VirtualLoop
+from tests.simulation.loop import TICK, VirtualLoop
 from tests.simulation.model import Violated
 from tests.simulation.plane.network import Lost, Network
 from tests.simulation.plane.queue import Broker, Queue
@@ -92,8 +93,16 @@ class Server:
         network: Network,
         new_id: Callable[[], str],
         said: Callable[[dict[str, Any]], bool],
+        saw: Callable[[set[str] | None], None] | None,
     ) -> None:
-        """``said`` is told of what an attempt says before it is heard, and says whether that can be understood."""
+        """``said`` is told of what an attempt says before it is heard, and says whether that can be understood.
+
+        ``saw`` is told whom the server knows to be there, None where it doesn't know; without it nobody ever tells.
+        """
+        self._queue = queue
+        self._saw = saw
+        self.sight = anyio.Event()
+        """Set when it is to lose it."""
         self.store = WatchedStore(store)
         self.calls = SlowCalls()
         self.waits = Waits(loop.time)
@@ -121,6 +130,32 @@ class Server:
             async with anyio.create_task_group() as tasks:
                 for part in (self.engine.run, outbox.run, inbox.run):
                     tasks.start_soon(part)
+                if self._saw is not None:
+                    tasks.start_soon(self._watch, self._saw)
+
+    async def _watch(self, saw: Callable[[set[str] | None], None]) -> None:
+        """Hear of the queue who is there, until that breaks off, and again."""
+        while True:
+            with suppress(Lost):
+                await self._network.carry()
+                self.sight = anyio.Event()
+                self.engine.consumers_are(sorted(self._queue.present))
+                saw(self._present())
+                self._queue.watcher = partial(self._see, saw)
+                try:
+                    await self.sight.wait()
+                finally:
+                    self._queue.watcher = None
+                    self.engine.lost_sight()
+                    saw(None)
+            await anyio.sleep(TICK)
+
+    def _see(self, saw: Callable[[set[str]], None], address: str, consumer: str, comes: bool) -> None:
+        (self.engine.consumer_came if comes else self.engine.consumer_went)(address, consumer)
+        saw(self._present())
+
+    def _present(self) -> set[str]:
+        return {address for address, _ in self._queue.present}
 
     async def ask(self, what: tuple[Any, ...], call: Callable[[Engine], Awaitable[T]]) -> T:
         """A request and its answer. Raises Lost, and what the engine does."""

@@ -13,7 +13,7 @@ from tests.simulation.loop import TICK
 from tests.simulation.plane.network import Lost
 from tests.simulation.plane.queue import Delivery, Queue
 from wakeq_control.messages import CONTROL_PLANE
-from wakeq_control.model import Retry, Service
+from wakeq_control.model import Retry, Service, replica_address
 from wakeq_control.service.context import TaskContext
 from wakeq_control.service.link import Link
 from wakeq_control.service.registering import Registration
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tests.simulation.plane.checker import Checker
     from tests.simulation.plane.server import Server
 
-WORKER, LEGACY = "worker", "legacy"
+WORKER, LEGACY, ALL = "worker", "legacy", "all"
+REPLICAS = ("r1", "r2", "r3")
 RETRY = Retry(max_attempts=3, backoff_s=2.0, max_backoff_s=3.0)
 PREFETCH = 3
 RETRY_TICKS = 64
@@ -63,10 +64,10 @@ class Script:
             for step in arguments["steps"]:
                 await self._pause()
                 if step == "event":
-                    task.emit({"by": task.attempt})
+                    task.emit({"by": task.attempt, "of": task.task_id})
                     continue
                 asked[0] += 1
-                task.emit({**question(asked[0]), "by": task.attempt})
+                task.emit({**question(asked[0]), "by": task.attempt, "of": task.task_id})
                 while len(answers) < asked[0]:
                     await something.wait()
             tasks.cancel_scope.cancel()
@@ -96,7 +97,17 @@ class SimControl:
 
     async def register(self, service: str, about: dict[str, Any]) -> str:
         retry = Retry(**about["retry"])
-        told = Service(service, about["description"], [], None, None, about["schema"], is_worker=True, retry=retry)
+        told = Service(
+            service,
+            about["description"],
+            [],
+            None,
+            None,
+            about["schema"],
+            is_worker=True,
+            retry=retry,
+            delivery=about["delivery"],
+        )
         await self._there().ask(("register", service), lambda engine: engine.register(told))
         return "sim"
 
@@ -110,20 +121,36 @@ class SimControl:
 
 
 class SimWorker:
-    """A worker's process."""
+    """A worker's process; one with a replica's name is that."""
 
-    def __init__(self, name: str, queue: Queue, control: SimControl, script: Script, rng: Random) -> None:
-        options = Options(WORKER, "", "", None, None, None, PREFETCH, 30.0, 0.0, RETRY)
+    def __init__(
+        self,
+        name: str,
+        queue: Queue,
+        control: SimControl,
+        script: Script,
+        rng: Random,
+        replica: str | None = None,
+    ) -> None:
+        service: str = WORKER if replica is None else ALL
+        options = Options(service, "", "", None, None, None, PREFETCH, 30.0, 0.0, RETRY)
+        if replica is not None:
+            options = options._replace(name=replica, delivery="all")
+        self.name, self.replica = name, replica
+        self._topic = WORKER if replica is None else replica_address(ALL, replica)
         self._worker = Worker(script, options, lambda: None)
         self._queue = queue
-        registration = Registration(control, WORKER, self._worker._about())  # type: ignore[arg-type]
+        registration = Registration(control, service, self._worker._about())  # type: ignore[arg-type]
         self._link = Link(control, name, registration, rng.random)  # type: ignore[arg-type]
         self.scope = anyio.CancelScope()
 
     async def run(self) -> None:
         """Until it is killed."""
         with self.scope:
-            consuming: AbstractAsyncContextManager[Any] = self._queue.consume(WORKER, prefetch=PREFETCH)
+            consumer = "" if self.replica is None else self.name
+            consuming: AbstractAsyncContextManager[Any] = self._queue.consume(
+                self._topic, prefetch=PREFETCH, consumer=consumer
+            )
             async with consuming as stream, anyio.create_task_group() as running:
                 running.start_soon(self._link.run)
                 async for delivery in stream:

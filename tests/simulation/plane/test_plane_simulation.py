@@ -34,6 +34,11 @@ def test_enough_happens_for_that_to_mean_something() -> None:
     assert min(counts[what] for what in ("restarts", "cancelled", "timed_out", "retried", "conflicts")) > 5
 
 
+def test_enough_happens_to_replicas() -> None:
+    counts: Counter[str] = sum((Counter(simulate(seed, STEPS).counts) for seed in (3, 6, 9)), Counter())
+    assert min(counts["runs"], 10 * counts["gone"], 3 * counts["together"]) > 10
+
+
 @pytest.mark.parametrize("seed", [7, 8])
 def test_a_seed_has_one_history(seed: int) -> None:
     first, second = simulate(seed, STEPS), simulate(seed, STEPS)

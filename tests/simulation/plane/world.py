@@ -14,7 +14,7 @@ from tests.simulation.plane.clients import Clients
 from tests.simulation.plane.network import Network
 from tests.simulation.plane.queue import Queue
 from tests.simulation.plane.server import Server
-from tests.simulation.plane.services import LEGACY, WORKER, LegacyService, Script, SimControl, SimWorker
+from tests.simulation.plane.services import ALL, LEGACY, REPLICAS, WORKER, LegacyService, Script, SimControl, SimWorker
 from wakeq_control.messages import CONTROL_PLANE
 from wakeq_control.model import Snapshot
 from wakeq_control.state.base import StateStore
@@ -23,6 +23,8 @@ Action = Callable[[], Awaitable[None] | None]
 SESSIONS_MAX = 4
 OPEN_MAX = 8
 WORKERS_MAX = 3
+WITH_REPLICAS = 3
+"""In one simulation of so many there are replicas; each costs more, and others find sooner what has none to do with."""
 NOT_UNDERSTOOD = 0.01
 ENDS_WITHIN = 400
 """Moves of the clock at the end."""
@@ -45,6 +47,7 @@ class World:
         self.queue.topic(CONTROL_PLANE).handed = self.checker.reached
         self.server: Server | None = None
         self.workers: list[SimWorker] = []
+        self.replicas: dict[str, SimWorker] = {}
         self.running: set[asyncio.Task[None]] = set()
         self.clients = Clients(self.checker, self.rng, lambda: self.server, self.log)
         self.restarts = 0
@@ -52,6 +55,8 @@ class World:
         self._understood: dict[tuple[str, int, int], bool] = {}
         """Whether an event, of a task's attempt, can be."""
         self._control = SimControl(lambda: self.server)
+        self.has_replicas = seed % WITH_REPLICAS == 0
+        self._services = [WORKER, LEGACY, *[ALL] * self.has_replicas]
         self._actions, self._weights = self._draw_weights()
 
     def log(self, line: str) -> None:
@@ -84,7 +89,10 @@ class World:
             (self.delete_session, 0.4),
             (self.crash, 2),
         ]
+        if self.has_replicas:
+            weights += [(self.start_replica, 2), (self.kill_replica, 2), (self.lose_sight, 0.5)]
         needed = {self.finish, self.pass_time, self.new_task, self.look, self.register, self.start_worker}
+        needed |= {self.start_replica, self.kill_replica}
         scaled = [
             weight * (1.0 if action in needed else self.rng.choice([0.0, 0.5, 1.0, 1.0, 3.0]))
             for action, weight in weights
@@ -103,8 +111,8 @@ class World:
         """Raises Violated."""
         self._begin(LegacyService(self.queue, self.rng, self.number).run())
         self._start_server()
-        for name in (WORKER, LEGACY):
-            self._begin(self.clients.register(name, is_worker=name == WORKER))
+        for name in self._services:
+            self._begin(self.clients.register(name, is_worker=name != LEGACY))
         self.new_session()
         self.start_worker()
         for self.step in range(1, steps + 1):
@@ -164,7 +172,15 @@ class World:
     def _start_server(self) -> None:
         self.log("starts")
         new_id = lambda: f"id{self.number()}"  # noqa: E731
-        self.server = Server(self.loop, self.store, self.queue, self.network, new_id, self._said)
+        self.server = Server(
+            self.loop,
+            self.store,
+            self.queue,
+            self.network,
+            new_id,
+            self._said,
+            self.checker.saw_present if self.has_replicas else None,
+        )
 
     def _said(self, word: dict[str, Any]) -> bool:
         """An attempt says something. A few events can't be understood, however often they come."""
@@ -236,6 +252,26 @@ class World:
             self.log("a worker dies")
             worker.scope.cancel()
 
+    def start_replica(self) -> None:
+        missing = [name for name in REPLICAS if name not in self.replicas]
+        if missing:
+            name = self.rng.choice(missing)
+            script = Script(self.checker, self.rng)
+            worker = SimWorker(f"w{self.number()}", self.queue, self._control, script, self.rng, name)
+            self.replicas[name] = worker
+            self._begin(worker.run())
+
+    def kill_replica(self) -> None:
+        if self.replicas:
+            name = self.rng.choice(sorted(self.replicas))
+            self.log(f"replica {name} dies")
+            self.replicas.pop(name).scope.cancel()
+
+    def lose_sight(self) -> None:
+        """The control plane doesn't hear of the queue who is there."""
+        if self.server is not None:
+            self.server.sight.set()
+
     def take_lease(self) -> None:
         """A worker's lease ends, and it doesn't notice: two have the task."""
         streams = [stream for stream in self.queue.topic(WORKER).streams if stream.leased]
@@ -251,11 +287,11 @@ class World:
         self.queue.break_streams()
 
     def register(self) -> None:
-        name = self.rng.choice([WORKER, LEGACY])
-        self._begin(self.clients.register(name, is_worker=name == WORKER))
+        name = self.rng.choice(self._services)
+        self._begin(self.clients.register(name, is_worker=name != LEGACY))
 
     def deregister(self) -> None:
-        self._begin(self.clients.deregister(self.rng.choice([WORKER, LEGACY])))
+        self._begin(self.clients.deregister(self.rng.choice(self._services)))
 
     # Clients
 
@@ -286,7 +322,7 @@ class World:
         steps = self.rng.choices(["event", "question"], [3, 1], k=self.rng.randrange(8))
         (fails,) = self.rng.choices(["never", "for good", "at times"], [4, 1, 5])
         given = json.dumps({"steps": steps, "fails": fails})
-        service = self.rng.choice([WORKER, WORKER, WORKER, LEGACY, LEGACY])
+        service = self.rng.choice([WORKER, WORKER, WORKER, LEGACY, LEGACY, *[ALL] * (3 * self.has_replicas)])
         timeout_s = self.rng.choice([None, None, None, 2.0, 30.0])
         known = Known(f"T{self.number()}", session, service, given, self.loop.time(), timeout_s)
         self.checker.tasks[known.id] = known
@@ -330,9 +366,11 @@ class World:
         self.network.loss = 0.0
         if self.server is None:
             self._start_server()
-        for name in (WORKER, LEGACY):
-            self._begin(self.clients.register(name, is_worker=name == WORKER))
+        for name in self._services:
+            self._begin(self.clients.register(name, is_worker=name != LEGACY))
         self.start_worker()
+        if self.has_replicas:
+            self.start_replica()
         assert self.server is not None
         for _ in range(ENDS_WITHIN):
             await self.look()
@@ -350,7 +388,7 @@ class World:
             self.queue.pass_time()
         snapshot = self._stored()
         self.checker.at_the_end(snapshot, self.queue.starts, len(snapshot.outgoing))
-        dead = [message.body for name in (WORKER, CONTROL_PLANE) for message in self.queue.topic(name).dead]
+        dead = [message.body for topic in self.queue.topics.values() for message in topic.dead]
         check(not dead, f"there are dead letters: {dead}")
 
 

@@ -15,7 +15,10 @@ from tests.support.clock import virtual_trio
 from tests.support.control import ControlWorld, Wire, control_world
 from wakeq_control.app import build_app
 from wakeq_control.http.services import About
+from wakeq_control.model import Service
+from wakeq_control.plane import End, Said
 from wakeq_control.settings import Settings
+from wakeq_control.streams import Event
 
 pytestmark = pytest.mark.anyio
 
@@ -290,6 +293,48 @@ async def test_services_are_shown(world: ControlWorld) -> None:
     assert (service.state, service.consumers) == ("up", ("me",))
     with pytest.raises(wakeq.ServiceNotFound, match="no service 'w' is registered; there are: wf"):
         await client.service("w")
+
+
+async def test_replicas_are_shown_with_what_they_have_of_a_task(world: ControlWorld) -> None:
+    client = await world.client()
+    await world.engine.register(Service("all", "d", [], None, None, is_worker=True, delivery="all"))
+    world.engine.consumers_are([("all/a", "me"), ("all/b", "you")])
+    session = await client.create_session()
+    task_id = await client.create_task(session, "all", {})
+    service = await client.service("all")
+    assert (service.delivery, service.state, service.consumers) == ("all", "up", ("me", "you"))
+    assert service.replicas == (wakeq.ServiceReplica("a", "up", 1), wakeq.ServiceReplica("b", "up", 1))
+    link = world.engine.links.open("w", 1)
+    for number in range(2):
+        run = f"{task_id}/{number}"
+        world.engine.begin_attempt(link, number, session, run, None)
+        said = {"task_id": run, "history": [], "result": f"by {number}", "data": {}}
+        events = [Event.make(0, {"n": number})]
+        end = End(said, None if number else "E: no")
+        world.engine.hear_attempt(link, number, Said(session, run, 1, events, end))
+    task = await client.wait(session, task_id)
+    assert (task.status, task.delivery, task.events) == ("failed", "all", 2)
+    assert task.error == "1 of 2 replicas failed: a: E: no"
+    shown = [(one.replica, one.status, one.attempt, one.worker, one.error, one.result) for one in task.replicas]
+    assert shown == [("a", "failed", 1, "w", "E: no", "by 0"), ("b", "succeeded", 1, "w", None, "by 1")]
+    assert [one.finished_at is not None for one in task.replicas] == [True, True]
+    async with client.events(session, task_id) as coming:
+        assert [(event.index, event.data["n"]) async for event in coming] == [(0, 0), (1, 1)]
+        assert coming.end is not None
+        assert len(coming.end.replicas) == 2
+    assert [one.id for one in await client.tasks(session)] == [task_id]
+    # A run is nobody's to look at or end.
+    with pytest.raises(wakeq.WakeqError):
+        await client.task(session, f"{task_id}/0")
+
+
+async def test_what_an_earlier_control_plane_does_not_say_is_what_it_did(world: ControlWorld) -> None:
+    client = await world.client()
+    session, task_id = await task(client)
+    found, service = await client.task(session, task_id), await client.service("wf")
+    for info in (found, service):
+        wire = {name: value for name, value in info.raw.items() if name not in ("delivery", "replicas")}
+        assert type(info).from_wire(wire) == info
 
 
 # Events

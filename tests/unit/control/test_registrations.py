@@ -15,6 +15,7 @@ from tests.support.clock import virtual_trio
 from tests.support.control import ControlWorld, control_world
 from wakeq._connection import Connection
 from wakeq_control.errors import StartupError
+from wakeq_control.plane import NewTask
 from wakeq_control.service.control import ControlPlane
 from wakeq_control.service.link import Link
 from wakeq_control.service.registering import Registration
@@ -81,6 +82,12 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "order": ({"retry": {"backoff_s": 90}}, "retry", "max_backoff_s must be at least backoff_s, which is 90"),
     "unknown": ({"retry": {"backof_s": 1}}, "retry.backof_s", "not permitted"),
     "cap": ({"max_concurrent_tasks": 0}, "max_concurrent_tasks", "greater than or equal to 1"),
+    "delivery": ({"delivery": "each"}, "delivery", "'one' or 'all'"),
+    "no replica": ({"delivery": "all"}, "replica", "must be named"),
+    "a replica of none": ({"replica": "a"}, "replica", "only with delivery all"),
+    "a replica's name": ({"delivery": "all", "replica": "a@b"}, "replica", "must have no @"),
+    "a replica's path": ({"delivery": "all", "replica": "a/b"}, "replica", "none of them /"),
+    "a long replica": ({"delivery": "all", "replica": "a" * 101}, "replica", "1 to 100 characters"),
     "schema": (
         {"schema": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}}},
         "schema",
@@ -99,6 +106,28 @@ async def test_what_is_wrong_is_named_and_nothing_is_registered(
     assert ".".join(one["loc"]) == f"body.{field}"
     assert problem in one["msg"]
     assert (await shown(world, "wrong"))["code"] == "SERVICE_NOT_FOUND"
+
+
+async def test_names_that_are_too_long_together_are_refused(world: ControlWorld) -> None:
+    name = "s" * 150
+    # `llama_deploy@`, the service's name, and `@`.
+    room = 255 - 12 - 150 - 2
+    for length, code in ((room, None), (room + 1, "INVALID_BODY")):
+        answer = await said(world, "PUT", f"/v1/services/{name}", {"delivery": "all", "replica": "r" * length})
+        assert answer.get("code") == code
+    assert answer["detail"][0]["loc"] == ["body", "replica"]
+    assert "would have 256 characters, and may have 255" in answer["detail"][0]["msg"]
+    assert (await shown(world, name))["delivery"] == "all"
+
+
+async def test_a_worker_that_leaves_is_given_nothing_more(world: ControlWorld) -> None:
+    await said(world, "PUT", "/v1/services/all", {"delivery": "all", "replica": "a"})
+    world.engine.consumers_are([("all/a", "w 1"), ("all/b", "w 2")])
+    assert await said(world, "DELETE", "/v1/workers/w%201", None) is None
+    assert (await said(world, "DELETE", f"/v1/workers/{'w' * 256}", None))["code"] == "BAD_REQUEST"
+    session = await world.engine.create_session()
+    await world.engine.add_task(session, NewTask("{}", "all", "service_id", "T"))
+    assert (await world.engine.task(session, "T")).replicas == ["b"]
 
 
 UNKNOWN = {"ref": 1, "session_id": "S", "task_id": "T"}
@@ -271,3 +300,9 @@ async def test_a_link_that_is_not_open_hears_nothing(world: ControlWorld) -> Non
         f"/v1/workers/w/links/{'1' * 16}",
     ):
         assert (await said(world, "POST", wrong_link, {"words": []}))["code"] == "BAD_REQUEST"
+
+
+async def test_no_task_has_the_id_of_a_run(world: ControlWorld) -> None:
+    message = {"id_": "T/0", "action": "new_task", "data": {"input": "{}", "service_id": "wf"}}
+    refused = await said(world, "POST", "/process_message", message)
+    assert (refused["code"], refused["detail"][0]["loc"]) == ("INVALID_BODY", ["body", "task_id"])

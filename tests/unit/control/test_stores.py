@@ -18,6 +18,7 @@ from wakeq_control.state.sqlite import FILE, FORMAT, SqliteStore
 from wakeq_control.streams import Event
 
 FORMAT_1 = Path(__file__).parent / "control-format-1.sqlite3"
+FORMAT_2 = Path(__file__).parent / "control-format-2.sqlite3"
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -166,6 +167,42 @@ def test_a_file_of_the_first_format_goes_on(tmp_path: Path) -> None:
     plane.hear(Said(first.id, "asks", 1, [], End(_result("asks"), None, {"n": 2})), 9.0)
     assert plane.context(tasks[2]) == {"n": 2}
     assert plane.update_state(second.id, {"a": 1}, 9.0, {0})[0] == 1
+
+
+def test_a_file_of_the_second_format_goes_on(tmp_path: Path) -> None:
+    """One of wakeq before tasks had runs: with a worker's tasks, a retry, inputs, a context and a version."""
+    shutil.copy(FORMAT_2, tmp_path / FILE)
+    for _ in range(2):
+        store = SqliteStore(tmp_path)
+        plane = Plane(lambda: "id", keep=100, keep_s=1000.0)
+        plane.restore(store.load())
+        store.close()
+    with closing(sqlite3.connect(tmp_path / FILE)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (FORMAT,)
+    (session,) = plane.sessions.all()
+    assert (session.version, session.contexts, session.unfinished) == (1, {"context:w": 1}, 4)
+    assert [(one.name, one.is_worker, one.retry.max_attempts, one.delivery) for one in plane.registry.all()] == [
+        ("w", True, 3, "one"),
+        ("wf", False, 1, "one"),
+    ]
+    tasks = plane.tasks.some(session.task_ids)
+    assert [(task.id, str(task.status), task.attempt) for task in tasks] == [
+        ("done", "succeeded", 1),
+        ("retried", "queued", 2),
+        ("asks", "running", 1),
+        ("queued", "queued", 1),
+        ("llama", "queued", 1),
+    ]
+    assert [(task.delivery, task.replicas, task.run_of, task.replica) for task in tasks] == [
+        ("one", [], None, None)
+    ] * 5
+    assert [event.data for event in tasks[0].stream.ready] == [{"n": 0}, {"n": 1}]
+    assert [failure.error for failure in tasks[1].failures] == ["E: no"]
+    assert tasks[2].inputs == [("early", 1)]
+    assert [message.task_id for message in plane.tasks.unsent()] == ["queued", "llama"]
+    # What went on then is ended now.
+    plane.hear(Said(session.id, "asks", 1, [], End(_result("asks"))), 9.0)
+    assert str(tasks[2].status) == "succeeded"
 
 
 def _result(task_id: str) -> dict[str, object]:
