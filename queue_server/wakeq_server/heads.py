@@ -1,0 +1,59 @@
+"""Heads that have been read before: the requests of a client mostly differ in nothing but their bodies.
+
+To parse a head and to make a scope of it is a good part of what a publish costs. A head that is the same, byte for byte,
+means the same and frames its body alike, so it is looked up instead. What was refused, ends its connection, asks for
+another protocol or expects an answer before its body is not kept, nor is one whose body comes in chunks.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from wakeq_server.http.wire import Scope
+
+END = b"\r\n\r\n"
+KEPT_MAX = 256
+KEPT_MAX_BYTES = 1_024
+"""Longer heads are of few."""
+
+_OF_ITS_OWN = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
+
+
+class Head(NamedTuple):
+    """What a head says."""
+
+    scope: Scope
+    """Without what differs from connection to connection. It is shared: to be copied, and its headers only read."""
+    length: int
+    """Bytes of the body."""
+
+
+class Heads:
+    """The heads that all connections have read lately."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Head] = {}
+        self.get = self._known.get
+        """By its bytes, up to the empty line and with it."""
+
+    def keep(self, data: bytes, scope: Scope) -> None:
+        """Remember the head of one request that is all of ``data``, was taken, and leaves its connection open."""
+        size = data.find(END) + len(END)
+        length = _length(scope["headers"])
+        # Where another line end was the head's, what was found is in the body.
+        if size > KEPT_MAX_BYTES or length is None or size + length != len(data):
+            return
+        if len(self._known) >= KEPT_MAX:
+            del self._known[next(iter(self._known))]
+        own: dict[str, Any] = {"state": None, "client": None, "server": None}
+        self._known[data[:size]] = Head({**scope, **own}, length)
+
+
+def _length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """Of the body; None where it takes more than the head to know how to read it."""
+    length = 0
+    for name, value in headers:
+        if name in _OF_ITS_OWN:
+            return None
+        if name == b"content-length":
+            length = int(value)
+    return length
