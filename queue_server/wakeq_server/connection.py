@@ -20,7 +20,7 @@ from wakeq_server.errors import BadRequest, HeadTooLarge, QueueError, RequestTim
 from wakeq_server.exchange import Exchange
 from wakeq_server.flow import Flow
 from wakeq_server.framing import body_header, check_head, origin_form
-from wakeq_server.heads import END, Head, Heads
+from wakeq_server.heads import END, Heads
 from wakeq_server.http.wire import error_response
 from wakeq_server.idle import Idle
 from wakeq_server.settings import BLOCKED_S, HEAD_MAX_BYTES, LINGER_S, PIPELINED_MAX, TCP_USER_TIMEOUT_S, Settings
@@ -165,7 +165,7 @@ class Connection(HttpToolsProtocol):
         self.scope = scope = head.scope.copy()  # type: ignore[assignment]
         scope["client"] = self.client
         scope["server"] = self.server
-        scope["state"] = {"connection": self}
+        scope["state"] = {"connection": self, "head": head}
         self._come(Exchange(self, keep_alive=True))
         if head.length:
             self.on_body(data[end:])

@@ -6,9 +6,8 @@ another protocol or expects an answer before its body is not kept, nor is one wh
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
 
-from wakeq_server.http.wire import Scope
+from wakeq_server.http.wire import Call, Scope
 
 END = b"\r\n\r\n"
 KEPT_MAX = 256
@@ -18,13 +17,17 @@ KEPT_MAX_BYTES = 1_024
 _OF_ITS_OWN = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
 
 
-class Head(NamedTuple):
-    """What a head says."""
+class Head:
+    """What a head says. See `wakeq_server.http.wire.KnownHead`."""
 
-    scope: Scope
-    """Without what differs from connection to connection. It is shared: to be copied, and its headers only read."""
-    length: int
-    """Bytes of the body."""
+    __slots__ = ("call", "length", "scope")
+
+    def __init__(self, scope: Scope, length: int) -> None:
+        self.scope = scope
+        """Without what differs from connection to connection. It is shared: to be copied, and its headers only read."""
+        self.length = length
+        """Bytes of the body."""
+        self.call: Call | None = None
 
 
 class Heads:
@@ -44,7 +47,7 @@ class Heads:
             return
         if len(self._known) >= KEPT_MAX:
             del self._known[next(iter(self._known))]
-        own: dict[str, Any] = {"state": None, "client": None, "server": None}
+        own = {"state": None, "client": None, "server": None}
         self._known[data[:size]] = Head({**scope, **own}, length)
 
 
