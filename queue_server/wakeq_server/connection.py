@@ -50,9 +50,7 @@ class Connection(HttpToolsProtocol):
     _replaying = False
     _view: socket.socket | None = None
 
-    def __init__(
-        self, *arguments: Any, settings: Settings, turn: Turn, idle: Idle, heads: Heads, **more: Any
-    ) -> None:
+    def __init__(self, *arguments: Any, settings: Settings, turn: Turn, idle: Idle, heads: Heads, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._turn = turn
         self._idle = idle

@@ -1,11 +1,12 @@
 """Heads that have been read before: the requests of a client mostly differ in nothing but their bodies.
 
-To parse a head and to make a scope of it is a good part of what a publish costs. A head that is the same, byte for byte,
-means the same and frames its body alike, so it is looked up instead. What was refused, ends its connection, asks for
-another protocol or expects an answer before its body is not kept, nor is one whose body comes in chunks.
+To parse a head and to make a scope of it is a good part of what a publish costs. A head that is the same, byte for
+byte, means the same and frames its body alike, so it is looked up instead. What was refused, ends its connection, asks
+for another protocol or expects an answer before its body is not kept, nor is one whose body comes in chunks.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from wakeq_server.http.wire import Call, Scope
 
@@ -38,7 +39,7 @@ class Heads:
         self.get = self._known.get
         """By its bytes, up to the empty line and with it."""
 
-    def keep(self, data: bytes, scope: Scope) -> None:
+    def keep(self, data: bytes, scope: Mapping[str, Any]) -> None:
         """Remember the head of one request that is all of ``data``, was taken, and leaves its connection open."""
         size = data.find(END) + len(END)
         length = _length(scope["headers"])
