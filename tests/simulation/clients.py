@@ -150,13 +150,15 @@ class Clients:
         return deliveries
 
     def _check_turn(self, client: Client, subscription: EmbeddedSubscription) -> None:
-        """The longest parked goes first. Streams may have had no room, and who reads bodies may have to wait again."""
+        """The longest parked goes first. Streams may have had no room. Those whose turn came to nothing stand in front
+        again, in the order that they know it in."""
         group = subscription.group
         if self.checker.blurred(group.topic.id):
             return
         for other in self._everyone.values():
             its = other.subscription
-            waits = other.taking and its is not None and its.parked is not None and not its.parked.handed
+            parked = its.parked if its is not None else None
+            waits = other.taking and parked is not None and not parked.handed and not parked.again
             leaves = other.hung_up or other.scope.cancel_called or other.ends <= self.checker.now()
             if waits and not leaves and its is not None and its.group is group and its.prefetch is None:
                 check(

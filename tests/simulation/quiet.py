@@ -134,7 +134,9 @@ def _resolve(checker: Checker, topic: Topic, place: Place, standing: str, moment
     """What was called and never answered has happened, or not."""
     pending, place.pending = place.pending, []
     for place_in_line, one in enumerate(pending):
-        must = one.sure and one.failures == checker.failures()
+        # Given back, it may have been leased again, by somebody who was never told, and have died of that.
+        moved_on = "ready" in one.states and place.strayed
+        must = one.sure and one.failures == checker.failures() and not moved_on
         follows = any(standing in later.states for later in pending[place_in_line:])
         check(
             not must or follows,

@@ -92,6 +92,32 @@ async def test_a_lease_that_ends_while_its_body_is_read_is_not_handed_out() -> N
         assert found == []
 
 
+async def test_who_waits_again_since_a_body_came_too_late_is_the_first_in_line() -> None:
+    desk = Desk()
+    async with an_engine(desk, KeepingStore()) as engine, anyio.create_task_group() as tasks:
+        slow, late = await engine.subscribe("t", lease_s=1.0), await engine.subscribe("t")
+        found: list[str] = []
+
+        async def take(name: str, subscription: Subscription) -> None:
+            await subscription.take(1, 60.0)
+            found.append(name)
+
+        desk.held = True
+        tasks.start_soon(take, "slow", slow)
+        await anyio.wait_all_tasks_blocked()
+        jump_clock(2.0)
+        await anyio.wait_all_tasks_blocked()
+        assert await bodies(await engine.subscribe("t")) == [b"1"]
+        tasks.start_soon(take, "late", late)
+        await anyio.wait_all_tasks_blocked()
+        desk.go.set()
+        await anyio.wait_all_tasks_blocked()
+        await engine.publish("t", [NewMessage(b"2")])
+        await anyio.wait_all_tasks_blocked()
+        assert found == ["slow"]
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_topic_that_goes_while_a_body_is_read_is_not_found() -> None:
     desk = Desk()
     async with an_engine(desk, KeepingStore()) as engine, anyio.create_task_group() as tasks:

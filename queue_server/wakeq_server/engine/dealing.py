@@ -115,13 +115,17 @@ class Dealer:
         self._act()
 
     async def park(
-        self, subscription: "EmbeddedSubscription", limit: int, wait_s: float, attend: Attend | None
+        self, subscription: "EmbeddedSubscription", limit: int, wait_s: float, attend: Attend | None, *, again: bool
     ) -> list[Lease]:
-        """Wait for messages, in line."""
-        parked = Parked(subscription, limit, self._clocks.now() + wait_s)
+        """Wait for messages, in line; in front, where one has had its turn and it came to nothing."""
+        parked = Parked(subscription, limit, self._clocks.now() + wait_s, again=again)
         subscription.parked = parked
         if parked.room > 0:
-            self._parkings_of(subscription).setdefault(subscription.group, Parking()).join(parked)
+            parking = self._parkings_of(subscription).setdefault(subscription.group, Parking())
+            if again:
+                parking.rejoin(parked)
+            else:
+                parking.join(parked)
         else:
             self._full[parked] = None
         hung_up = False
@@ -314,15 +318,16 @@ class EmbeddedSubscription:
     async def take(self, limit: int, wait_s: float, attend: Attend | None = None) -> list[Delivery]:
         """See `Subscription`."""
         until = self.dealer.now() + wait_s
+        again = False
         while True:
-            leases = await self._lease(limit, wait_s, attend)
+            leases = await self._lease(limit, wait_s, attend, again=again)
             deliveries = await self.dealer.deliver(self.group, leases) if leases else []
             if deliveries or not leases:
                 return deliveries
-            # All of them were damaged, which is no reason to tell a consumer that there is nothing.
-            wait_s = max(0.0, until - self.dealer.now())
+            # All of them were damaged, or came too late: no reason to tell a consumer that there is nothing.
+            wait_s, again = max(0.0, until - self.dealer.now()), True
 
-    async def _lease(self, limit: int, wait_s: float, attend: Attend | None) -> list[Lease]:
+    async def _lease(self, limit: int, wait_s: float, attend: Attend | None, *, again: bool) -> list[Lease]:
         if self.group.topic.gone:
             raise TopicNotFound(self.group.topic.name)
         if self.group.gone:
@@ -334,7 +339,7 @@ class EmbeddedSubscription:
         self._show(waits)
         if waits:
             try:
-                leases = await self.dealer.park(self, limit, wait_s, attend)
+                leases = await self.dealer.park(self, limit, wait_s, attend, again=again)
             finally:
                 self._unpark()
         return leases

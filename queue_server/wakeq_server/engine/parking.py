@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 class Parked:
     """One consumer that waits."""
 
-    __slots__ = ("error", "handed", "handed_at", "limit", "scope", "subscription")
+    __slots__ = ("again", "error", "handed", "handed_at", "limit", "scope", "subscription")
 
-    def __init__(self, subscription: "EmbeddedSubscription", limit: int, deadline: float) -> None:
+    def __init__(
+        self, subscription: "EmbeddedSubscription", limit: int, deadline: float, *, again: bool = False
+    ) -> None:
         self.subscription = subscription
         self.limit = limit
+        self.again = again
+        """Whether it has had its turn, which came to nothing."""
         self.scope = anyio.CancelScope(deadline=deadline)
         self.handed: list[Lease] = []
         self.handed_at = 0.0
