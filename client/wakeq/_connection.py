@@ -136,22 +136,14 @@ class Connection:
 
     @asynccontextmanager
     async def stream(
-        self, url: httpx.URL, headers: Sequence[Header], silence_s: float, *, content: bytes = b""
+        self, url: httpx.URL, headers: Sequence[Header], silence_s: float
     ) -> AsyncIterator[httpx.Response]:
-        """An answer that comes in parts; a silence of ``silence_s`` ends it. With ``content`` it is asked for by POST.
+        """An answer that comes in parts; a silence of ``silence_s`` ends it.
 
         Raises httpx.TransportError, and WakeqError where it is refused.
         """
         own = [*self._headers, *headers]
-        if content:
-            own.append((b"content-length", b"%d" % len(content)))
-        request = httpx.Request(
-            "POST" if content else "GET",
-            url,
-            headers=own,
-            stream=Content(content),
-            extensions=self._timeouts(silence_s),
-        )
+        request = httpx.Request("GET", url, headers=own, stream=Content(b""), extensions=self._timeouts(silence_s))
         response = await self._pool("streams").handle_async_request(request)
         try:
             if not response.is_success:

@@ -49,7 +49,7 @@ def build_app(engine: Engine, settings: Settings, about: About, token: str | Non
     lot = Lot()
     guard = Guard(bound_to=settings.host, allowed_hosts=settings.allowed_hosts, token=token)
     return App(
-        Services(engine, about, lot),
+        Services(engine, about),
         Sessions(engine),
         Tasks(engine, lot),
         Streams(engine, lot),

@@ -40,6 +40,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq_server.core.model",
             "wakeq_server.engine.base",
             "wakeq_server.engine.stats",
+            "wakeq._serving.moments",
             "wakeq._serving.origins",
             "wakeq_server.errors",
             "wakeq_server.http",
@@ -121,6 +122,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         CONTROL_RULES
         | {
             "wakeq._serving.hosts",
+            "wakeq._serving.moments",
             "wakeq._serving.origins",
             "wakeq._serving.tokens",
             "wakeq_control.arguments",

@@ -1,6 +1,6 @@
 """Heartbeats and ends of waits of many consumers fall together, and none comes too late for its client."""
 
-from wakeq_server.http.moments import SHARED_MAX, Beats, Moments
+from wakeq._serving.moments import SHARED_MAX, Beats, Moments
 
 
 def test_who_can_shares_a_moment() -> None:

@@ -23,6 +23,7 @@ from wakeq_bench.scenarios.open_loop import OpenLoop
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import call, made
 from wakeq_bench.scenarios.servers import wakeq_server
+from wakeq_bench.waking import WakeWindow, bare_process
 
 TOPIC = "t"
 TRANSPORTS = ("httpx", "aiohttp")
@@ -87,7 +88,7 @@ def run(given: Client, console: Console) -> Report:
     report.figures = [
         *(_ratio(transport, wakes) for transport in transports),
         *(_cpu(transport, prefetch, found) for (transport, prefetch), found in drained.items()),
-        *(figure for transport, percent, requests in idle for figure in _idle(transport, percent, requests)),
+        *(figure for one in idle for figure in _idle(*one)),
         Figure("import wakeq, median", percentile(imports_s, 50), "s", _IMPORT_MAX),
     ]
     report.notes += [
@@ -129,19 +130,20 @@ def _measure_drains(
     return found
 
 
-def _measure_idle(transport: str, seconds: float, work: Work) -> tuple[float, int]:
-    """Percent of a core, and requests of the consumer."""
+def _measure_idle(transport: str, seconds: float, work: Work) -> tuple[float, int, list[Figure]]:
+    """Percent of a core, and requests of the consumer; and what a bare process costs."""
     work.step(f"waiting: {transport}")
-    with _server() as server, _process("wait", server, transport) as waiting:
+    with _server() as server, _process("wait", server, transport) as waiting, bare_process(seconds) as bare_pid:
         waiting.wait_for_record("waiting")
         time.sleep(_SETTLED_S)
         before, window = _requests(server), CpuWindow({"client": waiting.pid})
+        waking = WakeWindow(waiting.pid, bare_pid)
         time.sleep(seconds)
-        percent = 100 * window.cores()["client"]
+        percent, beside_bare = 100 * window.cores()["client"], waking.figures(_idle_name(transport))
         # Without the one that asks.
         requests = _requests(server) - before - 1
     work.done(seconds + _SETTLED_S)
-    return percent, requests
+    return percent, requests, beside_bare
 
 
 @contextmanager
@@ -190,8 +192,13 @@ def _cpu(transport: str, prefetch: int, found: list[dict[str, float]]) -> Figure
     return Figure(name, statistics.median(samples), "µs", _CPU_MAX, median_interval(samples))
 
 
-def _idle(transport: str, percent: float, requests: int) -> list[Figure]:
+def _idle_name(transport: str) -> str:
+    return f"{transport}: client CPU while a consumer waits"
+
+
+def _idle(transport: str, percent: float, requests: int, beside_bare: list[Figure]) -> list[Figure]:
     return [
-        Figure(f"{transport}: client CPU while a consumer waits", percent, "%", _IDLE_MAX),
+        Figure(_idle_name(transport), percent, "%", _IDLE_MAX),
+        *beside_bare,
         Figure(f"{transport}: requests while a consumer waits", requests, "", Target("==", 0)),
     ]

@@ -26,6 +26,7 @@ from wakeq_bench.scenarios.deployments import NAME, deployed, original_api_serve
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import BrokenAnswer
 from wakeq_bench.scenarios.servers import ORIGINAL_VERSION
+from wakeq_bench.waking import WakeWindow, bare_process
 
 PARTS = ("start", "run", "apiserver", "llamactl", "idle")
 SERVICES = 5
@@ -41,6 +42,7 @@ _IMPORT_MAX = Target("<=", 0.3)
 _HALF = Target("<=", 1 / 2)
 _LLAMACTL_MAX = Target("<=", 0.3)
 _IDLE_MAX = Target("<=", 0.5)
+_IDLE = f"idle deployment of {SERVICES} services: CPU"
 _IMPORTED = "import time; began = time.perf_counter(); import wakeq.cli.run; print(time.perf_counter() - began)"
 # Before an idle window: everybody has parked.
 _SETTLED_S = 5.0
@@ -144,12 +146,14 @@ class _Found:
     def idle(self) -> None:
         """All processes of a deployment while nothing happens."""
         self._work.step(f"idle for {self._given.seconds:g} s")
-        with deployed(SERVICES) as deployment:
+        with deployed(SERVICES) as deployment, bare_process(self._given.seconds) as bare_pid:
             time.sleep(_SETTLED_S)
+            waking = WakeWindow(deployment.child.pid, bare_pid)
             window = CpuWindow({"all": deployment.child.pid})
             self._work.wait(self._given.seconds)
             percent = 100 * window.cores()["all"]
-        self._report.figures.append(Figure(f"idle deployment of {SERVICES} services: CPU", percent, "%", _IDLE_MAX))
+            beside_bare = waking.figures(_IDLE)
+        self._report.figures += [Figure(_IDLE, percent, "%", _IDLE_MAX), *beside_bare]
 
     def _rounds(self, part: str) -> range:
         self._work.step(f"{part}: {self._given.rounds} rounds")

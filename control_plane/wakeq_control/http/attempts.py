@@ -12,7 +12,6 @@ from wakeq_control.engine.links import DELETED, Link, numbered
 from wakeq_control.errors import BadRequest, ControlError, InvalidBody, PathNotFound, SessionNotFound, TaskNotFound
 from wakeq_control.http.held import Held, Lot
 from wakeq_control.http.streams import LINES
-from wakeq_control.http.tasks import BEAT_S
 from wakeq_control.http.wire import Request, Response, answer
 from wakeq_control.messages import in_body
 from wakeq_control.plane import End, Said
@@ -64,7 +63,7 @@ class Attempts:
     async def follow(self, request: Request, worker: str, number: str) -> Response | None:
         """Open the link: a line of JSON for whatever the worker must know of its attempts, until it hangs up."""
         link = self._engine.links.open(*_name(worker, number))
-        held = Held(request, LINES, beat_s=BEAT_S)
+        held = Held(request, LINES, beats=self._lot.beats)
         try:
             await self._lot.attend(request, partial(self._tell, held, link))
         except ControlError:

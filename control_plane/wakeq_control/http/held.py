@@ -1,8 +1,9 @@
 """Answers that are waited for.
 
 Clients of llama_deploy up to 0.5 give up after 5 s without a byte. So an answer that takes longer is begun, and a space
-is sent every 3 s, which JSON allows in front of a value, and so do those who read lines of JSON. Once it is begun its
-status stands: what goes wrong after that can only end it.
+is sent every 3 s, which JSON allows in front of a value, and so do those who read lines of JSON. wakeq's own wait
+longer, and theirs go at moments that all share, which wakes an idle server once. Once an answer is begun its status
+stands: what goes wrong after that can only end it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,18 +11,23 @@ from typing import Generic, TypeVar
 
 import anyio
 
+from wakeq._serving.moments import Beats
 from wakeq_control.errors import ControlError, Stopping
 from wakeq_control.http.wire import Gone, Headers, Request
 
 _T = TypeVar("_T")
 BEAT_S = 3.0
 """Seconds between the spaces."""
+OWN_BEAT_S = 15.0
+"""About as many between the signs of life that wakeq's own clients get."""
 
 
 class Lot:
     """The requests that wait: told when the server stops."""
 
     def __init__(self) -> None:
+        self.beats = Beats(OWN_BEAT_S)
+        """When wakeq's own clients get a sign of life."""
         self.stopping = False
         self._waiting: set[anyio.CancelScope] = set()
 
@@ -79,11 +85,11 @@ async def _watch(request: Request, scope: anyio.CancelScope) -> None:
 class Held:
     """An answer that is begun when it is known or takes long."""
 
-    def __init__(self, request: Request, headers: Headers, *, beat_s: float = BEAT_S, beat: bytes = b" ") -> None:
-        """``beat_s``: seconds between the signs of life, each of which is ``beat``."""
+    def __init__(self, request: Request, headers: Headers, *, beats: Beats | None = None, beat: bytes = b" ") -> None:
+        """``beats``: when the signs of life are due, each of which is ``beat``; None: after each `BEAT_S`."""
         self._request = request
         self._headers = headers
-        self._beat_s = beat_s
+        self._beats = beats
         self._beat = beat
         self.begun = False
         self.blank = False
@@ -92,10 +98,13 @@ class Held:
     async def wait(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """What work returns, however long it takes. It is cancelled and begun again for each sign of life."""
         while True:
-            with anyio.move_on_after(self._beat_s):
+            with anyio.CancelScope(deadline=self._next_beat(anyio.current_time())):
                 return await work()
             await self.write(self._beat)
             self.blank = True
+
+    def _next_beat(self, now: float) -> float:
+        return now + BEAT_S if self._beats is None else self._beats.next(now)
 
     async def write(self, part: bytes) -> None:
         """Send a part, the head before the first."""

@@ -72,8 +72,6 @@ class App(Application):
                     "GET": partial(self._attempts.follow, request, worker, number),
                     "POST": partial(self._attempts.hear, request, worker, number),
                 }
-            case ["", "v1", "services", name, "registration"] if name:
-                return {"POST": partial(services.keep_worker, request, name)}
             case ["", "v1", "sessions", session] if session:
                 return {"GET": partial(sessions.summary, request, session)}
             case ["", "v1", "sessions", session, "state"] if session:

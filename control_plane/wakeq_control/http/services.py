@@ -1,20 +1,14 @@
 """Services, and what services ask: who the queue is, who is registered, what they have to say."""
 
-from functools import partial
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
-import anyio
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from wakeq._serving.hosts import ANYWHERE, host_name
 from wakeq_control.arguments import check_schema
-from wakeq_control.codec import dump_line
 from wakeq_control.engine.engine import Engine
-from wakeq_control.errors import ControlError, InvalidBody
-from wakeq_control.http.held import Held, Lot
-from wakeq_control.http.streams import LINES
-from wakeq_control.http.tasks import BEAT_S
+from wakeq_control.errors import InvalidBody
 from wakeq_control.http.wire import Request, Response, answer
 from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name, in_body, read_message
 from wakeq_control.model import NO_RETRY, Retry, Service
@@ -101,10 +95,9 @@ class _Name(BaseModel):
 class Services:
     """The calls about services."""
 
-    def __init__(self, engine: Engine, about: About, lot: Lot) -> None:
+    def __init__(self, engine: Engine, about: About) -> None:
         self._engine = engine
         self._about = about
-        self._lot = lot
 
     async def home(self, request: Request) -> Response:
         """llama_deploy's card."""
@@ -207,29 +200,7 @@ class Services:
     async def put_worker(self, request: Request, name: str) -> Response:
         """Register a service whose workers follow their tasks here."""
         await self._engine.register(await _worker(request, name))
-        return answer(self._registered(name))
-
-    async def keep_worker(self, request: Request, name: str) -> None:
-        """The same by an answer that has no end: when it breaks off, a worker registers anew.
-
-        It may be that the control plane was started again without what it knew.
-        """
-        service = await _worker(request, name)
-        held = Held(request, LINES, beat_s=BEAT_S)
-        try:
-            await self._lot.attend(request, partial(self._keep, held, service))
-        except ControlError:
-            if not held.begun:
-                raise
-            await request.cut_off()
-
-    async def _keep(self, held: Held, service: Service) -> None:
-        await self._engine.register(service)
-        await held.write(dump_line(self._registered(service.name)))
-        await held.wait(anyio.sleep_forever)
-
-    def _registered(self, name: str) -> dict[str, str]:
-        return {"service": name, "topic_namespace": self._about.namespace}
+        return answer({"service": name, "topic_namespace": self._about.namespace})
 
     async def process_message(self, request: Request) -> Response:
         """Take a message as if it had come by the queue."""

@@ -11,7 +11,7 @@ from wakeq_control.codec import dump
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import BadRequest, ControlError, TaskNotFound
 from wakeq_control.http.held import Held, Lot
-from wakeq_control.http.tasks import BEAT_S, shown
+from wakeq_control.http.tasks import shown
 from wakeq_control.http.wire import Headers, Request, Response
 from wakeq_control.streams import Event
 
@@ -33,7 +33,7 @@ class Streams:
     async def follow(self, request: Request, session_id: str, task_id: str) -> Response | None:
         """The events as they come, from the first on or behind `Last-Event-ID`; ends with the task."""
         as_events = b"text/event-stream" in request.headers.get(b"accept", b"")
-        held = Held(request, _EVENTS, beat_s=BEAT_S, beat=_COMMENT) if as_events else Held(request, LINES)
+        held = Held(request, _EVENTS, beats=self._lot.beats, beat=_COMMENT) if as_events else Held(request, LINES)
         send = partial(self._send_events, last_event_id(request)) if as_events else self._send_lines
         try:
             await self._lot.attend(request, partial(send, held, session_id, task_id))

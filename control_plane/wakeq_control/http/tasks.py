@@ -22,8 +22,6 @@ SERVICE_WAIT_MAX_S = 600.0
 """Longest that a new task may ask to wait for its service."""
 WAIT_S = 55.0
 """How long one that doesn't ask is."""
-BEAT_S = 15.0
-"""Seconds between the signs of life that wakeq's own clients get."""
 
 
 class _Event(BaseModel):
@@ -88,7 +86,7 @@ class Tasks:
         return await self._shown_when_ended(request, lambda held: self._ended(held, session_id, task_id, wait_s))
 
     async def _shown_when_ended(self, request: Request, ended: Callable[[Held], Awaitable[Task]]) -> Response | None:
-        held = Held(request, [JSON_TYPE], beat_s=BEAT_S)
+        held = Held(request, [JSON_TYPE], beats=self._lot.beats)
         try:
             task = await self._lot.attend(request, lambda: ended(held))
         except ControlError:

@@ -15,7 +15,6 @@ from wakeq_control.codec import dump, load
 
 _TIMEOUT_S = 10.0
 """How long it may be silent where it isn't asked to wait."""
-_JSON = [(b"content-type", b"application/json")]
 
 
 class ControlPlane:
@@ -31,15 +30,12 @@ class ControlPlane:
         raise_for_answer(answer)
         return read_answer(answer, _queue_url)
 
-    @asynccontextmanager
-    async def registration(self, service: str, about: dict[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Register a service of workers: a line when that is done, and then silence until the control plane ends.
-
-        Raises WakeqError, from the iteration too.
-        """
-        url = self._connection.url(f"/v1/services/{quote(service, safe='')}/registration")
-        async with self._lines(url, dump(about)) as lines:
-            yield lines
+    async def register(self, service: str, about: dict[str, Any]) -> str:
+        """Register a service of workers; returns what the names of all topics begin with. Raises WakeqError."""
+        url = self._connection.url(f"/v1/services/{quote(service, safe='')}")
+        answer = await self._connection.ask("PUT", url, content=dump(about))
+        raise_for_answer(answer)
+        return read_answer(answer, lambda said: str(said["topic_namespace"]))
 
     async def deregister(self, service: str) -> None:
         """Forget a service. Raises WakeqError."""
@@ -49,22 +45,17 @@ class ControlPlane:
     @asynccontextmanager
     async def link(self, worker: str, number: int) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """Open a worker's link: what it must know of its attempts, as it comes. Raises WakeqError, also as it comes."""
-        async with self._lines(self._link(worker, number)) as lines:
-            yield lines
+        try:
+            async with self._connection.stream(self._link(worker, number), [], SILENCE_S) as response:
+                yield _lines(parts_of(response))
+        except httpx.TransportError as error:
+            raise wakeq.ServerUnavailable(f"the control plane can't be reached: {error!r}") from error
 
     async def say(self, worker: str, number: int, content: bytes) -> list[dict[str, Any]]:
         """What the control plane answers to what attempts say over a link. Raises WakeqError."""
         answer = await self._connection.ask("POST", self._link(worker, number), content=content)
         raise_for_answer(answer)
         return read_answer(answer, lambda said: list(said["answers"]))
-
-    @asynccontextmanager
-    async def _lines(self, url: httpx.URL, content: bytes = b"") -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        try:
-            async with self._connection.stream(url, _JSON, SILENCE_S, content=content) as response:
-                yield _lines(parts_of(response))
-        except httpx.TransportError as error:
-            raise wakeq.ServerUnavailable(f"the control plane can't be reached: {error!r}") from error
 
     def _link(self, worker: str, number: int) -> httpx.URL:
         return self._connection.url(f"/v1/workers/{path_segment(worker)}/links/{number}")

@@ -1,8 +1,8 @@
 """A worker's link to the control plane, which all its attempts share.
 
 What attempts say goes in requests, one on its way at a time: whoever speaks meanwhile shares the next. What they must
-know comes over one stream, which is opened again and again; with each, those that have begun say so anew, and hear what
-they have missed. What is said twice happens once.
+know comes over one stream, which is opened again and again; with each the worker registers anew, and then those that
+have begun say so anew, and hear what they have missed. What is said twice happens once.
 """
 
 import math
@@ -21,6 +21,7 @@ from wakeq._lane import Lane, Part
 from wakeq_control.codec import dump
 from wakeq_control.link.trying import new_backoff, until_done
 from wakeq_control.service.control import ControlPlane
+from wakeq_control.service.registering import Registration
 
 _NOT_FOUND = 404
 _WORDS_MAX = 1_000
@@ -83,10 +84,17 @@ class _Words(Lane[_Word]):
 class Link:
     """One worker's."""
 
-    def __init__(self, control: ControlPlane, worker: str, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        control: ControlPlane,
+        worker: str,
+        registration: Registration,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
         """``worker`` is the worker's name."""
         self._control = control
         self._worker = worker
+        self._registration = registration
         self._words = _Words(self, jitter)
         self._refs = count(1)
         self._attempts: dict[int, Follower] = {}
@@ -95,7 +103,7 @@ class Link:
         self._reading = anyio.CancelScope()
 
     async def run(self) -> None:
-        """Hear what attempts must know, for ever."""
+        """Be registered, and hear what attempts must know, for ever. Raises StartupError."""
         async with anyio.create_task_group() as tasks:
             backoff = new_backoff()
 
@@ -169,7 +177,8 @@ class Link:
         self._number += 1
         with anyio.CancelScope() as self._reading:
             try:
-                async with self._control.link(self._worker, self._number) as lines:
+                link = self._control.link(self._worker, self._number)
+                async with self._registration.over(link) as lines:
                     self._open.set()
                     opened()
                     async for line in lines:

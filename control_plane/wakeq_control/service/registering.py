@@ -1,19 +1,21 @@
-"""A worker's registration: made anew whenever the connection breaks that it was made by.
+"""A worker's registration: made anew with each link that it opens.
 
 A control plane that was started again may know nothing of what it knew before, and asks nobody.
 """
 
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
 
 import anyio
 import structlog
 
 import wakeq
 from wakeq_control.errors import StartupError
-from wakeq_control.link.trying import new_backoff, until_done
 from wakeq_control.service.control import ControlPlane
 
 _log: Any = structlog.get_logger("wakeq.worker")
+_T = TypeVar("_T")
 _SERVER_ERROR = 500
 
 
@@ -25,7 +27,6 @@ class Registration:
         self._control = control
         self._service = service
         self._about = about
-        self._backoff = new_backoff()
         self._namespace: str | None = None
         self._registered = anyio.Event()
 
@@ -35,33 +36,33 @@ class Registration:
         assert self._namespace is not None
         return self._namespace
 
-    async def run(self) -> None:
-        """Stay registered, for ever. Raises StartupError where the control plane refuses the first time."""
-        await until_done(f"staying registered as {self._service}", self._stay, self._backoff)
+    @asynccontextmanager
+    async def over(self, link: AbstractAsyncContextManager[_T]) -> AsyncIterator[_T]:
+        """Open a link and register, in this order: where another process answers the second, the first breaks off.
 
-    async def _stay(self) -> None:
-        try:
-            async with self._control.registration(self._service, self._about) as lines:
-                async for line in lines:
-                    self._heard(line)
-        except wakeq.WakeqError as error:
-            refusal = refusal_of("registering", error)
-            if refusal is None:
-                raise
-            if self._namespace is None:
-                raise refusal from error
-            # One that runs has tasks, and the control plane may be started anew as it was.
-            raise wakeq.ServerUnavailable(error.detail) from error
-        raise wakeq.ServerUnavailable("the control plane has ended the registration")
+        Raises WakeqError; StartupError where the control plane refuses the first time, or names its topics anew.
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                opened = await stack.enter_async_context(link)
+                self._registered_in(await self._control.register(self._service, self._about))
+            except wakeq.WakeqError as error:
+                raise self._meaning(error) from error
+            yield opened
 
-    def _heard(self, line: dict[str, Any]) -> None:
-        namespace = str(line["topic_namespace"])
+    def _meaning(self, error: wakeq.WakeqError) -> Exception:
+        refusal = refusal_of("registering", error)
+        if refusal is None:
+            return error
+        # One that runs has tasks, and the control plane may be started anew as it was.
+        return refusal if self._namespace is None else wakeq.ServerUnavailable(error.detail)
+
+    def _registered_in(self, namespace: str) -> None:
         if self._namespace not in (None, namespace):
             problem = f"the control plane's topics begin with {namespace} now, and no longer with {self._namespace}"
             raise StartupError(problem, "start the worker again")
         self._namespace = namespace
         self._registered.set()
-        self._backoff.succeeded()
         _log.info("registered", service=self._service)
 
 

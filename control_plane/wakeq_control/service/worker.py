@@ -82,12 +82,12 @@ class Worker:
         options = self._options
         async with open_control_plane(options.control_plane, options.control_token) as control:
             queue = options.queue or await _insist("asking where the queue is", control.queue_url)
-            registration, link = Registration(control, options.service, self._about()), Link(control, self.name)
+            registration = Registration(control, options.service, self._about())
+            link = Link(control, self.name, registration)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(registration.run)
+                tasks.start_soon(link.run)
                 namespace = await registration.namespace()
                 token = options.queue_token
-                tasks.start_soon(link.run)
                 async with open_broker(queue, token, namespace, consumer=self.name, retry_s=_RETRY_S) as broker:
                     await until_done("consuming from the queue", partial(self._consume, broker, link))
                 tasks.cancel_scope.cancel()

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 import anyio
 import structlog
 
+from wakeq._serving.moments import Beats, Moments
 from wakeq_server.core.model import Delivery, TopicConfig
 from wakeq_server.engine.base import Engine, Subscription
 from wakeq_server.errors import ConsumerGone, Draining, QueueError, TopicNotFound
 from wakeq_server.http import params
-from wakeq_server.http.moments import Beats, Moments
 from wakeq_server.http.places import Places
 from wakeq_server.http.polls import PollWatch
 from wakeq_server.http.publishing import Publishing

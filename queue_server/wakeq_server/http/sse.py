@@ -6,8 +6,8 @@ that takes nothing for `BLOCKED_S` loses its connection.
 
 import anyio
 
+from wakeq._serving.moments import Beats
 from wakeq_server.errors import ConsumerGone
-from wakeq_server.http.moments import Beats
 from wakeq_server.http.wire import Connection, Receive, Scope, Send, connection, hung_up
 from wakeq_server.settings import BLOCKED_S, STREAM_RETRY_MS
 

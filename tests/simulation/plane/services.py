@@ -13,9 +13,10 @@ from tests.simulation.loop import TICK
 from tests.simulation.plane.network import Lost
 from tests.simulation.plane.queue import Delivery, Queue
 from wakeq_control.messages import CONTROL_PLANE
-from wakeq_control.model import Retry
+from wakeq_control.model import Retry, Service
 from wakeq_control.service.context import TaskContext
 from wakeq_control.service.link import Link
+from wakeq_control.service.registering import Registration
 from wakeq_control.service.runnable import Outcome
 from wakeq_control.service.worker import Options, Worker
 
@@ -93,6 +94,12 @@ class SimControl:
             raise Lost("nobody is there")
         return server
 
+    async def register(self, service: str, about: dict[str, Any]) -> str:
+        retry = Retry(**about["retry"])
+        told = Service(service, about["description"], [], None, None, about["schema"], is_worker=True, retry=retry)
+        await self._there().ask(("register", service), lambda engine: engine.register(told))
+        return "sim"
+
     @asynccontextmanager
     async def link(self, worker: str, number: int) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         async with self._there().link(worker, number) as lines:
@@ -106,10 +113,11 @@ class SimWorker:
     """A worker's process."""
 
     def __init__(self, name: str, queue: Queue, control: SimControl, script: Script, rng: Random) -> None:
-        options = Options(WORKER, "", "", None, None, None, PREFETCH, 30.0, 0.0)
+        options = Options(WORKER, "", "", None, None, None, PREFETCH, 30.0, 0.0, RETRY)
         self._worker = Worker(script, options, lambda: None)
         self._queue = queue
-        self._link = Link(control, name, rng.random)  # type: ignore[arg-type]
+        registration = Registration(control, WORKER, self._worker._about())  # type: ignore[arg-type]
+        self._link = Link(control, name, registration, rng.random)  # type: ignore[arg-type]
         self.scope = anyio.CancelScope()
 
     async def run(self) -> None:

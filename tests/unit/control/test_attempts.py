@@ -29,7 +29,7 @@ class Told(Link):
     """A link that tells an attempt what a test wants, before its announcement returns."""
 
     def __init__(self, *said: dict[str, Any]) -> None:
-        super().__init__(None, "worker")  # type: ignore[arg-type]
+        super().__init__(None, "worker", None)  # type: ignore[arg-type]
         self._tells = said
 
     async def announce(self, attempt: Follower) -> None:

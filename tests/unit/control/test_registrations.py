@@ -10,8 +10,14 @@ import httpx
 import pytest
 from anyio import wait_all_tasks_blocked
 
+import wakeq
 from tests.support.clock import virtual_trio
 from tests.support.control import ControlWorld, control_world
+from wakeq._connection import Connection
+from wakeq_control.errors import StartupError
+from wakeq_control.service.control import ControlPlane
+from wakeq_control.service.link import Link
+from wakeq_control.service.registering import Registration
 
 pytestmark = pytest.mark.anyio
 
@@ -83,13 +89,11 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("call", [("PUT", ""), ("POST", "/registration")])
 @pytest.mark.parametrize(("body", "field", "problem"), WRONG.values(), ids=WRONG)
 async def test_what_is_wrong_is_named_and_nothing_is_registered(
-    world: ControlWorld, call: tuple[str, str], body: dict[str, Any], field: str, problem: str
+    world: ControlWorld, body: dict[str, Any], field: str, problem: str
 ) -> None:
-    method, end = call
-    refused = await said(world, method, f"/v1/services/wrong{end}", body)
+    refused = await said(world, "PUT", "/v1/services/wrong", body)
     assert refused["code"] == "INVALID_BODY"
     (one,) = refused["detail"]
     assert ".".join(one["loc"]) == f"body.{field}"
@@ -97,19 +101,95 @@ async def test_what_is_wrong_is_named_and_nothing_is_registered(
     assert (await shown(world, "wrong"))["code"] == "SERVICE_NOT_FOUND"
 
 
-async def test_a_registration_that_is_kept_breaks_off_when_the_control_plane_stops(world: ControlWorld) -> None:
-    async with asked(world, "POST", "/v1/services/kept/registration", {"description": "d"}) as response:
-        parts = parts_of(response)
-        assert json.loads(await anext(parts)) == {"service": "kept", "topic_namespace": "llama_deploy"}
-        assert (await shown(world, "kept"))["description"] == "d"
-        before = anyio.current_time()
-        assert [await anext(parts) for _ in range(2)] == [b" ", b" "]
-        assert anyio.current_time() == pytest.approx(before + 30.0)
-        world.app.lot.stop()
-        with pytest.raises(httpx.ReadError):
-            await anext(parts)
-    refused = await said(world, "POST", "/v1/services/kept/registration", {})
-    assert refused["code"] == "STOPPING"
+UNKNOWN = {"ref": 1, "session_id": "S", "task_id": "T"}
+
+
+def a_worker(world: ControlWorld, about: dict[str, Any] | None = None) -> tuple[Registration, Link]:
+    control = ControlPlane(Connection("http://127.0.0.1", token=None, timeout=10.0, transport=world.wire))
+    registration = Registration(control, "linked", about or {"description": "d"})
+    return registration, Link(control, "me", registration)
+
+
+async def test_a_worker_registers_with_each_link_before_anything_else(world: ControlWorld) -> None:
+    registration, link = a_worker(world)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(link.run)
+        assert await registration.namespace() == "llama_deploy"
+        assert (await shown(world, "linked"))["description"] == "d"
+        for number in (1, 2):
+            # As if it had lost its data.
+            await world.engine.deregister("linked")
+            world.wire.cut()
+            await wait_all_tasks_blocked()
+            asked = len(world.wire.requests)
+            with pytest.raises(wakeq.SessionNotFound):
+                await link.say(UNKNOWN)
+            again = [(one.method, one.url.path) for one in world.wire.requests[asked:]]
+            assert again == [
+                ("GET", f"/v1/workers/me/links/{number + 1}"),
+                ("PUT", "/v1/services/linked"),
+                ("POST", f"/v1/workers/me/links/{number + 1}"),
+            ]
+            assert (await shown(world, "linked"))["description"] == "d"
+        assert world.wire.open == 1
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_worker_waits_for_a_control_plane_that_is_away(world: ControlWorld) -> None:
+    registration, link = a_worker(world)
+    world.wire.is_down = True
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(link.run)
+        await anyio.sleep(60.0)
+        assert world.wire.asked("PUT") == []
+        world.wire.is_down = False
+        assert await registration.namespace() == "llama_deploy"
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_is_refused_at_first_is_told_why() -> None:
+    async with control_world(token="hush") as world:
+        _, link = a_worker(world)
+        with pytest.RaisesGroup(pytest.RaisesExc(StartupError, match="registering: ")) as refused:
+            await link.run()
+    (error,) = refused.value.exceptions
+    assert isinstance(error, StartupError)
+    assert error.hint == "WAKEQ_CONTROL_TOKEN, else WAKEQ_TOKEN, has the token that it is shown"
+
+
+async def test_who_runs_goes_on_when_it_is_refused(world: ControlWorld) -> None:
+    about: dict[str, Any] = {"description": "d"}
+    registration, link = a_worker(world, about)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(link.run)
+        await registration.namespace()
+        about["retry"] = "broken"
+        world.wire.cut()
+        await anyio.sleep(60.0)
+        assert len(world.wire.asked("PUT")) > 3
+        about |= {"description": "new", "retry": {}}
+        with pytest.raises(wakeq.SessionNotFound):
+            await link.say(UNKNOWN)
+        assert (await shown(world, "linked"))["description"] == "new"
+        await wait_all_tasks_blocked()
+        # Those without a registration are gone.
+        assert world.wire.open == 1
+        tasks.cancel_scope.cancel()
+
+
+async def test_topics_of_another_name_end_a_worker(world: ControlWorld) -> None:
+    registration, link = a_worker(world)
+
+    async def cut_when_registered() -> None:
+        await registration.namespace()
+        world.app._services._about = world.app._services._about._replace(namespace="other")
+        world.wire.cut()
+
+    other = pytest.RaisesExc(StartupError, match="begin with other now, and no longer with llama_deploy")
+    with pytest.RaisesGroup(other, flatten_subgroups=True):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cut_when_registered)
+            await link.run()
 
 
 LINK = "/v1/workers/me/links/1"
