@@ -2,9 +2,11 @@
 
 To parse a head and to make a scope of it is a good part of what a publish costs. A head that is the same, byte for
 byte, means the same and frames its body alike, so it is looked up instead. What was refused, ends its connection, asks
-for another protocol or expects an answer before its body is not kept, nor is one whose body comes in chunks.
+for another protocol or expects an answer before its body is not kept, nor is one whose body comes in chunks, nor one
+that names what no other request has.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +17,8 @@ KEPT_MAX = 256
 KEPT_MAX_BYTES = 1_024
 """Longer heads are of few."""
 
-_OF_ITS_OWN = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
+_NOT_KEPT = frozenset({b"expect", b"transfer-encoding", b"upgrade", b"idempotency-key", b"traceparent"})
+"""The last two differ from request to request."""
 
 
 class Head:
@@ -35,7 +38,7 @@ class Heads:
     """The heads that all connections have read lately."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Head] = {}
+        self._known: OrderedDict[bytes, Head] = OrderedDict()
         self.get = self._known.get
         """By its bytes, up to the empty line and with it."""
 
@@ -47,16 +50,16 @@ class Heads:
         if size > KEPT_MAX_BYTES or length is None or size + length != len(data):
             return
         if len(self._known) >= KEPT_MAX:
-            del self._known[next(iter(self._known))]
+            self._known.popitem(last=False)
         own = {"state": None, "client": None, "server": None}
         self._known[data[:size]] = Head({**scope, **own}, length)
 
 
 def _length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
-    """Of the body; None where it takes more than the head to know how to read it."""
+    """Of the body; None where the head is not to be kept."""
     length = 0
     for name, value in headers:
-        if name in _OF_ITS_OWN:
+        if name in _NOT_KEPT:
             return None
         if name == b"content-length":
             length = int(value)

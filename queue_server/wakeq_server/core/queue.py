@@ -6,7 +6,7 @@ Calls change state at once and return what is to be told or written; what happen
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 from wakeq_server.core.deadlines import Deadlines, Timed
@@ -284,7 +284,7 @@ class QueueCore:
         publish = Publish(self, topic, messages, mark, seen, now=now, wall=wall)
         if mark is not None and seen is not None:
             topic.dedup = Dedup() if topic.dedup is None else topic.dedup
-            topic.dedup.put(mark, replace(seen, publish=publish))
+            topic.dedup.put(mark, seen.by(publish))
         return publish
 
     def _known(self, topic: Topic, mark: bytes, new: Sequence[NewMessage], now: float, wall: float) -> Seen | None:

@@ -1,7 +1,6 @@
 """Publishing: one message, with what its headers say of it; or a batch, a message or an envelope a line."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import cache
 
 import structlog
 
@@ -53,10 +52,10 @@ class Publishing:
     def one(self, topic: str, headers: Mapping[bytes, bytes]) -> Call:
         """One message: 200 and `null`, as llama_deploy had it."""
         content_type = headers.get(b"content-type")
-        # Read when it is asked for, since what is wrong with it is not the first thing to be said.
-        attributes_said = cache(lambda: attributes.of_headers(headers))
+        said: attributes.Attributes | None = None
 
         async def publish(scope: Scope, receive: Receive, send: Send) -> Response:
+            nonlocal said
             try:
                 config = await self._config(topic)
             except TopicNotFound:
@@ -65,7 +64,9 @@ class Publishing:
                     "queue_message", await read_body(receive, QUEUE_MESSAGE_MAX_BYTES, headers), content_type
                 )
                 raise
-            said = attributes_said()
+            # Not sooner, since what is wrong with it is not the first thing to be said.
+            if said is None:
+                said = attributes.of_headers(headers)
             most = max_message_bytes(config)
             if said is attributes.NO_ATTRIBUTES:
                 message = schemas.new_message(config.schema, await read_body(receive, most, headers), content_type)
