@@ -45,10 +45,10 @@ define run_bench
 	$(BIN)/wakeq bench report dist/bench/$(1).json --output dist/bench/$(1) && exit $$status
 endef
 
-bench-quick: $(STAMP) ## every scenario of the benchmark as short as it goes, and its report: dist/bench/quick/report.html
+bench-quick: $(STAMP) ## every scenario of the benchmark as short as it goes, in 2 minutes: dist/bench/quick/report.html
 	$(call run_bench,quick,--quick)
 
-bench: $(STAMP) ## the whole benchmark, which takes hours of an idle machine: dist/bench/full/report.html
+bench: $(STAMP) ## the whole benchmark, in 55 minutes of an idle machine: dist/bench/full/report.html
 	$(call run_bench,full)
 
 bench-docs: ## put the tables and pictures of the last `make bench` into docs/

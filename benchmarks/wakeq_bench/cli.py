@@ -11,12 +11,13 @@ from rich.table import Table
 
 from wakeq_bench import results as result_files
 from wakeq_bench.comparing import Incomparable, compare
+from wakeq_bench.environment import environment, same_machine
 from wakeq_bench.parameters import InvalidParameter
 from wakeq_bench.processes import ending_on_signals
 from wakeq_bench.registry import SCENARIOS, Scenario
 from wakeq_bench.report import Report
 from wakeq_bench.results import NotResults, Results
-from wakeq_bench.running import EXPECTED, Options, command, duration, wanted
+from wakeq_bench.running import Options, command, duration, left, wanted
 from wakeq_bench.running import run as run_all
 from wakeq_bench.screen import show, show_comparison
 
@@ -31,8 +32,8 @@ def _settings(given: list[str] | None) -> list[str]:
 
 
 def _writable(path: Path | None) -> Path | None:
-    # Asked before an hour of measuring, not after.
-    if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
+    # Asked before an hour of measuring, not after. A file of results is put in the place of the one before.
+    if path is not None and ((path.exists() and not path.is_file()) or not os.access(path.resolve().parent, os.W_OK)):
         raise typer.BadParameter(f"{path} cannot be written")
     return path
 
@@ -86,6 +87,9 @@ def run(
     quick: Annotated[bool, typer.Option("--quick", help="As short as it goes: to see it work, not to quote.")] = False,
     like: Like = None,
     json: Json = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what the file of --json has already, and run the rest.")
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 where a figure misses its target.")] = False,
 ) -> None:
     """Measure, and show each figure beside its target."""
@@ -95,18 +99,18 @@ def run(
     progress = Console(stderr=True)
     try:
         chosen = wanted(scenario or [], Options(shared, quick, result_files.read(like) if like else None))
-        results = Results(command=command(chosen))
+        results = _begun(json) if resume else None
+        if results is None:
+            results = Results(command=command(chosen))
         with ending_on_signals():
-            run_all(chosen, results, progress, lambda report: _take(report, results, json))
+            run_all(left(chosen, results), results, progress, lambda report: _take(report, results, json))
     except (InvalidParameter, NotResults) as error:
         raise typer.BadParameter(str(error)) from error
-    except EXPECTED as error:
+    except OSError as error:
         _fail(str(error), error)
     for remark in results.remarks():
         progress.print(f"[yellow]Not a quiet machine.[/yellow] {escape(remark)}", soft_wrap=True)
     if results.failed:
-        if json is not None:
-            result_files.write(results, json)
         raise typer.Exit(1)
     if check and any(report.missed() for report in results.reports):
         raise typer.Exit(1)
@@ -177,9 +181,23 @@ def _fail(sentence: str, error: Exception | None = None) -> NoReturn:
     raise typer.Exit(1) from error
 
 
-def _take(report: Report, results: Results, json: Path | None) -> None:
-    """Show it; written after each, so that what a later one fails with doesn't lose it."""
-    show(report, Console())
+def _begun(json: Path | None) -> Results | None:
+    """What an interrupted run has written; None where there is nothing yet. Raises NotResults, OSError."""
+    if json is None:
+        raise typer.BadParameter("--resume needs the file of --json that was begun")
+    if not json.exists():
+        return None
+    results = result_files.read(json)
+    if not same_machine(results.environment, environment()):
+        raise typer.BadParameter(f"{json} was begun on another machine, or with other versions")
+    results.failed.clear()
+    return results
+
+
+def _take(report: Report | None, results: Results, json: Path | None) -> None:
+    """Show it; written after each, so that what becomes of a later one doesn't lose it."""
+    if report is not None:
+        show(report, Console())
     if json is not None:
         result_files.write(results, json)
 

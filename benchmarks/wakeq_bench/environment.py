@@ -9,6 +9,8 @@ from typing import Any
 import psutil
 
 _PACKAGES = ("wakeq", "anyio", "httptools", "httpx", "orjson", "uvicorn", "uvloop")
+# By itself; memory by a little, from one start of the machine to the next.
+_CHANGING = {"load_average", "memory_bytes"}
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
@@ -24,6 +26,11 @@ def environment() -> dict[str, Any]:
         "packages": {name: _version(name) for name in _PACKAGES},
         "load_average": list(os.getloadavg()),
     }
+
+
+def same_machine(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether nothing differs but what changes by itself."""
+    return all(one.get(name) == other.get(name) for name in {*one, *other} - _CHANGING)
 
 
 def cpu_model() -> str:

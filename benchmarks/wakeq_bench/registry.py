@@ -43,7 +43,8 @@ class Scenario:
 
 
 _FEW = ["wakeq-memory", "redis-everysec"]
-"""Who is in a quick form: wakeq, and one that is soon installed where it is not yet."""
+"""Who is in a quick form where contestants are told apart: wakeq, and one that is soon installed."""
+_ALONE = ["wakeq-memory"]
 
 SCENARIOS = {
     scenario.name: scenario
@@ -54,7 +55,14 @@ SCENARIOS = {
             idle.Idle,
             idle.run,
             idle.planned_s,
-            {"consumers": [20], "seconds": 2.0, "warm_up": 1.0, "wakes": 3, "only": ["original-50ms", "wakeq-memory"]},
+            {
+                "consumers": [20],
+                "seconds": 2.0,
+                "whole_periods": False,
+                "warm_up": 0.5,
+                "wakes": 2,
+                "only": _ALONE,
+            },
         ),
         Scenario(
             "latency",
@@ -62,7 +70,7 @@ SCENARIOS = {
             latency.Latency,
             latency.run,
             latency.planned_s,
-            {"part": ["clients"], "rates": [100], "seconds": 1.0, "rounds": 1, "only": _FEW},
+            {"part": ["clients"], "rates": [100], "seconds": 1.0, "rounds": 1, "only": _ALONE},
         ),
         Scenario(
             "throughput",
@@ -78,7 +86,7 @@ SCENARIOS = {
             fanout.Fanout,
             fanout.run,
             fanout.planned_s,
-            {"groups": [10], "seconds": 1.0, "rounds": 1, "only": _FEW},
+            {"groups": [10], "seconds": 1.0, "rounds": 1, "only": _ALONE},
         ),
         Scenario(
             "scale",
@@ -86,14 +94,7 @@ SCENARIOS = {
             scale.Scale,
             scale.run,
             scale.planned_s,
-            {
-                "axis": ["parked", "depth"],
-                "parked": [1, 100],
-                "topics": [1, 100],
-                "depth": [0, 5_000],
-                "messages": 100,
-                "rounds": 1,
-            },
+            {"axis": ["depth"], "depth": [0, 5_000], "messages": 30, "rounds": 1},
         ),
         Scenario(
             "mixed",
@@ -101,7 +102,7 @@ SCENARIOS = {
             mixed.Mixed,
             mixed.run,
             mixed.planned_s,
-            {"tasks": 20, "seconds": 3.0, "rounds": 1, "only": _FEW},
+            {"tasks": 10, "seconds": 2.0, "rounds": 1, "only": _ALONE},
         ),
         Scenario(
             "recovery",
@@ -109,7 +110,7 @@ SCENARIOS = {
             recovery.Recovery,
             recovery.run,
             recovery.planned_s,
-            {"part": ["wakeq"], "messages": 10_000, "rounds": 1},
+            {"part": ["contestants"], "stored": 1_000, "rounds": 1, "only": ["wakeq-fsync"]},
         ),
         Scenario(
             "task",
@@ -125,7 +126,7 @@ SCENARIOS = {
             deployment.Deployment,
             deployment.run,
             deployment.planned_s,
-            {"only": ["start", "run", "idle"], "rounds": 1, "tasks": 1, "seconds": 1.0},
+            {"only": ["start", "run"], "rounds": 1},
         ),
         Scenario(
             "client",
@@ -133,7 +134,7 @@ SCENARIOS = {
             client.Client,
             client.run,
             client.planned_s,
-            {"messages": 20, "drained": 2_000, "rounds": 1, "seconds": 1.0, "imports": 1},
+            {"transport": ["httpx"], "messages": 20, "drained": 2_000, "rounds": 1, "seconds": 1.0, "imports": 1},
         ),
         Scenario(
             "parked",
@@ -141,7 +142,7 @@ SCENARIOS = {
             parked.Parked,
             parked.run,
             parked.planned_s,
-            {"connections": 200, "seconds": 1.0, "wakes": 50},
+            {"kind": ["claim"], "connections": 100, "seconds": 1.0, "wakes": 20, "rounds": 1},
         ),
         Scenario(
             "requests",
@@ -157,7 +158,7 @@ SCENARIOS = {
             depth.Depth,
             depth.run,
             depth.planned_s,
-            {"case": ["keys"], "backlog": 20_000, "rounds": 1},
+            {"case": ["keys"], "backlog": 5_000, "rounds": 1},
         ),
         Scenario(
             "writer",
@@ -173,7 +174,7 @@ SCENARIOS = {
             wake.Wakes,
             wake.run,
             wake.planned_s,
-            {"rounds": 100},
+            {"rounds": 50},
         ),
         Scenario(
             "counts",
@@ -181,7 +182,7 @@ SCENARIOS = {
             counts.Counts,
             counts.run,
             counts.planned_s,
-            {"messages": 50, "rounds": 3},
+            {"messages": 50, "rounds": 1},
         ),
     )
 }

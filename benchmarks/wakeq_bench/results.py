@@ -41,8 +41,12 @@ class Results(BaseModel):
 
 
 def write(results: Results, path: Path) -> None:
-    """Write the file. Raises OSError."""
-    path.write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    """Write the file, whole or not at all: what stood there stays when this is cut off. Raises OSError."""
+    # Of a link, what it leads to; and the new file beside it, since a rename does not cross file systems.
+    path = path.resolve()
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    new.replace(path)
 
 
 def read(path: Path) -> Results:

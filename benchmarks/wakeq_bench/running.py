@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from wakeq_bench.measure import ProcessGone
 from wakeq_bench.noise import Watch
@@ -22,7 +23,7 @@ from wakeq_bench.scenarios.raw import BrokenAnswer
 from wakeq_bench.scenarios.wrk import WrkFailed
 
 EXPECTED = (PeerUnavailable, ProcessFailed, ProcessGone, BrokenAnswer, ParkingFailed, WrkFailed, OSError)
-"""What a scenario may fail with; each has a sentence for whoever reads it."""
+"""What a scenario may fail with; each has a sentence for whoever reads it. All else is shown with its traceback."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Wanted:
     def planned_s(self) -> float:
         """About how long it takes."""
         return self.scenario.planned_s(self.parameters)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The parameters, as files of results have them."""
+        return self.parameters.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
@@ -58,14 +64,31 @@ def wanted(names: Sequence[str], options: Options) -> list[Wanted]:
     return [_wanted(scenario, given, options) for scenario, given in zip(chosen, own, strict=True)]
 
 
-def run(
-    all_wanted: Sequence[Wanted], results: Results, console: Console, each: Callable[[Report], None] = lambda _: None
-) -> None:
-    """Run them, and add what they find to `results`; `each` is called with every report when it is complete.
+def left(all_wanted: Sequence[Wanted], results: Results) -> list[Wanted]:
+    """Those that have no report in `results` yet. Raises InvalidParameter where that is of something else."""
+    found = []
+    for one in all_wanted:
+        report = results.report(one.scenario.name)
+        if report is None:
+            found.append(one)
+        elif report.parameters != one.told:
+            raise InvalidParameter(f"{one.scenario.name}: what is there was measured with other parameters")
+    return found
 
-    One that fails is named in `results`, and the others go on. Raises InvalidParameter, and what `each` does.
+
+def run(
+    all_wanted: Sequence[Wanted],
+    results: Results,
+    console: Console,
+    each: Callable[[Report | None], None] = lambda _: None,
+) -> None:
+    """Run them, and add what they find to `results`; `each` is called after every one, with its report if it has one.
+
+    One that fails, however it does, is named in `results`, and the others go on. Raises what `each` does.
     """
-    started = time.monotonic()
+    started, before_s = time.monotonic(), results.seconds
+    if len(all_wanted) > 1:
+        console.print(plan(all_wanted))
     for number, one in enumerate(all_wanted):
         # By the pace so far: plans are for a machine as fast as the one that they were made on.
         done_s = sum(earlier.planned_s for earlier in all_wanted[:number])
@@ -73,18 +96,37 @@ def run(
         left_s = pace * sum(later.planned_s for later in all_wanted[number:])
         of_all = f"{number + 1} of {len(all_wanted)}: {one.scenario.name}"
         console.print(f"{of_all}, {duration(one.planned_s)}; in all about {duration(left_s)} left", highlight=False)
-        watch = Watch(one.scenario.name)
-        try:
-            report = one.scenario.run(one.parameters, console)
-        except EXPECTED as error:
-            console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
-            results.failed.append(Missing(one.scenario.name, str(error)))
-            continue
-        report.parameters = one.parameters.model_dump(mode="json")
-        results.noise.append(watch.close(report.series))
-        results.reports.append(report)
-        results.seconds = round(time.monotonic() - started, 1)
+        report = _measured(one, results, console)
+        results.seconds = round(before_s + time.monotonic() - started, 1)
         each(report)
+
+
+def plan(all_wanted: Sequence[Wanted]) -> Table:
+    """How long each takes, and all of them."""
+    table = Table("scenario", "takes about", title="Planned", title_justify="left", show_footer=True)
+    table.columns[0].footer, table.columns[1].footer = "all", duration(sum(one.planned_s for one in all_wanted))
+    for one in all_wanted:
+        table.add_row(one.scenario.name, duration(one.planned_s))
+    return table
+
+
+def _measured(one: Wanted, results: Results, console: Console) -> Report | None:
+    watch = Watch(one.scenario.name)
+    try:
+        report = one.scenario.run(one.parameters, console)
+    except EXPECTED as error:
+        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        results.failed.append(Missing(one.scenario.name, str(error)))
+        return None
+    except Exception as error:
+        # A mistake of ours in one of them is no reason to lose an hour of the others.
+        console.print_exception()
+        results.failed.append(Missing(one.scenario.name, f"{type(error).__name__}: {error}"))
+        return None
+    report.parameters = one.told
+    results.noise.append(watch.close(report.series))
+    results.reports.append(report)
+    return report
 
 
 def command(all_wanted: Sequence[Wanted]) -> str:

@@ -21,7 +21,8 @@ def told(report: Report) -> dict[str, float]:
 
 
 def test_idle() -> None:
-    given = idle.Idle(consumers=[2], seconds=1.0, warm_up=0.5, wakes=3, only=["wakeq-memory", "wakeq-claim-memory"])
+    only = ["wakeq-memory", "wakeq-claim-memory"]
+    given = idle.Idle(consumers=[2], seconds=1.0, whole_periods=False, warm_up=0.5, wakes=3, only=only)
     report = idle.run(given, QUIET)
     told(report)
     stream, claim = report.samples

@@ -10,9 +10,10 @@ from wakeq_bench import cli, demo
 from wakeq_bench import results as result_files
 from wakeq_bench.peers import PeerUnavailable
 from wakeq_bench.registry import SCENARIOS
-from wakeq_bench.report import Figure, Report, Target
+from wakeq_bench.report import Figure, Missing, Report, Target
 from wakeq_bench.running import Options, command, duration, wanted
 from wakeq_bench.scenarios import wake
+from wakeq_bench.scenarios.parts import measure_each
 from wakeq_bench.scenarios.wrk import WrkFailed
 
 run = CliRunner().invoke
@@ -26,7 +27,7 @@ run = CliRunner().invoke
         (["idle", "--set", "consumers="], "is not NAME=VALUE"),
         (["idle", "--only", "nobody"], "only: nobody is not among wakeq-fsync,"),
         (["idle", "--seconds", "0.5"], "seconds: 0.5 should be"),
-        (["parked", "--rounds", "2"], "there is no 'rounds' here; it takes"),
+        (["parked", "--only", "2"], "there is no 'only' here; it takes"),
         (["scale", "--set", "depth=-1"], "should be greater than or equal to 0"),
         (["fanout", "--only", "beanstalkd-always"], "only: beanstalkd-always is not among"),
         (["mixed", "--set", "seed=-1"], "seed: '-1' should be"),
@@ -69,6 +70,11 @@ def test_scenarios_are_listed_and_each_tells_what_it_takes() -> None:
 
 def test_every_quick_form_is_allowed() -> None:
     assert [one.scenario.name for one in wanted(["all"], Options(quick=True))] == list(SCENARIOS)
+
+
+@pytest.mark.parametrize(("quick", "most_s"), [(False, 55 * 60), (True, 120)])
+def test_a_whole_run_is_planned_to_be_over_in_time(quick: bool, most_s: float) -> None:
+    assert sum(one.planned_s for one in wanted(["all"], Options(quick=quick))) <= most_s
 
 
 def test_a_parameter_of_one_scenario_goes_before_the_shared_one() -> None:
@@ -140,6 +146,114 @@ def test_what_fails_is_named_and_stops_nothing(
     (failed,) = found.failed
     assert failed.name == "requests"
     assert failed.reason.startswith("wrk, which makes the load, is not installed")
+
+
+def stubs(monkeypatch: pytest.MonkeyPatch, **measures: Callable[..., Report]) -> None:
+    for name, measure in measures.items():
+        monkeypatch.setitem(SCENARIOS, name, replace(SCENARIOS[name], run=measure))
+
+
+def broken(*_: object) -> Report:
+    raise KeyError("a mistake")
+
+
+def cut_off(*_: object) -> Report:
+    raise KeyboardInterrupt
+
+
+def writes(*_: object) -> Report:
+    return Report("writer", "Writes", {})
+
+
+def test_a_mistake_in_one_loses_nothing_of_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stubs(monkeypatch, wake=broken, writer=writes)
+    answer = run(cli.app, ["run", "wake", "writer", "--json", str(tmp_path / "found.json")])
+    assert answer.exit_code == 1
+    assert "Traceback" in answer.output
+    found = result_files.read(tmp_path / "found.json")
+    assert [report.scenario for report in found.reports] == ["writer"]
+    assert [(failed.name, failed.reason) for failed in found.failed] == [("wake", "KeyError: 'a mistake'")]
+
+
+def test_what_was_interrupted_is_kept_and_gone_on_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stubs(monkeypatch, wake=wakes, requests=broken, writer=cut_off)
+    file = tmp_path / "found.json"
+    command_line = ["run", "wake", "requests", "writer", "--set", "wake.rounds=3", "--json", str(file)]
+    assert run(cli.app, command_line).exit_code == 130
+    before = result_files.read(file)
+    assert [report.scenario for report in before.reports] == ["wake"]
+    assert [failed.name for failed in before.failed] == ["requests"]
+    stubs(monkeypatch, wake=cut_off, requests=lambda *_: Report("requests", "Requests", {}), writer=writes)
+    assert run(cli.app, [*command_line, "--resume"]).exit_code == 0
+    after = result_files.read(file)
+    assert [report.scenario for report in after.reports] == ["wake", "requests", "writer"]
+    assert [noise.scenario for noise in after.noise] == ["wake", "requests", "writer"]
+    assert after.failed == []
+    assert (after.started, after.command) == (before.started, before.command)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("begun", "arguments", "said"),
+    [
+        ("wakes", ["--rounds", "4", "--json"], "wake: what is there was measured with other parameters"),
+        ("elsewhere", ["--json"], "was begun on another machine, or with other versions"),
+        ("no results", ["--json"], "is not a file of `wakeq bench run --json`"),
+        ("wakes", [], "--resume needs the file of --json"),
+    ],
+)
+def test_what_can_not_be_gone_on_with(
+    begun: str, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stubs(monkeypatch, wake=wakes)
+    file = tmp_path / "found.json"
+    assert run(cli.app, ["run", "wake", "--json", str(file)]).exit_code == 0
+    if begun == "elsewhere":
+        file.write_text(file.read_text().replace('"kernel": "', '"kernel": "another '))
+    elif begun == "no results":
+        file.write_text("{}[]")
+    there = file.read_text()
+    given = [*arguments, str(file)] if arguments else []
+    answer = run(cli.app, ["run", "wake", "--resume", *given], env={"COLUMNS": "400"})
+    assert answer.exit_code == 2
+    assert said in answer.output
+    assert file.read_text() == there
+
+
+def test_a_file_of_results_is_never_half_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    result_files.write(result_files.Results(command="the one before"), file)
+
+    def cut_off_after_half(self: Path, text: str, **_: object) -> int:
+        with self.open("w") as half:
+            half.write(text[: len(text) // 2])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", cut_off_after_half)
+    with pytest.raises(OSError, match="No space left"):
+        result_files.write(result_files.Results(command="the one after"), file)
+    assert result_files.read(file).command == "the one before"
+
+
+def test_parts_that_fail_are_named_and_others_measured() -> None:
+    report, measured = Report("wake", "Wakes", {}), []
+
+    def fail() -> None:
+        raise WrkFailed("the reason")
+
+    measure_each({"one": fail, "two": lambda: measured.append("two")}, report)
+    assert measured == ["two"]
+    assert report.missing == [Missing("one", "the reason")]
+    with pytest.raises(WrkFailed):
+        measure_each({"one": fail, "two": fail}, report)
+
+
+def test_the_plan_of_several_comes_first_with_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stubs(monkeypatch, wake=wakes, writer=writes)
+    lines = run(cli.app, ["run", "wake", "writer"], env={"COLUMNS": "200"}).output.splitlines()
+    whole = sum(one.planned_s for one in wanted(["wake", "writer"], Options()))
+    footer = next(number for number, line in enumerate(lines) if "all" in line and duration(whole) in line)
+    assert footer < next(number for number, line in enumerate(lines) if line.startswith("1 of 2"))
 
 
 def test_what_is_left_is_told_by_the_pace_so_far(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from wakeq_bench.peers.everyone import BY_KEY, one_of_each
+from wakeq_bench.peers.everyone import BY_KEY
 from wakeq_bench.report import Report
 from wakeq_bench.scenarios import idle
 from wakeq_bench.scenarios.idle import Found, figures, times_less
@@ -54,8 +54,31 @@ def test_beyond_what_a_contestant_can_it_is_named_once() -> None:
     assert "not asked for more than 100" in missing.reason
 
 
-def test_one_of_each_way_to_wait() -> None:
-    chosen = one_of_each()
-    assert {"wakeq-memory", "wakeq-claim-memory", "redis-everysec", "nchan"} <= set(chosen)
-    assert {"original-50ms", "original-100ms", "original-wakeq"} <= set(chosen)
-    assert not {"wakeq-fsync", "redis-always"} & set(chosen)
+def test_the_pair_is_measured_longer_and_in_turns_where_its_target_is() -> None:
+    given = idle.Idle()
+    assert given.turns(100) == [
+        idle.Turns(["wakeq-memory", "original-50ms"], 120.0, 2),
+        idle.Turns(["redis-everysec", "original-wakeq"], 15.0, 1),
+    ]
+    assert [given.turns(count) for count in (1, 10_000)] == [[idle.Turns(list(idle.PAIR), 15.0, 1)]] * 2
+
+
+def test_without_the_number_that_targets_are_for_everybody_is_measured() -> None:
+    given = idle.Idle(consumers=[20], only=["wakeq-memory", "nats-default", "original-50ms"])
+    assert given.turns(20) == [idle.Turns(given.only, 15.0, 1)]
+
+
+@pytest.mark.parametrize(
+    "given", [idle.Idle(pair_rounds=0), idle.Idle(only=["wakeq-memory", "nats-default"])], ids=["like all", "one alone"]
+)
+def test_half_a_pair_is_measured_like_all_others(given: idle.Idle) -> None:
+    assert given.turns(100) == [idle.Turns(given.only, given.seconds, given.rounds)]
+
+
+def test_no_window_misses_what_comes_once_in_a_while() -> None:
+    turns = idle.Turns([], 20.0, 1)
+    assert {key: turns.window_s(BY_KEY[key]) for key in ("wakeq-memory", "original-50ms", "original-wakeq")} == {
+        "wakeq-memory": 20.0,
+        "original-50ms": 20.0,
+        "original-wakeq": 55.0,
+    }

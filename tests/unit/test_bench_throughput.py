@@ -103,8 +103,12 @@ def test_whoever_has_no_batches_is_not_asked_for_them() -> None:
     given = throughput.Throughput(only=["nchan", "wakeq-fsync"])
     pythons = {BY_KEY[key]: Path("python") for key in given.only}
     batches, single_calls = loads_of(given)[0], loads_of(given)[-1]
-    assert [one.key for one in throughput._able(batches, pythons)] == ["wakeq-fsync"]
-    assert len(throughput._able(single_calls, pythons)) == 2
+    assert [one.key for one in throughput._taking(given, batches, pythons)] == ["wakeq-fsync"]
+    assert [one.key for one in throughput._taking(given, single_calls, pythons)] == ["wakeq-fsync"]
+    everybody = given.model_copy(update={"singly": ["wakeq-fsync", "nchan"]})
+    assert len(throughput._taking(everybody, single_calls, pythons)) == 2
+    alone = given.model_copy(update={"only": ["nchan"]})
+    assert alone.taking(single_calls) == ["nchan"]
 
 
 def test_sizes_and_calls_are_one_measurement_each_and_no_batch_is_too_large() -> None:

@@ -8,8 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from wakeq_bench.measure import ProcessGone
+from wakeq_bench.peers import PeerUnavailable
 from wakeq_bench.peers.environments import Progress, script
-from wakeq_bench.processes import Child, Server
+from wakeq_bench.processes import Child, ProcessFailed, Server
+from wakeq_bench.scenarios.raw import BrokenAnswer
+
+FAILURES = (PeerUnavailable, ProcessFailed, ProcessGone, BrokenAnswer, OSError)
+"""What one contestant may fail with, which is no reason to lose what the others do."""
 
 Keeps = Literal["memory", "os", "fsync"]
 _logger = logging.getLogger(__name__)
@@ -46,6 +52,8 @@ class Contestant:
     """Whether HTTP is what it speaks."""
     takes_per_s: float | None = None
     """Messages a second that a consumer takes at most, where it pauses between them."""
+    idle_period_s: float = 0.0
+    """Once in so many seconds each of its consumers does something while nothing happens."""
     waits_only: bool = False
     """Whether it is another's queue or client, and only how it waits is its own."""
     requests: Callable[[str], int] | None = None

@@ -37,11 +37,6 @@ def keys_of(able: Callable[[Contestant], bool] = lambda _: True, *, ways: bool =
     return [one.key for one in CONTESTANTS if able(one) and not one.waits_only and one not in left_out]
 
 
-def one_of_each(contestants: Iterable[Contestant] = CONTESTANTS) -> list[str]:
-    """Of those that differ by what they keep alone, the one that keeps least: waiting is the same for them."""
-    return [one.key for one in {(one.client, one.way): one for one in contestants}.values()]
-
-
 def prepared(keys: Sequence[str], report: Report, console: Console) -> dict[Contestant, Path]:
     """Those that can be had, each with the python of its client; the others are named in the report."""
     pythons = {}

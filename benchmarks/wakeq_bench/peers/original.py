@@ -4,6 +4,8 @@ from wakeq_bench.peers import llama_deploy
 from wakeq_bench.peers.contestant import Contestant
 from wakeq_bench.scenarios.servers import ORIGINAL_VERSION, original_queue, requests_total, wakeq_server
 
+_PARKED_S = 55.0
+"""How long wakeq parks a GET of llama_deploy's client, before that asks anew."""
 _REMARKS = (
     "It keeps messages in memory alone, and forgets one as it hands it out: there are no acks.",
     "It has one loop a consumer, which takes one message at a time and pauses: no batches, no groups.",
@@ -31,7 +33,9 @@ def _queue(key: str, title: str, way: str, takes_per_s: float) -> Contestant:
     )
 
 
-def _on_wakeq(key: str, title: str, way: str, *options: str, consumers_max: int = 1_000) -> Contestant:
+def _on_wakeq(
+    key: str, title: str, way: str, *options: str, consumers_max: int = 1_000, idle_period_s: float = _PARKED_S
+) -> Contestant:
     return Contestant(
         key=key,
         title=title,
@@ -47,6 +51,7 @@ def _on_wakeq(key: str, title: str, way: str, *options: str, consumers_max: int 
         restarts=False,
         consumers_max=consumers_max,
         http=True,
+        idle_period_s=idle_period_s,
         waits_only=True,
         requests=requests_total,
     )
@@ -58,7 +63,9 @@ CONTESTANTS = (
     _queue("original-50ms", "polled every 50 ms", "loop", 20.0),
 )
 ON_WAKEQ = (
-    _on_wakeq("wakeq-polled", "wakeq, polled every 50 ms, ?wait=0", "loop:?wait=0", consumers_max=100),
+    _on_wakeq(
+        "wakeq-polled", "wakeq, polled every 50 ms, ?wait=0", "loop:?wait=0", consumers_max=100, idle_period_s=0.0
+    ),
     _on_wakeq("original-wakeq", "llama_deploy's client, unmodified, on wakeq", "client"),
     _on_wakeq(
         "original-noverify", "llama_deploy's client on wakeq, client_kwargs verify: false", 'client:{"verify": false}'

@@ -9,6 +9,8 @@ from wakeq_bench.peers.contestant import Contestant, Keeps
 from wakeq_bench.scenarios.servers import requests_total, wakeq_server
 
 _KEYS = {"stream": "wakeq", "claim": "wakeq-claim", "stream-fast": "wakeq-fast"}
+_PERIODS_S = {"stream": 15.0, "claim": 60.0, "stream-fast": 15.0}
+"""Of a stream's heartbeats, and of claims that are made anew."""
 _TITLES = {"stream": "", "claim": ", long poll", "stream-fast": ", by aiohttp"}
 
 
@@ -32,6 +34,7 @@ def _contestant(keeps: Keeps, way: str) -> Contestant:
         way=way,
         restarts=keeps != "memory",
         http=True,
+        idle_period_s=_PERIODS_S[way],
         requests=requests_total,
         remarks=("More than 500 consumers of one process share several of its clients, by turns.",),
     )

@@ -6,9 +6,8 @@ The client is a process of its own, which imports nothing else. Beside it, the s
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -47,10 +46,10 @@ class Client(Parameters):
     """What `client` can be told."""
 
     transport: Annotated[Names, among(*TRANSPORTS)] = Field(list(TRANSPORTS), description="the client's ways to speak")
-    messages: int = Field(500, ge=10, description="published one at a time, each round")
-    drained: int = Field(30_000, ge=2_000, description="consumed and acked as fast as they come, each round")
+    messages: int = Field(200, ge=10, description="published one at a time, each round")
+    drained: int = Field(10_000, ge=2_000, description="consumed and acked as fast as they come, each round")
     rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
-    seconds: float = Field(60.0, ge=1, description="how long a consumer that waits is watched")
+    seconds: float = Field(120.0, ge=1, description="how long a consumer that waits is watched")
     imports: int = Field(7, ge=1, description="how often wakeq is imported")
 
 
@@ -58,7 +57,7 @@ def planned_s(given: Client) -> float:
     """About how long it takes."""
     paced = given.messages / _RATE + _WARM_UP_S
     round_s = paced + len(given.transport) * (paced + _PROCESS_S + len(_PREFETCHES) * (given.drained / 8_000))
-    return given.rounds * round_s + len(given.transport) * (given.seconds + _SETTLED_S) + given.imports * 0.3
+    return given.rounds * round_s + given.seconds + _SETTLED_S + given.imports * 0.3
 
 
 def run(given: Client, console: Console) -> Report:
@@ -72,7 +71,7 @@ def run(given: Client, console: Console) -> Report:
     with Work(console, planned_s(given)) as work:
         wakes = _measure_wakes(given, transports, work)
         drained = _measure_drains(given, transports, work)
-        idle = [(transport, *_measure_idle(transport, given.seconds, work)) for transport in transports]
+        idle = _measure_idle(transports, given.seconds, work)
         work.step("importing")
         imports_s = [_import_s() for _ in range(given.imports)]
         work.done(given.imports * 0.3)
@@ -83,7 +82,8 @@ def run(given: Client, console: Console) -> Report:
             for (transport, prefetch), found in drained.items()
         ),
     ]
-    report.samples = [{"wakes_s": wakes}, {"imports_s": imports_s}]
+    waited = [{"transport": name, "idle_percent": percent, "requests": requests} for name, percent, requests, _ in idle]
+    report.samples = [{"wakes_s": wakes}, {"imports_s": imports_s}, *waited]
     report.overview = Overview(["", "p50", "p99"], [_row(name, found) for name, found in wakes.items()])
     report.figures = [
         *(_ratio(transport, wakes) for transport in transports),
@@ -130,20 +130,29 @@ def _measure_drains(
     return found
 
 
-def _measure_idle(transport: str, seconds: float, work: Work) -> tuple[float, int, list[Figure]]:
-    """Percent of a core, and requests of the consumer; and what a bare process costs."""
-    work.step(f"waiting: {transport}")
-    with _server() as server, _process("wait", server, transport) as waiting, bare_process(seconds) as bare_pid:
-        waiting.wait_for_record("waiting")
-        time.sleep(_SETTLED_S)
-        before, window = _requests(server), CpuWindow({"client": waiting.pid})
-        waking = WakeWindow(waiting.pid, bare_pid)
-        time.sleep(seconds)
-        percent, beside_bare = 100 * window.cores()["client"], waking.figures(_idle_name(transport))
+def _measure_idle(transports: Sequence[str], seconds: float, work: Work) -> list[tuple[str, float, int, list[Figure]]]:
+    """Percent of a core, and requests of the consumer, and what a bare process costs.
+
+    All wait at the same time, which is as good where nobody works.
+    """
+    work.step(f"waiting for {seconds:g} s")
+    with ExitStack() as stack:
+        servers, pids = {}, {}
+        for transport in transports:
+            server = servers[transport] = stack.enter_context(_server())
+            waiting = stack.enter_context(_process("wait", server, transport))
+            waiting.wait_for_record("waiting")
+            pids[transport] = waiting.pid
+        bare_pid = stack.enter_context(bare_process(seconds))
+        work.wait(_SETTLED_S)
+        before, window = {name: _requests(server) for name, server in servers.items()}, CpuWindow(pids)
+        waking = {name: WakeWindow(pid, bare_pid) for name, pid in pids.items()}
+        work.wait(seconds)
+        cores = window.cores()
+        beside_bare = {name: one.figures(_idle_name(name)) for name, one in waking.items()}
         # Without the one that asks.
-        requests = _requests(server) - before - 1
-    work.done(seconds + _SETTLED_S)
-    return percent, requests, beside_bare
+        requests = {name: _requests(server) - before[name] - 1 for name, server in servers.items()}
+        return [(name, 100 * cores[name], requests[name], beside_bare[name]) for name in transports]
 
 
 @contextmanager

@@ -20,6 +20,7 @@ DURABILITIES = ("memory", "fsync")
 PERCENTS = (50, 99, 99.9)
 
 _COMMITS = 200
+_STARTING_PLANNED_S = 3.0
 _COMMITS_MAX = Target("<=", 2)
 
 
@@ -40,7 +41,7 @@ class Plan:
     @property
     def planned_s(self) -> float:
         """All of it."""
-        return len(WAYS) * len(self.rates) * self.rounds * len(DURABILITIES) * self.turn_s
+        return len(WAYS) * len(self.rates) * (_STARTING_PLANNED_S + self.rounds * len(DURABILITIES) * self.turn_s)
 
 
 @dataclass

@@ -23,6 +23,7 @@ from wakeq_bench.peers import llama_deploy
 from wakeq_bench.processes import Child
 from wakeq_bench.report import Figure, Measure, Report, Series, Target
 from wakeq_bench.scenarios.deployments import NAME, deployed, original_api_server
+from wakeq_bench.scenarios.parts import measure_each
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import BrokenAnswer
 from wakeq_bench.scenarios.servers import ORIGINAL_VERSION
@@ -48,39 +49,45 @@ _IMPORTED = "import time; began = time.perf_counter(); import wakeq.cli.run; pri
 _SETTLED_S = 5.0
 _PLANNED_S = {"start": 3.0, "run": 1.5, "apiserver": 10.0, "llamactl": 5.5}
 """Of each round."""
+_STARTING_PLANNED_S = {"start": 0.0, "run": 3.0, "apiserver": 10.0, "llamactl": 3.0, "idle": 6.0}
 
 
 class Deployment(Parameters):
     """What `deployment` can be told."""
 
     only: Annotated[Names, among(*PARTS)] = Field(list(PARTS), description="the parts that are measured")
-    rounds: int = Field(7, ge=1, description="how often each is measured, in turns where two are compared")
-    tasks: int = Field(10, ge=1, description="how many a round by llama_deploy's client, one after the other")
+    rounds: int = Field(3, ge=1, description="how often each is measured, in turns where two are compared")
+    tasks: int = Field(5, ge=1, description="how many a round by llama_deploy's client, one after the other")
     seconds: float = Field(120.0, ge=1, description="how long an idle deployment is watched")
 
 
 def planned_s(given: Deployment) -> float:
     """About how long it takes."""
     of_rounds = given.rounds * sum(_PLANNED_S[part] for part in given.only if part in _PLANNED_S)
-    return 20.0 + of_rounds + ((given.seconds + _SETTLED_S) if "idle" in given.only else 0.0)
+    return (
+        sum(_STARTING_PLANNED_S[part] for part in given.only)
+        + of_rounds
+        + ((given.seconds + _SETTLED_S) if "idle" in given.only else 0.0)
+    )
 
 
 def run(given: Deployment, console: Console) -> Report:
-    """Measure all of it. Raises PeerUnavailable, ProcessFailed, ProcessGone, BrokenAnswer, OSError."""
-    report = Report("deployment", "A deployment, for who works with it", given.model_dump())
+    """Measure its parts. Raises PeerUnavailable where llama_deploy can't be had, and what `measure_each` does."""
+    settings = {**given.model_dump(), "llama_deploy": ORIGINAL_VERSION}
+    report = Report("deployment", "A deployment, for who works with it", settings)
     report.measures = [Measure("seconds", "what it takes", "s", "lower")]
     is_compared = bool({"apiserver", "llamactl"} & set(given.only))
     python = llama_deploy.environment(ORIGINAL_VERSION, console.print) if is_compared else Path(sys.executable)
     with Work(console, planned_s(given)) as work:
         found = _Found(given, python, work, report)
-        for part in given.only:
-            {
-                "start": found.start,
-                "run": found.commands,
-                "apiserver": found.clients,
-                "llamactl": found.llamactl,
-                "idle": found.idle,
-            }[part]()
+        parts = {
+            "start": found.start,
+            "run": found.commands,
+            "apiserver": found.clients,
+            "llamactl": found.llamactl,
+            "idle": found.idle,
+        }
+        measure_each({part: parts[part] for part in given.only}, report)
     report.notes.append(
         "Medians. A start is from the command until a task is accepted, nothing to be installed; everything is on disk."
     )
@@ -151,8 +158,9 @@ class _Found:
             waking = WakeWindow(deployment.child.pid, bare_pid)
             window = CpuWindow({"all": deployment.child.pid})
             self._work.wait(self._given.seconds)
-            percent = 100 * window.cores()["all"]
+            percent, seconds = 100 * window.cores()["all"], window.seconds
             beside_bare = waking.figures(_IDLE)
+        self._report.samples.append({"idle_percent": percent, "window_s": seconds})
         self._report.figures += [Figure(_IDLE, percent, "%", _IDLE_MAX), *beside_bare]
 
     def _rounds(self, part: str) -> range:

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated
 
 import orjson
@@ -22,6 +23,7 @@ from wakeq_bench.report import Figure, Report, Target
 from wakeq_bench.scenarios import wrk
 from wakeq_bench.scenarios.costs import claim_cost, cycle_cost, publish_cost
 from wakeq_bench.scenarios.filling import BATCH, ENVELOPES, KILOBYTE, fill, publish_lines
+from wakeq_bench.scenarios.parts import measure_each
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.raw import call, made
 from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, metric, server_pair
@@ -32,7 +34,13 @@ _GROUPS = 100
 _KEYS = 10_000
 _WITHIN = Target(">=", 80)
 _COST = Target("<=", 1.2)
-_PLANNED_S = {"deep": 240.0, "topics": 180.0, "scheduled": 120.0, "groups": 120.0, "keys": 60.0}
+_OPERATIONS = 1_000
+_START_PLANNED_S = 3.0
+_FILLING_PLANNED_S = {"deep": 75.0, "topics": 65.0, "scheduled": 17.0, "groups": 9.0, "keys": 5.0}
+_BACKLOG = 20_000
+"""Of `groups` and `keys`, with which filling takes so long."""
+_OPERATION_PLANNED_S = 0.0013
+CASE_NAMES = tuple(_FILLING_PLANNED_S)
 
 
 @dataclass
@@ -60,14 +68,18 @@ class Found:
 class Depth(Parameters):
     """What `depth` can be told: how much of everything."""
 
-    case: Annotated[Names, among(*_PLANNED_S)] = Field(list(_PLANNED_S), description="which of them")
+    case: Annotated[Names, among(*CASE_NAMES)] = Field(
+        ["scheduled", "groups", "keys"],
+        description=f"which of {', '.join(CASE_NAMES)}: the first two take minutes, and what a message costs with as "
+        "many of them is in `scale`",
+    )
     messages: int = Field(1_000_000, ge=10_000, description="how many wait in the case `deep`")
     topics: int = Field(100_000, ge=100, description="how many there are in the case `topics`")
     scheduled: int = Field(100_000, ge=5_000, description="how many are due later in the case `scheduled`")
-    backlog: int = Field(100_000, ge=5_000, description="how many wait in the cases `groups` and `keys`")
-    rounds: int = Field(5, ge=1, description="how often each rate is measured, in turns")
-    seconds: int = Field(4, ge=1, description="length of each run of wrk")
-    idle_s: float = Field(60.0, ge=1, description="seconds of each window of idleness")
+    backlog: int = Field(_BACKLOG, ge=5_000, description="how many wait in the cases `groups` and `keys`")
+    rounds: int = Field(3, ge=1, description="how often each rate is measured, in turns")
+    seconds: int = Field(2, ge=1, description="length of each run of wrk")
+    idle_s: float = Field(30.0, ge=1, description="seconds of each window of idleness")
 
 
 def planned_s(given: Depth) -> float:
@@ -76,23 +88,36 @@ def planned_s(given: Depth) -> float:
 
 
 def _planned_s(given: Depth, case: str) -> float:
-    """Filling is a third of it, and rounds are the rest."""
-    filled = given.backlog / 100_000 if case in ("groups", "keys") else 1.0
-    return _PLANNED_S[case] * (filled + 2 * given.rounds / 5) / 3
+    filled = given.backlog / _BACKLOG if case in ("groups", "keys") else 1.0
+    idle_s = given.idle_s if case in ("topics", "scheduled") else 0.0
+    # Of two servers, that with it and that without.
+    round_s = (
+        2
+        * {
+            "deep": 2.0 * given.seconds,
+            "topics": 0.0,
+            "scheduled": given.seconds,
+            "groups": 3 * _OPERATIONS * _OPERATION_PLANNED_S,
+            "keys": _OPERATIONS * _OPERATION_PLANNED_S,
+        }[case]
+    )
+    return _START_PLANNED_S + _FILLING_PLANNED_S[case] * filled + idle_s + given.rounds * round_s
 
 
 def run(given: Depth, console: Console) -> Report:
-    """Measure the cases. Raises WrkFailed, ProcessFailed, BrokenAnswer, OSError."""
+    """Measure the cases. Raises what `measure_each` does."""
     wrk.find_wrk()
     report = Report("depth", "What waits costs nothing", given.model_dump())
-    sizes = given
     with Work(console, planned_s(given)) as work:
-        for case in given.case:
+
+        def measure(case: str) -> None:
             work.step(case)
-            found = CASES[case](sizes)
+            found = CASES[case](given)
             work.done(_planned_s(given, case))
             report.figures += [replace(figure, name=f"{case}: {figure.name}") for figure in found.figures]
             report.samples += [{"case": case, **sample} for sample in found.samples]
+
+        measure_each({case: partial(measure, case) for case in given.case}, report)
     return report
 
 
@@ -157,9 +182,9 @@ def groups(sizes: Depth) -> Found:
             fill(server, "t", [QUEUE_MESSAGE] * BATCH, sizes.backlog)
         claim = orjson.dumps({"lease_s": 3600, "group": "g0"})
         for name, measure in (
-            ("claim", lambda server: claim_cost(server, "t", claim, 2_000)),
-            ("claim and ack", lambda server: cycle_cost(server, "t", claim, 1_000)),
-            ("publish", lambda server: publish_cost(server, "t", 2_000)),
+            ("claim", lambda server: claim_cost(server, "t", claim, _OPERATIONS)),
+            ("claim and ack", lambda server: cycle_cost(server, "t", claim, _OPERATIONS // 2)),
+            ("publish", lambda server: publish_cost(server, "t", _OPERATIONS)),
         ):
             found.costs(name, *_in_turns(full, plain, sizes, measure))
     return found
@@ -177,7 +202,7 @@ def keys(sizes: Depth) -> Found:
                     for n in numbers
                 ]
                 publish_lines(server, "t", lines, ENVELOPES)
-        cycles = _in_turns(full, plain, sizes, lambda server: cycle_cost(server, "t", b"{}", 1_000))
+        cycles = _in_turns(full, plain, sizes, lambda server: cycle_cost(server, "t", b"{}", _OPERATIONS // 2))
         found.costs("claim and ack", *cycles)
     return found
 

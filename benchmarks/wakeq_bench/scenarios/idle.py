@@ -5,7 +5,7 @@ import signal
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,17 +15,19 @@ from rich.console import Console
 from wakeq_bench.intervals import Interval, ratio_interval
 from wakeq_bench.measure import CpuWindow, Traffic, percentile, switches
 from wakeq_bench.parameters import Counts, Names, Parameters, among
-from wakeq_bench.peers.contestant import Contestant
-from wakeq_bench.peers.everyone import BY_KEY, CONTESTANTS, one_of_each, prepared, remarks
-from wakeq_bench.processes import Child, ProcessFailed, Server, raise_open_files
+from wakeq_bench.peers.contestant import FAILURES, Contestant
+from wakeq_bench.peers.everyone import BY_KEY, CONTESTANTS, prepared, remarks
+from wakeq_bench.processes import Child, Server, raise_open_files
 from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.progress import Work
 
 KEYS = [contestant.key for contestant in CONTESTANTS]
-# What only tells parts of a difference apart is measured when it is asked for.
-_AS_A_RULE = [key for key in one_of_each() if key not in ("wakeq-fast-memory", "wakeq-polled", "original-noverify")]
 REFERENCE = "original-50ms"
 """What the others are measured against."""
+PAIR = ("wakeq-memory", REFERENCE)
+"""Whose ratio is what idleness is about: measured longer, and in turns."""
+# The others are measured when they are asked for: an idle queue that nobody has a question about takes a minute.
+_AS_A_RULE = ["wakeq-memory", "redis-everysec", REFERENCE, "original-wakeq"]
 
 # The number of consumers that its targets are meant for.
 _TIMES_LESS_AT = 100
@@ -36,11 +38,12 @@ _TIMES_LESS_MIN = {
 }
 # A consumer of llama_deploy's own client asks anew once in 55 s.
 _REQUESTS_MAX = {"original-wakeq": Target("<=", 0.025)}
-_SLICES = 3
+# Of a window, for its interval: each has as many heartbeats of a stream.
+_SLICE_S = 30.0
 # Before the window: imports are done, connections made, everybody is parked.
 _WARM_UP_EACH_S = 0.002
-_STARTING_PLANNED_S = 4.0
-_STARTING_EACH_S = 0.01
+_STARTING_PLANNED_S = 3.0
+_STARTING_EACH_S = 0.007
 _START_MAX_S = 300.0
 # Between wakes, at random: long enough to be parked again, and not in step with whoever polls.
 _REST_S = (0.2, 0.3)
@@ -51,16 +54,55 @@ class Idle(Parameters):
     """What `idle` can be told."""
 
     consumers: Counts = Field([1, 10, 100, 1_000, 10_000], description="how many consumers wait, one measurement each")
-    seconds: float = Field(120.0, ge=1, description="length of each window")
-    warm_up: float = Field(5.0, ge=0, description="seconds before each window, and 2 ms more a consumer")
-    wakes: int = Field(20, ge=1, description="messages that are published after each window, one at a time")
+    seconds: float = Field(15.0, ge=1, description="length of each window")
+    warm_up: float = Field(3.0, ge=0, description="seconds before each window, and 2 ms more a consumer")
+    wakes: int = Field(6, ge=1, description="messages that are published after each window, one at a time")
     rounds: int = Field(1, ge=1, description="how often each is measured, in turns")
     only: Annotated[Names, among(*KEYS)] = Field(_AS_A_RULE, description="the contestants that take part")
+    curves: Annotated[Names, among(*KEYS)] = Field(
+        list(PAIR),
+        description=f"of these, who is measured with every number of consumers, and not with {_TIMES_LESS_AT} alone",
+    )
+    whole_periods: bool = Field(
+        True, description="no window is shorter than what a consumer does once in a while, such as a heartbeat"
+    )
+    pair_seconds: float = Field(
+        120.0, ge=1, description=f"length of the windows of {' and '.join(PAIR)} with {_TIMES_LESS_AT} consumers"
+    )
+    pair_rounds: int = Field(2, ge=0, description="how often these two are measured then; 0: like all others")
+
+    def turns(self, count: int) -> list["Turns"]:
+        """What is measured with so many consumers."""
+        able = [key for key in self.only if count == _TIMES_LESS_AT or key in self._everywhere]
+        rest = Turns(able, self.seconds, self.rounds, self.whole_periods)
+        if count != _TIMES_LESS_AT or not self.pair_rounds or not set(PAIR) <= set(able):
+            return [rest]
+        others = [key for key in able if key not in PAIR]
+        return [Turns(list(PAIR), self.pair_seconds, self.pair_rounds), replace(rest, only=others)]
+
+    @property
+    def _everywhere(self) -> set[str]:
+        """Without the number that targets are for there would be nothing of the others."""
+        return set(self.curves if _TIMES_LESS_AT in self.consumers else self.only)
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Contestants that are measured in turns, and for how long."""
+
+    only: list[str]
+    seconds: float
+    rounds: int
+    whole_periods: bool = True
+
+    def window_s(self, contestant: Contestant) -> float:
+        """Without what it does once in a while it would look as if it did nothing."""
+        return max(self.seconds, contestant.idle_period_s if self.whole_periods else 0.0)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was measured of one contestant with one number of consumers; of each third of the window where several."""
+    """What was measured of one contestant with one number of consumers; of each part of the window where several."""
 
     contestant: str
     consumers: int
@@ -84,29 +126,34 @@ class Found:
 
 def planned_s(given: Idle) -> float:
     """About how long it takes."""
-    return given.rounds * sum(
-        _planned_s(count, given)
+    return sum(
+        turns.rounds * _planned_s(count, turns.window_s(BY_KEY[key]), given)
         for count in given.consumers
-        for key in given.only
+        for turns in given.turns(count)
+        for key in turns.only
         if count <= BY_KEY[key].consumers_max
     )
 
 
 def run(given: Idle, console: Console) -> Report:
-    """Measure the contestants; one that can't be had is named. Raises ProcessGone, OSError."""
+    """Measure the contestants; one that can't be had, or fails, is named."""
     raise_open_files()
-    report = Report("idle", f"Idle for {given.seconds:g} s", given.model_dump())
+    report = Report("idle", "Consumers, while nothing happens", given.model_dump())
     pythons = prepared(given.only, report, console)
     found: list[Found] = []
     with Work(console, planned_s(given)) as work:
         for count in given.consumers:
-            for number in range(given.rounds):
-                for contestant in _able(pythons, count, report):
-                    work.step(f"{count:,} consumers, round {number + 1} of {given.rounds}: {contestant.title}")
-                    try:
-                        found.append(_measure(contestant, pythons[contestant], count, given, work))
-                    except ProcessFailed as error:
-                        report.missing.append(Missing(f"{contestant.title}, {count:,} consumers", str(error)))
+            able = _able(pythons, count, report)
+            for turns in given.turns(count):
+                chosen = [one for one in able if one.key in turns.only]
+                for number in range(turns.rounds):
+                    for contestant in chosen:
+                        work.step(f"{count:,} consumers, round {number + 1} of {turns.rounds}: {contestant.title}")
+                        window_s = turns.window_s(contestant)
+                        try:
+                            found.append(_measure(contestant, pythons[contestant], count, window_s, given, work))
+                        except FAILURES as error:
+                            report.missing.append(Missing(f"{contestant.title}, {count:,} consumers", str(error)))
     report.samples = [asdict(one) for one in found]
     report.overview = _overview(found)
     report.measures = list(MEASURES)
@@ -125,8 +172,8 @@ MEASURES = (
 )
 _NOTE = (
     "Cores are CPU seconds a second, of the server and of the one process that holds all consumers, over the whole "
-    "window; intervals are those of its thirds. Wake-ups are how often their threads were woken. Requests are "
-    "counted by the server, or by its client; bytes and packets on the loopback interface, whoever has sent them. "
+    "window; intervals are those of its parts, of 30 s each. Wake-ups are how often their threads were woken. Requests "
+    "are counted by the server, or by its client; bytes and packets on the loopback interface, whoever has sent them. "
     "Wakes are from before a publish until the consumer has the message, after the window, in one process. No process "
     "is pinned to a core."
 )
@@ -143,8 +190,8 @@ def _able(pythons: dict[Contestant, Path], count: int, report: Report) -> list[C
     return [one for one in pythons if count <= one.consumers_max]
 
 
-def _planned_s(count: int, given: Idle) -> float:
-    return _starting_s(count) + _warm_up_s(count, given) + given.seconds + given.wakes * _REST_S[1]
+def _planned_s(count: int, window_s: float, given: Idle) -> float:
+    return _starting_s(count) + _warm_up_s(count, given) + window_s + given.wakes * _REST_S[1]
 
 
 def _starting_s(count: int) -> float:
@@ -155,7 +202,7 @@ def _warm_up_s(count: int, given: Idle) -> float:
     return given.warm_up + count * _WARM_UP_EACH_S
 
 
-def _measure(contestant: Contestant, python: Path, count: int, given: Idle, work: Work) -> Found:
+def _measure(contestant: Contestant, python: Path, count: int, seconds: float, given: Idle, work: Work) -> Found:
     with contestant.loaded(python, "idle", ("--consumers", str(count))) as (server, clients):
         clients.wait_for_ready(_START_MAX_S)
         work.done(_starting_s(count))
@@ -165,9 +212,10 @@ def _measure(contestant: Contestant, python: Path, count: int, given: Idle, work
         wake_ups, traffic = _wake_ups(pids), Traffic.so_far()
         window = CpuWindow(pids)
         slices = []
-        for _ in range(_SLICES):
+        parts = max(1, int(seconds // _SLICE_S))
+        for _ in range(parts):
             one = CpuWindow(pids)
-            work.wait(given.seconds / _SLICES)
+            work.wait(seconds / parts)
             slices.append(one.cores())
         window_s, later, more_wake_ups = window.seconds, Traffic.so_far(), _wake_ups(pids)
         more_requests, requests_s = _requests(contestant, server, clients), time.perf_counter() - counted_at
@@ -233,7 +281,7 @@ def times_less(found: Sequence[Found], key: str, consumers: int) -> float | None
 
 
 def _times_less_interval(found: Sequence[Found], key: str, consumers: int) -> Interval | None:
-    """By thirds of the windows."""
+    """By parts of the windows."""
     ours, reference = ([s for one in _of(found, who, consumers) for s in one.cores] for who in (key, REFERENCE))
     return ratio_interval(reference, ours) if min(*ours, *reference) > 0 else None
 
@@ -278,7 +326,17 @@ def _series(found: Sequence[Found]) -> list[Series]:
 
 
 def _overview(found: Sequence[Found]) -> Overview:
-    columns = ["waiting by", "consumers", "server", "clients", "cores", "times less", "wake-ups/s", "requests/s"]
+    columns = [
+        "waiting by",
+        "consumers",
+        "windows",
+        "server",
+        "clients",
+        "cores",
+        "times less",
+        "wake-ups/s",
+        "requests/s",
+    ]
     return Overview([*columns, "bytes/s", "wake p50", "worst"], [_row(found, *case) for case in _cases(found)])
 
 
@@ -291,6 +349,7 @@ def _row(found: Sequence[Found], key: str, count: int) -> list[str]:
     return [
         key,
         f"{count:,}",
+        " + ".join(f"{one.window_s:.0f}" for one in runs) + " s",
         *(f"{cores:.5f}" for cores in (server, clients, statistics.median(_cores(found, key, count)))),
         "" if less is None else readable(less),
         _told([one.wake_ups_per_s for one in runs]),

@@ -6,15 +6,17 @@ many and with one parked are measured in turns, on the same machine at the same 
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from rich.console import Console
 
+from wakeq_bench.intervals import median_interval, ratio_interval
 from wakeq_bench.measure import CpuWindow, Memory, memory, percentile
-from wakeq_bench.parameters import InvalidParameter, Parameters
+from wakeq_bench.parameters import Names, Parameters, among
 from wakeq_bench.processes import Server
 from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.parker import Parker, Publisher, connections_possible
@@ -23,8 +25,9 @@ from wakeq_bench.scenarios.raw import call, request
 from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, bare_server, metric, wakeq_server
 
 _TOPIC = "parked"
+_KEYS = ("claim", "wait", "heartbeats")
 _WAKES_A_TURN = 50
-_SECOND_WAKE_S = 2.0
+_SECOND_WAKE_S = 1.0
 _START_PLANNED_S = 3.0
 _PARK_PER_S = 700.0
 # With many parked and with one, and the rests before both.
@@ -44,18 +47,31 @@ class ParkingFailed(RuntimeError):
     """Not all connections were parked in time."""
 
 
+def _possible(connections: int) -> int:
+    if (possible := connections_possible(connections)) < connections:
+        raise ValueError(f"this machine's limit of open files allows {possible:,} (`ulimit -Hn`)")
+    return connections
+
+
 class Parked(Parameters):
     """What `parked` can be told."""
 
-    connections: int = Field(10_000, ge=2, description="how many park on one topic")
-    seconds: float = Field(60.0, ge=1, description="longest window of idleness")
-    wakes: int = Field(500, ge=1, description="messages that are published after each window, one at a time")
+    connections: Annotated[int, AfterValidator(_possible)] = Field(
+        10_000, ge=2, description="how many park on one topic"
+    )
+    kind: Annotated[Names, among(*_KEYS)] = Field(
+        list(_KEYS), description="ways to be parked, beside a request of a bare ASGI app"
+    )
+    seconds: float = Field(6.0, ge=1, description="longest window of idleness; a heartbeat comes every 3 s")
+    rounds: int = Field(2, ge=1, description="how often each is measured, in turns")
+    wakes: int = Field(100, ge=1, description="messages that are published after each window, one at a time")
 
 
 @dataclass(frozen=True)
 class Kind:
     """A way to be parked."""
 
+    key: str
     name: str
     server: Callable[[], AbstractContextManager[Server]]
     probe: str
@@ -92,11 +108,6 @@ class Found:
         """Growth of the server's resident set, a connection."""
         return (self.after.rss_bytes - self.before.rss_bytes) / (self.connections - 1)
 
-    @property
-    def wake_ratio(self) -> float:
-        """The median wake with all of them parked over that with one."""
-        return statistics.median(self.wakes_parked_s) / statistics.median(self.wakes_alone_s)
-
 
 @dataclass(frozen=True)
 class Place:
@@ -110,7 +121,8 @@ class Place:
 
 def planned_s(given: Parked) -> float:
     """About how long it takes."""
-    return len(KINDS) * (_START_PLANNED_S + _park_planned_s(given) + given.seconds + _afterwards_s(given))
+    turn_s = _START_PLANNED_S + _park_planned_s(given) + given.seconds + _afterwards_s(given)
+    return given.rounds * (1 + len(given.kind)) * turn_s
 
 
 def _park_planned_s(given: Parked) -> float:
@@ -124,26 +136,22 @@ def _afterwards_s(given: Parked) -> float:
 
 def run(given: Parked, console: Console) -> Report:
     """Measure every kind, the bare ASGI app first. Raises ProcessFailed, ParkingFailed, BrokenAnswer, OSError."""
-    connections, seconds = given.connections, given.seconds
+    connections = given.connections
     possible = connections_possible(connections)
     if possible < connections:
-        raise InvalidParameter(f"connections: this machine's limit of open files allows {possible:,} (`ulimit -Hn`)")
-    settings = {"connections": connections, "seconds": seconds, "wakes": given.wakes}
-    report = Report("parked", f"{connections:,} consumers parked on one topic", settings)
-    found = []
+        raise ParkingFailed(f"this machine's limit of open files allows {possible:,} connections (`ulimit -Hn`)")
+    report = Report("parked", f"{connections:,} consumers parked on one topic", given.model_dump())
+    kinds = [kind for kind in KINDS if kind.key in ("bare", *given.kind)]
+    found: dict[str, list[Found]] = {kind.name: [] for kind in kinds}
     with Work(console, planned_s(given)) as work:
-        for kind in KINDS:
-            found.append(_measure(kind, given, work))
-            report.samples.append(asdict(found[-1]))
-            report.figures += _figures(kind, found[-1])
+        for number in range(given.rounds):
+            for kind in kinds:
+                found[kind.name].append(_measure(kind, f"round {number + 1} of {given.rounds}", given, work))
+    report.samples = [asdict(one) for runs in found.values() for one in runs]
     report.overview = _overview(found)
     report.measures = [Measure("bytes", "Memory of a parked consumer", "bytes", "lower")]
-    report.series = [Series("bytes", one.kind, [one.bytes_each]) for one in found]
-    report.figures += [
-        Figure(f"{one.kind}: memory, of bare ASGI", one.bytes_each / found[0].bytes_each, "times", _BARE_TIMES_MAX)
-        for one in found[1:]
-        if found[0].bytes_each > 0
-    ]
+    report.series = [Series("bytes", name, _bytes_each(runs)) for name, runs in found.items()]
+    report.figures = figures(kinds, found)
     report.notes.append(
         "Memory is the growth of the server's resident set, read at the end of the window. A window ends before the "
         "first consumer's time is up, so it can be shorter than asked for. No process is pinned to a core."
@@ -164,21 +172,21 @@ def filled_place(kind: Kind, count: int) -> Iterator[Place]:
         yield place
 
 
-def _measure(kind: Kind, given: Parked, work: Work) -> Found:
+def _measure(kind: Kind, turn: str, given: Parked, work: Work) -> Found:
     connections, seconds = given.connections, given.seconds
-    work.step(f"{kind.name}: starting")
+    work.step(f"{kind.name}, {turn}: starting")
     with _place(kind) as full, _place(kind) as alone:
         more = connections - 1
         before, started = memory(full.server.child.pid), time.perf_counter()
-        work.step(f"{kind.name}: parking {connections:,}")
+        work.step(f"{kind.name}, {turn}: parking {connections:,}")
         full.parker.park(more, full.probe, lambda count: work.done(_park_planned_s(given) * count / more))
         _wait_until_parked(kind, full, connections)
         park_s = time.perf_counter() - started
         window_s = max(1.0, min(seconds, kind.ends_after_s * _EARLIEST - park_s - _afterwards_s(given)))
-        work.step(f"{kind.name}: idle for {window_s:.0f} s")
+        work.step(f"{kind.name}, {turn}: idle for {window_s:.0f} s")
         cores = _idle_cores(full, window_s, work)
         after = memory(full.server.child.pid)
-        work.step(f"{kind.name}: waking")
+        work.step(f"{kind.name}, {turn}: waking")
         woken = _woken_by_one_publish(full)
         parked_s, alone_s = _wakes_in_turns(full, alone, given.wakes)
         work.done(_START_PLANNED_S + _afterwards_s(given) + seconds - window_s)
@@ -236,32 +244,60 @@ def _wakes_in_turns(full: Place, alone: Place, wakes: int) -> tuple[list[float],
     return parked_s, alone_s
 
 
-def _figures(kind: Kind, found: Found) -> list[Figure]:
+def figures(kinds: Sequence[Kind], found: Mapping[str, Sequence[Found]]) -> list[Figure]:
+    """Of every kind, and its memory beside that of the bare app, which is the first."""
+    shown = [figure for kind in kinds for figure in _figures(kind, found[kind.name])]
+    bare, *others = (_bytes_each(found[kind.name]) for kind in kinds)
+    for kind, ours in zip(kinds[1:], others, strict=True):
+        if min(*bare, *ours) > 0:
+            times = statistics.median(ours) / statistics.median(bare)
+            name = f"{kind.name}: memory, of bare ASGI"
+            shown.append(Figure(name, times, "times", _BARE_TIMES_MAX, ratio_interval(ours, bare)))
+    return shown
+
+
+def _figures(kind: Kind, runs: Sequence[Found]) -> list[Figure]:
     if kind.cores_max is None:
         return []
+    each, idle = _bytes_each(runs), [100 * one.server_cores for one in runs]
+    woken = max(one.woken_by_one_publish for one in runs)
+    ratio = statistics.median(_wakes(runs, "parked")) / statistics.median(_wakes(runs, "alone"))
     return [
-        Figure(f"{kind.name}: server memory each", found.bytes_each, "bytes", _EACH_MAX_BYTES),
-        Figure(f"{kind.name}: server idle", 100 * found.server_cores, "% of a core", Target("<=", kind.cores_max)),
-        Figure(f"{kind.name}: woken by one publish", found.woken_by_one_publish, "", _WAKES_ONE),
-        Figure(f"{kind.name}: wake p50, of that with one parked", found.wake_ratio, "times", _WAKE_RATIO_MAX),
+        _median(f"{kind.name}: server memory each", each, "bytes", _EACH_MAX_BYTES),
+        _median(f"{kind.name}: server idle", idle, "% of a core", Target("<=", kind.cores_max)),
+        Figure(f"{kind.name}: woken by one publish", woken, "", _WAKES_ONE),
+        Figure(f"{kind.name}: wake p50, of that with one parked", ratio, "times", _WAKE_RATIO_MAX),
     ]
 
 
-def _overview(found: list[Found]) -> Overview:
+def _median(name: str, samples: list[float], unit: str, target: Target) -> Figure:
+    return Figure(name, statistics.median(samples), unit, target, median_interval(samples))
+
+
+def _bytes_each(runs: Sequence[Found]) -> list[float]:
+    return [one.bytes_each for one in runs]
+
+
+def _wakes(runs: Sequence[Found], which: Literal["parked", "alone"]) -> list[float]:
+    return [wake for one in runs for wake in (one.wakes_parked_s if which == "parked" else one.wakes_alone_s)]
+
+
+def _overview(found: Mapping[str, Sequence[Found]]) -> Overview:
     columns = ["parked by", "memory each", "idle, of a core", "window", "time to park", "wake p50", "p99", "one parked"]
-    return Overview(columns, [_row(one) for one in found])
+    return Overview(columns, [_row(name, runs) for name, runs in found.items()])
 
 
-def _row(found: Found) -> list[str]:
+def _row(name: str, runs: Sequence[Found]) -> list[str]:
+    parked_s, alone_s = _wakes(runs, "parked"), _wakes(runs, "alone")
     return [
-        found.kind,
-        f"{readable(found.bytes_each / 1024)} KB",
-        f"{readable(100 * found.server_cores)} %",
-        f"{found.window_s:.0f} s",
-        f"{found.park_s:.1f} s",
-        f"{1000 * statistics.median(found.wakes_parked_s):.2f} ms",
-        f"{1000 * percentile(found.wakes_parked_s, 99):.2f} ms",
-        f"{1000 * statistics.median(found.wakes_alone_s):.2f} ms",
+        name,
+        f"{readable(statistics.median(_bytes_each(runs)) / 1024)} KB",
+        f"{readable(100 * statistics.median(one.server_cores for one in runs))} %",
+        f"{statistics.median(one.window_s for one in runs):.0f} s",
+        f"{statistics.median(one.park_s for one in runs):.1f} s",
+        f"{1000 * statistics.median(parked_s):.2f} ms",
+        f"{1000 * percentile(parked_s, 99):.2f} ms",
+        f"{1000 * statistics.median(alone_s):.2f} ms",
     ]
 
 
@@ -277,6 +313,7 @@ _JSON_TOPIC: tuple[str, dict[str, object]] = ("PUT", {"schema": "json", "lease_s
 
 CLAIM = Kind(
     "claim",
+    "claim",
     wakeq_server,
     "/healthz",
     _parked_on_wakeq,
@@ -288,9 +325,10 @@ CLAIM = Kind(
     cores_max=0.5,
 )
 KINDS = (
-    Kind("bare ASGI app", lambda: bare_server("exchange"), "/parked", _parked_on_bare),
+    Kind("bare", "bare ASGI app", lambda: bare_server("exchange"), "/parked", _parked_on_bare),
     CLAIM,
     Kind(
+        "wait",
         "GET ?wait=60",
         wakeq_server,
         "/healthz",
@@ -301,6 +339,7 @@ KINDS = (
         cores_max=0.5,
     ),
     Kind(
+        "heartbeats",
         "GET with heartbeats",
         wakeq_server,
         "/healthz",

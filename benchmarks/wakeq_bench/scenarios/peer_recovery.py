@@ -9,17 +9,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from wakeq_bench.peers.contestant import Contestant
+from wakeq_bench.peers.contestant import FAILURES, Contestant
 from wakeq_bench.peers.everyone import BY_KEY, CONTESTANTS, keys_of, prepared, remarks
-from wakeq_bench.processes import ProcessFailed
 from wakeq_bench.report import Figure, Measure, Missing, Report, Series, Target
 from wakeq_bench.scenarios.progress import Work
 
 KEYS = keys_of(lambda one: one.restarts)
+AS_A_RULE = ["wakeq-fsync", "redis-everysec", "rabbitmq"]
 
-_FILL_PER_S = 4_000
-_DRAIN_PER_S = 4_000
-_START_PLANNED_S = 12.0
+_FILL_PER_S = 8_000
+_DRAIN_PER_S = 8_000
+_START_PLANNED_S = 8.0
 _STALLED_S = 120.0
 _OURS = "wakeq-"
 
@@ -64,7 +64,7 @@ MEASURES = (
 
 
 def measure(plan: Plan, keys: Sequence[str], report: Report, console: Console, work: Work) -> list[list[str]]:
-    """Measure in turns, add it to the report, and return rows of its table. Raises ProcessGone, OSError."""
+    """Measure in turns, add it to the report, and return rows of its table."""
     report.missing += [
         Missing(one.title, "It has nothing any more after a restart.")
         for one in CONTESTANTS
@@ -78,7 +78,7 @@ def measure(plan: Plan, keys: Sequence[str], report: Report, console: Console, w
             work.step(f"crash {number + 1} of {plan.rounds}: {contestant.title}")
             try:
                 found.append(_crash(contestant, pythons[contestant], plan.messages))
-            except ProcessFailed as error:
+            except FAILURES as error:
                 failed.add(contestant)
                 report.missing.append(Missing(contestant.title, str(error)))
             work.done(plan.round_s)

@@ -42,9 +42,9 @@ class Recovery(Parameters):
         list(PARTS), description="wakeq by itself, with a backup; or every contestant, by its own client"
     )
     messages: int = Field(1_000_000, ge=1, description="how many of 1 KB are stored in wakeq by itself")
-    stored: int = Field(50_000, ge=1, description="how many of 1 KB are stored in each contestant")
+    stored: int = Field(10_000, ge=1, description="how many of 1 KB are stored in each contestant")
     only: Annotated[Names, among(*peer_recovery.KEYS)] = Field(
-        peer_recovery.KEYS, description="the contestants that take part"
+        peer_recovery.AS_A_RULE, description="the contestants that take part"
     )
     rounds: int = Field(3, ge=1, description="how often each is killed and started, in turns")
 

@@ -19,14 +19,14 @@ from wakeq_bench.scenarios.raw import call
 from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, bare_server, wakeq_server
 
 _TOPIC = "requests"
-_STARTING_PLANNED_S = 1.5
+_STARTING_PLANNED_S = 0.8
 
 
 class Requests(Parameters):
     """What `requests` can be told."""
 
-    rounds: int = Field(5, ge=1, description="how often both servers are measured, in turns")
-    seconds: int = Field(10, ge=1, description="length of each run of wrk")
+    rounds: int = Field(3, ge=1, description="how often both servers are measured, in turns")
+    seconds: int = Field(4, ge=1, description="length of each run of wrk")
     publish: bool = Field(True, description="measure publishing too")
     durability: Literal["memory", "os", "fsync"] = Field("memory", description="how wakeq keeps what is published")
 

@@ -15,6 +15,7 @@ from wakeq_bench.parameters import Names, Parameters, among
 from wakeq_bench.peers import llama_deploy
 from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target
 from wakeq_bench.scenarios import task_client, task_systems
+from wakeq_bench.scenarios.parts import measure_each
 from wakeq_bench.scenarios.progress import Work
 from wakeq_bench.scenarios.servers import ORIGINAL_VERSION, metric
 from wakeq_bench.scenarios.task_systems import System, run_client
@@ -26,10 +27,12 @@ _SEEN = 100
 _SEEN_PAUSE_S = 0.02
 _AT_A_TIME = 64
 _WORKER_OPTIONS = ("--max-concurrent-tasks", "64")
-_START_PLANNED_S = 25.0
-_CLIENT_PLANNED_S = 3.0
-_TASK_PLANNED_S = 0.7
-_STREAM_PLANNED_S = 6.0
+_START_PLANNED_S = 18.0
+_CLIENT_PLANNED_S = 2.2
+_TASK_PLANNED_S = 0.5
+_STREAM_PLANNED_S = 4.5
+_OWN_PLANNED_S = 9.0
+_LOSSY_PLANNED_S = 0.6
 _REQUESTS_TOTAL = "wakeq_requests_total"
 # Before an idle window: everybody has parked.
 _SETTLED_S = 5.0
@@ -42,33 +45,33 @@ class Tasks(Parameters):
     """What `task` can be told."""
 
     only: Annotated[Names, among(*PARTS)] = Field(list(PARTS), description="the parts that are measured")
-    tasks: int = Field(10, ge=1, description="how many a round, one after the other")
+    tasks: int = Field(5, ge=1, description="how many a round, one after the other")
     rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
-    lossy: int = Field(100, ge=1, description=f"how many of {_LOSS_EVENTS} events each are looked for losses")
+    lossy: int = Field(20, ge=1, description=f"how many of {_LOSS_EVENTS} events each are looked for losses")
     idle: float = Field(120.0, ge=1, description="seconds of the window of idleness")
-    rate: float = Field(10.0, ge=1, description="seconds of each window of tasks at full rate")
+    rate: float = Field(5.0, ge=1, description="seconds of each window of tasks at full rate")
 
 
 def planned_s(given: Tasks) -> float:
     """About how long it takes."""
-    each = 4 * (_CLIENT_PLANNED_S + given.tasks * _TASK_PLANNED_S) + 2 * _STREAM_PLANNED_S + 12.0
+    each = 4 * (_CLIENT_PLANNED_S + given.tasks * _TASK_PLANNED_S) + 2 * _STREAM_PLANNED_S + _OWN_PLANNED_S
     parts = {
         "compared": 2 * _START_PLANNED_S + given.rounds * (each + 1.25 * given.rate),
-        "losses": _START_PLANNED_S / 2 + given.lossy * 1.0,
-        "idleness": _START_PLANNED_S + given.idle,
+        "losses": _START_PLANNED_S / 2 + given.lossy * _LOSSY_PLANNED_S,
+        "idleness": _START_PLANNED_S + _SETTLED_S + given.idle,
     }
     return sum(parts[part] for part in given.only)
 
 
 def run(given: Tasks, console: Console) -> Report:
-    """Measure all of it. Raises PeerUnavailable, ProcessFailed, BrokenAnswer, WakeqError, OSError."""
+    """Measure its parts. Raises PeerUnavailable where llama_deploy can't be had, and what `measure_each` does."""
     settings = {**given.model_dump(), "llama_deploy": ORIGINAL_VERSION, "durability": "fsync"}
     report = Report("task", "Tasks, until their results", settings)
     python = llama_deploy.environment(ORIGINAL_VERSION, console.print, for_wakeq=True)
     with Work(console, planned_s(given)) as work:
         found = _Found(given, python, work)
-        for part in given.only:
-            {"compared": found.in_turns, "losses": found.losses, "idleness": found.idleness}[part]()
+        parts = {"compared": found.in_turns, "losses": found.losses, "idleness": found.idleness}
+        measure_each({part: parts[part] for part in given.only}, report)
     report.figures = found.figures
     report.measures = [Measure("seconds", "What a task takes", "s", "lower")]
     report.series = [
@@ -129,7 +132,7 @@ class _Found:
                 seen["worker"] += task_client.watched(worker, _SEEN, _SEEN_PAUSE_S)[1]
                 few.append(task_client.watched(worker, _EVENTS)[0])
                 many.append(task_client.watched(worker, _MANY)[0])
-                work.done(12.0)
+                work.done(_OWN_PLANNED_S)
                 rates.append(task_client.rate(worker, _AT_A_TIME, given.rate))
                 work.done(1.25 * given.rate)
         self._compare(original, plugged, unmodified, worker, own)
@@ -191,7 +194,7 @@ class _Found:
         with task_systems.unmodified(self._python) as system:
             options = ("--stream", "--arg", f"events={_LOSS_EVENTS}")
             records = run_client(self._python, system, self._given.lossy, *options)
-        self._work.done(self._given.lossy * 1.0)
+        self._work.done(self._given.lossy * _LOSSY_PLANNED_S)
         lost = sum(_LOSS_EVENTS - len(_numbers(record)) for record in records)
         title = f"unmodified service: events lost of {self._given.lossy} tasks of {_LOSS_EVENTS}"
         self.figures.append(Figure(title, lost, "", Target("==", 0)))

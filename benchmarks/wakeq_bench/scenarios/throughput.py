@@ -17,9 +17,8 @@ from rich.console import Console
 from wakeq_bench.intervals import ratio_interval
 from wakeq_bench.measure import CpuWindow
 from wakeq_bench.parameters import Counts, Names, Parameters, among
-from wakeq_bench.peers.contestant import Contestant
+from wakeq_bench.peers.contestant import FAILURES, Contestant
 from wakeq_bench.peers.everyone import BY_KEY, keys_of, prepared, remarks
-from wakeq_bench.processes import ProcessFailed
 from wakeq_bench.report import Figure, Measure, Missing, Overview, Report, Series, Target, readable
 from wakeq_bench.scenarios.progress import Work
 
@@ -88,6 +87,9 @@ class Found:
 
 
 KEYS = keys_of()
+# Who has batches, which are what a queue can do at its best.
+_AS_A_RULE = [key for key in KEYS if BY_KEY[key].batches and key not in ("wakeq-os", "beanstalkd-default")]
+_SINGLY = ["wakeq-fsync", "redis-everysec", "nats-default"]
 _DURABILITIES = ("memory", "os", "fsync")
 _IN_FLIGHT_MAX = 64
 
@@ -102,15 +104,18 @@ class Throughput(Parameters):
     """What `throughput` can be told."""
 
     mode: Annotated[Names, among(*MODES)] = Field(list(MODES), description="in batches, or singly but concurrently")
-    only: Annotated[Names, among(*KEYS)] = Field(KEYS, description="the contestants that take part")
+    only: Annotated[Names, among(*KEYS)] = Field(_AS_A_RULE, description="the contestants that take part")
+    singly: Annotated[Names, among(*KEYS)] = Field(
+        _SINGLY, description="of these, who is measured with single publishes too; all, where none of them takes part"
+    )
     durability: Annotated[Names, among(*_DURABILITIES)] = Field(
         list(_DURABILITIES), description="where a message is when its publish is confirmed: only those that keep it so"
     )
-    batch: Annotated[Counts, AfterValidator(_at_once)] = Field([1, 10, 100], description="messages a batch")
+    batch: Annotated[Counts, AfterValidator(_at_once)] = Field([100], description="messages a batch")
     in_flight: Annotated[Counts, AfterValidator(_in_flight)] = Field([4], description="batches published at a time")
     calls: Annotated[Counts, AfterValidator(_calls)] = Field([100], description="single publishes at a time")
     size: Annotated[Counts, AfterValidator(_bytes)] = Field([100], description="bytes of a message, 12 to 1000000")
-    seconds: float = Field(5.0, ge=0.1, description="length of each window")
+    seconds: float = Field(3.0, ge=0.1, description="length of each window")
     rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
 
     @property
@@ -118,27 +123,32 @@ class Throughput(Parameters):
         """Those that take part and keep messages as asked for."""
         return [key for key in self.only if BY_KEY[key].keeps in self.durability]
 
+    def taking(self, load: "Load") -> list[str]:
+        """Those that a load is for."""
+        if load.batches:
+            return [key for key in self.contestants if BY_KEY[key].batches]
+        return [key for key in self.contestants if key in self.singly] or self.contestants
+
 
 def planned_s(given: Throughput) -> float:
     """About how long it takes."""
-    return len(loads_of(given)) * given.rounds * len(given.contestants) * _turn_s(given)
+    return sum(given.rounds * len(given.taking(load)) * _turn_s(given) for load in loads_of(given))
 
 
 def run(given: Throughput, console: Console) -> Report:
-    """Measure the contestants; one that can't be had, or fails, is named. Raises ProcessGone, OSError."""
-    sizes = given
+    """Measure the contestants; one that can't be had, or fails, is named."""
     report = Report("throughput", "From publish to ack, messages a second", given.model_dump())
     pythons = prepared(given.contestants, report, console)
     loads = loads_of(given)
     found: list[Found] = []
-    with Work(console, len(loads) * sizes.rounds * len(pythons) * _turn_s(given)) as work:
+    with Work(console, planned_s(given)) as work:
         for load in loads:
-            for number in range(sizes.rounds):
-                for broker, python in _able(load, pythons).items():
-                    work.step(f"{load.name}, round {number + 1} of {sizes.rounds}: {broker.title}")
+            for number in range(given.rounds):
+                for broker, python in _taking(given, load, pythons).items():
+                    work.step(f"{load.name}, round {number + 1} of {given.rounds}: {broker.title}")
                     try:
-                        found.append(_measure(load, broker, python, sizes))
-                    except ProcessFailed as error:
+                        found.append(_measure(load, broker, python, given))
+                    except FAILURES as error:
                         report.missing.append(Missing(f"{broker.title}, {load.name}", str(error)))
                     work.done(_turn_s(given))
     cases = [(load, BY_KEY[key]) for load in loads for key in _keys([one for one in found if one.load == load.name])]
@@ -150,7 +160,7 @@ def run(given: Throughput, console: Console) -> Report:
     report.measures = [Measure("rate", "From publish to ack", "messages a second", "higher")]
     report.series = [Series("rate", broker.title, _rates(load, broker.key, found), load.name) for load, broker in cases]
     report.figures = [figure for load in loads for figure in figures(load, found)]
-    report.notes += [*_notes(found, sizes), *remarks(pythons)]
+    report.notes += [*_notes(found, given), *remarks(pythons)]
     return report
 
 
@@ -229,8 +239,8 @@ def _times(name: str, ours: list[float], theirs: list[float], target: Target) ->
     return Figure(name, ratio, "times", target, ratio_interval(ours, theirs))
 
 
-def _able(load: Load, pythons: dict[Contestant, Path]) -> dict[Contestant, Path]:
-    return {one: python for one, python in pythons.items() if one.batches or not load.batches}
+def _taking(given: Throughput, load: Load, pythons: dict[Contestant, Path]) -> dict[Contestant, Path]:
+    return {one: python for one, python in pythons.items() if one.key in given.taking(load)}
 
 
 def _measure(load: Load, broker: Contestant, python: Path, sizes: Throughput) -> Found:

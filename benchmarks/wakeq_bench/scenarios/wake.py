@@ -18,7 +18,8 @@ from wakeq_bench.scenarios.raw import call, request
 from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, bare_server, wakeq_server
 
 _TURN = 100
-_WARM_UP = 200
+_WARM_UP_MAX = 200
+_START_PLANNED_S = 1.5
 # A round and its rest, for the progress bar.
 _ROUND_PLANNED_S = 0.006
 _RATIO_MAX = Target("<=", 1.5)
@@ -27,7 +28,7 @@ _RATIO_MAX = Target("<=", 1.5)
 class Wakes(Parameters):
     """What `wake` can be told."""
 
-    rounds: int = Field(2_000, ge=1, description="messages published, one at a time")
+    rounds: int = Field(1_000, ge=1, description="messages published, one at a time")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,11 @@ class _Pair:
 
 def planned_s(given: Wakes) -> float:
     """About how long it takes."""
-    return len(EXCHANGES) * 2 * (given.rounds + _WARM_UP) * _ROUND_PLANNED_S
+    return len(EXCHANGES) * (_START_PLANNED_S + 2 * (given.rounds + _warm_up(given.rounds)) * _ROUND_PLANNED_S)
+
+
+def _warm_up(rounds: int) -> int:
+    return min(_WARM_UP_MAX, rounds)
 
 
 def run(given: Wakes, console: Console) -> Report:
@@ -113,8 +118,8 @@ def _parked(url: str, exchange: Exchange | None) -> Iterator[_Pair]:
 
 
 def _in_turns(ours: _Pair, bare: _Pair, rounds: int, work: Work) -> tuple[list[float], list[float]]:
-    ours.wakes(_WARM_UP)
-    bare.wakes(_WARM_UP)
+    ours.wakes(_warm_up(rounds))
+    bare.wakes(_warm_up(rounds))
     ours_s: list[float] = []
     bare_s: list[float] = []
     while len(ours_s) < rounds:

@@ -45,7 +45,7 @@ class _Turns:
 class Writer(Parameters):
     """What `writer` can be told."""
 
-    seconds: int = Field(10, ge=2, description="length of each window")
+    seconds: int = Field(5, ge=2, description="length of each window")
     rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
 
 
