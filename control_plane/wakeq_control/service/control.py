@@ -36,7 +36,7 @@ class ControlPlane:
 
     async def leave(self, worker: str) -> None:
         """Be given no more tasks. Raises WakeqError."""
-        answer = await self._connection.ask("DELETE", self._connection.url(f"/v1/workers/{path_segment(worker)}"))
+        answer = await self._connection.ask("DELETE", f"/v1/workers/{path_segment(worker)}")
         raise_for_answer(answer)
 
     async def deregister(self, service: str) -> None:
