@@ -23,7 +23,7 @@ Action = Callable[[], Awaitable[None] | None]
 SESSIONS_MAX = 4
 OPEN_MAX = 8
 WORKERS_MAX = 3
-WITH_REPLICAS = 3
+WITH_REPLICAS = 5
 """In one simulation of so many there are replicas; each costs more, and others find sooner what has none to do with."""
 NOT_UNDERSTOOD = 0.01
 ENDS_WITHIN = 400
