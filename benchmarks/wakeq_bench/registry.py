@@ -134,7 +134,7 @@ SCENARIOS = {
             client.Client,
             client.run,
             client.planned_s,
-            {"transport": ["httpx"], "messages": 20, "drained": 2_000, "rounds": 1, "seconds": 1.0, "imports": 1},
+            {"messages": 20, "drained": 2_000, "rounds": 1, "seconds": 1.0, "imports": 1},
         ),
         Scenario(
             "parked",

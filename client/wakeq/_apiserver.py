@@ -32,7 +32,7 @@ class ApiServer:
 
     async def deployments(self) -> list[str]:
         """The names of what runs there. Raises WakeqError."""
-        answer = await self._connection.ask("GET", self._connection.url("/deployments/"))
+        answer = await self._connection.ask("GET", "/deployments/")
         raise_for_answer(answer)
         return read_answer(answer, lambda said: [str(one["name"]) for one in said])
 
@@ -43,7 +43,7 @@ class ApiServer:
         path = f"/deployments/{path_segment(deployment)}/tasks/create"
         path += query({} if session_id is None else {"session_id": session_id})
         body = {"input": orjson.dumps(arguments).decode(), "service_id": service}
-        answer = await self._connection.ask("POST", self._connection.url(path), content=orjson.dumps(body))
+        answer = await self._connection.ask("POST", path, content=orjson.dumps(body))
         raise_for_answer(answer)
         made: dict[str, Any] = read_answer(
             answer, lambda said: {**said, **{name: str(said[name]) for name in ("task_id", "session_id")}}
@@ -74,10 +74,10 @@ class Task:
     async def ended(self) -> dict[str, Any]:
         """Where it stands, once it has ended: `status`, `result`, `error`. Raises WakeqError."""
         patience = ServerPatience(_AWAY_MAX_S)
-        url = self._connection.url(f"{self._path}{self._session(wait=f'{_PARKED_S:g}')}")
+        path = f"{self._path}{self._session(wait=f'{_PARKED_S:g}')}"
         while True:
             try:
-                answer = await self._connection.ask("GET", url, wait_s=_SILENCE_S)
+                answer = await self._connection.ask("GET", path, wait_s=_SILENCE_S)
                 raise_for_answer(answer)
             except WakeqError as error:
                 await patience.wait(error)
@@ -89,8 +89,8 @@ class Task:
 
     async def forget(self) -> None:
         """Drop its session, and it with it. Raises WakeqError."""
-        url = self._connection.url(f"{self._deployment}/sessions/delete{self._session()}")
-        raise_for_answer(await self._connection.ask("POST", url))
+        path = f"{self._deployment}/sessions/delete{self._session()}"
+        raise_for_answer(await self._connection.ask("POST", path))
 
     def _session(self, **more: str) -> str:
         return query({"session_id": self.session_id, **more})

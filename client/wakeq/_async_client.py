@@ -51,10 +51,10 @@ class AsyncClient(Administration):
         ``timeout`` (seconds) bounds connecting, and the silence of a server that isn't asked to wait. For ``retry_s``
         seconds a publish or a settle is tried again while the server can't be reached; 0: it is tried once.
         ``consumer`` is what this client is called where consumers are listed: 1 to 255 printable characters, no space
-        at the ends; None: the host's name, the process's id and something random. ``transport`` is ``"httpx"`` (also
-        None), ``"aiohttp"`` (faster, on asyncio alone; needs ``wakeq[fast]``), or one of httpx's own, which then gives
-        streams, settles and other requests their connections. ``propagator`` is called with each `publish`, and its
-        headers go along, as `wakeq.otel.headers`. Raises ValueError naming what is none of this.
+        at the ends; None: the host's name, the process's id and something random. ``transport`` is one of httpx's,
+        which all requests then go through, as for a proxy; None: connections of our own. ``propagator`` is called with
+        each `publish`, and its headers go along, as `wakeq.otel.headers`. Raises ValueError naming what is none of
+        this.
         """
         if consumer is None:
             consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -138,7 +138,7 @@ class AsyncClient(Administration):
         if self._propagator is not None:
             headers = {**self._propagator(), **(headers or {})}
         said = (delay_s, ttl_s, key, headers or {}, new_key() if idempotency_key is None else idempotency_key)
-        message = Message(body, list(publish_headers(*said)), envelope_fields(*said))
+        message = Message(body, list(publish_headers(*said)), lambda: envelope_fields(*said))
         lane = self._publishers.get(topic)
         if lane is None:
             lane = self._publishers[topic] = Publisher(self._connection, topic, jitter=random.random)
@@ -168,7 +168,7 @@ class AsyncClient(Administration):
         return await self._publish(Publisher(self._connection, topic, jitter=random.random), batch)
 
     async def _publish(self, lane: Publisher, part: Outgoing) -> Published:
-        part.last_try_at = anyio.current_time() + self._retry_s
+        part.patience_s = self._retry_s
         await lane.submit(part)
         return part.result
 
@@ -252,7 +252,7 @@ class AsyncClient(Administration):
         return await self._settle(topic, Settling(ack, nack, extend, dead, release))
 
     async def _settle(self, topic: str, asked: Settling) -> list[SettleResult]:
-        asked.last_try_at = anyio.current_time() + self._retry_s
+        asked.patience_s = self._retry_s
         await self._settler(topic).submit(asked)
         return asked.results
 
@@ -260,9 +260,7 @@ class AsyncClient(Administration):
         self, method: str, path: str, *, json: Any = None, params: Mapping[str, object] | None = None
     ) -> Answer:
         content = b"" if json is None else encoded(json)
-        answer = await self._connection.ask(
-            method, self._connection.url(f"{path}{query(params or {})}"), content=content
-        )
+        answer = await self._connection.ask(method, f"{path}{query(params or {})}", content=content)
         raise_for_answer(answer)
         return answer
 

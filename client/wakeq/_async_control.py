@@ -15,7 +15,6 @@ from typing import Any, Literal, Self
 from weakref import WeakSet
 
 import anyio
-import httpx
 from anyio.abc import TaskGroup
 
 from wakeq._bodies import as_event, encoded
@@ -24,7 +23,6 @@ from wakeq._connection import (
     SILENCE_S,
     Answer,
     Connection,
-    Header,
     Transport,
     control_token,
     path_segment,
@@ -36,6 +34,7 @@ from wakeq._json import without_none
 from wakeq._patience import Patience
 from wakeq._task_events import TaskEvents
 from wakeq._task_feed import TaskFeed
+from wakeq._wire import Arriving, Header
 
 DEFAULT_CONTROL_URL = "http://127.0.0.1:8000"
 _WAIT_S = 55.0
@@ -207,7 +206,7 @@ class AsyncControlPlane:
         asked: Mapping[str, object],
         *,
         wait_s: float,
-        pool: Literal["requests", "streams"] = "requests",
+        kind: Literal["requests", "streams"] = "requests",
     ) -> Answer:
         definition = {
             "input": encoded({} if arguments is None else arguments, "arguments").decode(),
@@ -216,9 +215,11 @@ class AsyncControlPlane:
             "task_id": secrets.token_hex(16) if task_id is None else task_id,
             "timeout_s": timeout_s,
         }
-        url = self._connection.url(f"{_session(session_id)}/tasks{query(asked)}")
+        path = f"{_session(session_id)}/tasks{query(asked)}"
         content = encoded(without_none(definition))
-        return await self._insist(partial(self._connection.ask, "POST", url, content=content, wait_s=wait_s, pool=pool))
+        return await self._insist(
+            partial(self._connection.ask, "POST", path, content=content, wait_s=wait_s, kind=kind)
+        )
 
     async def tasks(self, session_id: str) -> list[TaskInfo]:
         """A session's tasks, the oldest first."""
@@ -238,8 +239,8 @@ class AsyncControlPlane:
         while True:
             left_s = max(0.0, deadline - anyio.current_time())
             held_s = min(_WAIT_S, left_s)
-            url = self._connection.url(f"{_task(session_id, task_id)}{query({'wait': held_s})}")
-            ask = partial(self._connection.ask, "GET", url, pool="streams", wait_s=SILENCE_S)
+            path = f"{_task(session_id, task_id)}{query({'wait': held_s})}"
+            ask = partial(self._connection.ask, "GET", path, kind="streams", wait_s=SILENCE_S)
             answer = await self._insist(ask, at_most_s=left_s)
             task = read_answer(answer, TaskInfo.from_wire)
             if task.ended or anyio.current_time() >= deadline:
@@ -256,11 +257,11 @@ class AsyncControlPlane:
             raise RuntimeError(
                 "to watch a task, use the client as a context manager: `async with wakeq.AsyncControlPlane() as …`"
             )
-        url = self._connection.url(f"{_task(session_id, task_id)}/result_stream")
+        path = f"{_task(session_id, task_id)}/result_stream"
 
-        def open_stream(last: int) -> AbstractAsyncContextManager[httpx.Response]:
+        def open_stream(last: int) -> AbstractAsyncContextManager[Arriving]:
             seen = [(b"last-event-id", b"%d" % last)] if last >= 0 else []
-            return self._connection.stream(url, [(b"accept", b"text/event-stream"), *seen], SILENCE_S)
+            return self._connection.stream(path, [(b"accept", b"text/event-stream"), *seen], SILENCE_S)
 
         feed = TaskFeed(open_stream, after=-1 if after is None else after, retry_s=self._retry_s)
         return TaskEvents(feed, self._start)
@@ -316,7 +317,7 @@ class AsyncControlPlane:
                 timeout_s,
                 asked,
                 wait_s=service_wait_s + SILENCE_S,
-                pool="streams",
+                kind="streams",
             )
             task = read_answer(answer, TaskInfo.from_wire)
             return _result(task) if task.ended else await self.result(session, task_id)
@@ -353,9 +354,7 @@ class AsyncControlPlane:
                 return answer
 
     async def _ask(self, method: str, path: str, content: bytes = b"", headers: Sequence[Header] = ()) -> Answer:
-        answer = await self._connection.ask(
-            method, self._connection.url(path), content=content, headers=[*JSON, *headers]
-        )
+        answer = await self._connection.ask(method, path, content=content, headers=[*JSON, *headers])
         raise_for_answer(answer)
         return answer
 

@@ -1,15 +1,17 @@
 """What a publish says about its message, as headers (section 3 of docs/protocol.md)."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wakeq._connection import Header
 from wakeq._errors import BadRequest
 from wakeq._json import without_none
+from wakeq._wire import Header
 
 # RFC 9110, 5.6.2: what a header's name is made of.
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 _TRACE = "traceparent"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def publish_headers(
@@ -56,7 +58,7 @@ def _name(name: str) -> bytes:
 
 def _value(name: str, value: str) -> bytes:
     # White space around a header's value is taken off on the way, so another value would arrive.
-    if value != value.strip(" \t") or any(c < " " or c == "\x7f" for c in value):
+    if value != value.strip(" \t") or _CONTROL.search(value):
         raise BadRequest(f"{name}: a header can't carry control characters, or white space at either end")
     try:
         return value.encode()

@@ -330,7 +330,7 @@ def raise_for_answer(answer: "Answer") -> None:
         code, detail = "", f"{answer.url} answered {answer.status} {_phrase(answer.status)}".rstrip()
     text = detail if isinstance(detail, str) else sentence_of(detail)
     error = error_of(code, text, answer.status)
-    retry_after = answer.headers.get("retry-after", "")
+    retry_after = answer.headers.get(b"retry-after", b"")
     if retry_after.isdigit():
         error.retry_after_s = float(retry_after)
     raise error

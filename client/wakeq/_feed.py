@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import anyio
-import httpx
 
 from wakeq._backoff import Backoff
 from wakeq._claims import Claims
-from wakeq._connection import SILENCE_S, parts_of
+from wakeq._connection import SILENCE_S
 from wakeq._delivery import Delivery
 from wakeq._errors import Draining, ServerUnavailable, StorageFailed, TooManyParked, WakeqError
 from wakeq._json import loads
@@ -67,7 +66,8 @@ class Feed:
         self._unwanted: list[str] = []
         """Leases of what has come and will not be handed over."""
         self._disconnected = False
-        self._news = anyio.Event()
+        self._news: anyio.Event | None = None
+        """Whoever waits for something to happen."""
         self._receiving = anyio.CancelScope()
         self._whole = anyio.CancelScope(shield=True)
         self._started = False
@@ -81,6 +81,8 @@ class Feed:
             if self._error is not None:
                 raise self._error
             self.keeper.flush()
+            if self._news is None:
+                self._news = anyio.Event()
             await self._news.wait()
         return True
 
@@ -129,8 +131,9 @@ class Feed:
             self.keeper.end()
 
     def _tell(self) -> None:
-        self._news.set()
-        self._news = anyio.Event()
+        news, self._news = self._news, None
+        if news is not None:
+            news.set()
 
     async def _receive_until_stopped(self) -> None:
         with self._receiving:
@@ -183,17 +186,14 @@ class Feed:
     async def _stream(self) -> None:
         self._draining = False
         parser = SSEParser()
-        try:
-            async with AsyncExitStack() as stack:
-                with anyio.move_on_after(FIRST_BYTE_S) as first:
-                    chunks = await self._open(stack, parser)
-                if first.cancelled_caught:
-                    raise _HeldBack
-                async for chunk in chunks:
-                    self._take_in(parser, chunk)
-                    self._backoff.succeeded()
-        except httpx.TransportError as error:
-            raise ServerUnavailable(f"the stream of topic {self._topic} broke: {error!r}") from error
+        async with AsyncExitStack() as stack:
+            with anyio.move_on_after(FIRST_BYTE_S) as first:
+                chunks = await self._open(stack, parser)
+            if first.cancelled_caught:
+                raise _HeldBack
+            async for chunk in chunks:
+                self._take_in(parser, chunk)
+                self._backoff.succeeded()
         if self._draining:
             raise Draining("the server is draining")
         raise ServerUnavailable(f"the stream of topic {self._topic} has ended")
@@ -209,21 +209,21 @@ class Feed:
                 silence_s=SILENCE_S,
             )
         )
-        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        if not response.headers.get(b"content-type", b"").startswith(b"text/event-stream"):
             raise _HeldBack
-        chunks = parts_of(response)
-        async for chunk in chunks:
+        async for chunk in response:
             self._take_in(parser, chunk)
             break
-        return chunks
+        return response
 
     def _take_in(self, parser: SSEParser, chunk: bytes) -> None:
-        events = parser.feed(chunk)
-        self._draining = self._draining or any(event.event == "drain" for event in events)
+        deliveries = []
         try:
-            deliveries = [
-                Delivery(self._topic, loads(event.data), self.keeper) for event in events if event.event == "message"
-            ]
+            for kind, data, _ in parser.feed(chunk):
+                if kind == "message":
+                    deliveries.append(Delivery(self._topic, loads(data), self.keeper))
+                elif kind == "drain":
+                    self._draining = True
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise WakeqError(f"the stream of topic {self._topic} is not a wakeq server's") from error
         if parser.retry_ms is not None:

@@ -1,7 +1,8 @@
 """The leases that a consumer has out: extended while they are held, and ended in batches.
 
 One task, `run`, waits for requests. It sleeps until the next of these: ends to be told (10 ms after the first, or at
-once when the consumer would wait), and a lease of which half is over. Without either it has no timer.
+once when the consumer would wait, or has no other delivery in its hands), and a lease of which half is over. Without
+either it has no timer.
 """
 
 import logging
@@ -56,7 +57,8 @@ class Keeper(Holder):
         """Leases that have just begun."""
         due = anyio.current_time() + self._lease_s / 2
         self._due.update(dict.fromkeys([delivery.lease_id for delivery in deliveries], due))
-        self._sleep.deadline = min(self._sleep.deadline, due)
+        if due < self._sleep.deadline:
+            self._sleep.deadline = due
 
     def drop(self, lease_id: str) -> None:
         """Extend it no more."""
@@ -76,7 +78,10 @@ class Keeper(Holder):
         if self._running:
             self.drop(lease_id)
             self._acks.append(lease_id)
-            if self._flush_at == math.inf:
+            if not self._due:
+                # Nothing is out that could be acked along.
+                self.flush()
+            elif self._flush_at == math.inf:
                 self._flush_at = anyio.current_time() + FLUSH_S
                 self._sleep.deadline = min(self._sleep.deadline, self._flush_at)
         return self._running
@@ -150,7 +155,7 @@ class Keeper(Holder):
         self._wake = anyio.Event()
 
     async def _tell_ends(self) -> None:
-        if self._flush_at > anyio.current_time() and not self._ending:
+        if not self._ending and self._flush_at != -math.inf and self._flush_at > anyio.current_time():
             return
         self._flush_at, untold = math.inf, self._untold
         if not untold:
@@ -167,8 +172,10 @@ class Keeper(Holder):
                 _log.warning("topic %s: %d leases had ended before their messages were settled", self._topic, late)
 
     async def _extend_due(self) -> None:
+        if self._ending or not self._due:
+            return
         now = anyio.current_time()
-        if self._ending or min(self._due.values(), default=math.inf) > now:
+        if min(self._due.values()) > now:
             return
         soon = now + self._lease_s * _TOGETHER
         leases = [lease for lease, due in self._due.items() if due <= soon]
@@ -195,6 +202,6 @@ class Keeper(Holder):
         self._due.update({lease: due for lease in leases if lease in self._due})
 
     async def _ask(self, asked: Settling) -> list[SettleResult]:
-        asked.last_try_at = anyio.current_time() + self._patience_s
+        asked.patience_s = self._patience_s
         await self._settler.submit(asked)
         return asked.results

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import anyio
+import anyio.lowlevel
 
 from wakeq._backoff import Backoff
 from wakeq._errors import ServerUnavailable, WakeqError, same_error
@@ -24,13 +25,15 @@ _SOMEBODYS = (400, 415, 422, 431)
 class Part:
     """What one caller puts into a request."""
 
-    __slots__ = ("_woken", "alone", "error", "last_try_at", "leads", "over")
+    __slots__ = ("_woken", "alone", "error", "last_try_at", "leads", "over", "patience_s")
 
     def __init__(self) -> None:
         self.alone = False
         """It goes into a request of its own."""
+        self.patience_s = 0.0
+        """How long it is tried again."""
         self.last_try_at = 0.0
-        """After that nothing is tried again."""
+        """After that nothing is, once it is submitted."""
         self.over = False
         self.error: WakeqError | None = None
         self.leads = False
@@ -74,6 +77,8 @@ class Lane(ABC, Generic[_Part]):
         self._max_bytes = max_bytes
         self._waiting: deque[_Part] = deque()
         self._led = False
+        self._crowded = False
+        """Several shared the last request, so several may come at a time again."""
         self._not_before: float | None = None
 
     @abstractmethod
@@ -82,12 +87,14 @@ class Lane(ABC, Generic[_Part]):
 
     async def submit(self, part: _Part) -> None:
         """Send it, with others where there are any; returns when it is over. Raises its error."""
+        now = anyio.current_time()
+        part.last_try_at = now + part.patience_s
         self._waiting.append(part)
         if self._led:
             await self._follow(part)
         else:
             self._led = True
-            await self._lead(part)
+            await self._lead(part, now)
         if part.error is not None:
             raise part.error
 
@@ -100,26 +107,29 @@ class Lane(ABC, Generic[_Part]):
                 self._hand_on()
             raise
         if not part.over:
-            await self._lead(part)
+            await self._lead(part, anyio.current_time())
 
-    async def _lead(self, own: _Part) -> None:
+    async def _lead(self, own: _Part, now: float) -> None:
         try:
+            if self._crowded:
+                # Who was answered together asks again in the next turn, and would wait behind a request of one. Twice,
+                # since a turn of trio's has no order.
+                await anyio.lowlevel.checkpoint()
+                await anyio.lowlevel.checkpoint()
             while not own.over:
-                await self._pause()
+                if self._not_before is not None:
+                    await anyio.sleep_until(self._not_before)
+                    now, self._not_before = anyio.current_time(), None
                 if not own.over:
-                    await self._send()
+                    await self._send(now)
         finally:
             self._leave(own)
             self._hand_on()
 
-    async def _pause(self) -> None:
-        if self._not_before is not None:
-            await anyio.sleep_until(self._not_before)
-            self._not_before = None
-
-    async def _send(self) -> None:
+    async def _send(self, started: float) -> None:
+        """``started`` may be some time ago, and isn't to come."""
         parts = self._take()
-        started = anyio.current_time()
+        self._crowded = len(parts) > 1
         try:
             await self.send(parts)
             self._backoff.succeeded()

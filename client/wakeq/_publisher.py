@@ -1,7 +1,7 @@
 """Publishes of one topic: a lone one is a plain request, those that come while one is on its way share the next."""
 
 import base64
-import secrets
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -9,10 +9,11 @@ import anyio
 import orjson
 
 from wakeq._bodies import encoded
-from wakeq._connection import Answer, Connection, Header, messages_path, topic_path
+from wakeq._connection import Answer, Connection, messages_path, topic_path
 from wakeq._errors import ServerUnavailable, WakeqError, error_of, raise_for_answer, read_answer
 from wakeq._lane import Lane, Part
 from wakeq._model import Published
+from wakeq._wire import Header
 
 BATCH_MAX_MESSAGES = 10_000
 BATCH_MAX_BYTES = 16 * 1024 * 1024
@@ -26,7 +27,7 @@ _ENVELOPES: list[Header] = [
 
 def new_key() -> str:
     """An idempotency key that nobody else has."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 class Outgoing(Part):
@@ -71,7 +72,7 @@ class Message(Outgoing):
 
     __slots__ = ("_fields", "_line", "content", "content_type")
 
-    def __init__(self, body: Any, headers: list[Header], fields: Mapping[str, Any]) -> None:
+    def __init__(self, body: Any, headers: list[Header], fields: Callable[[], Mapping[str, Any]]) -> None:
         """``fields`` say in an envelope what ``headers`` say. Raises TypeError where the body isn't JSON."""
         super().__init__(headers)
         is_bytes = isinstance(body, bytes)
@@ -85,7 +86,7 @@ class Message(Outgoing):
         """The message as an envelope."""
         if self._line is None:
             body = _in_base64(self.content) if self.content_type is _BYTES else {"body": orjson.Fragment(self.content)}
-            self._line = orjson.dumps({**self._fields, **body})
+            self._line = orjson.dumps({**self._fields(), **body})
         return self._line
 
     @property
@@ -95,7 +96,7 @@ class Message(Outgoing):
 
     def read(self, answer: Answer) -> Published:
         """The message's number."""
-        seq = read_answer(answer, lambda _: int(answer.headers["wakeq-seq"]))
+        seq = read_answer(answer, lambda _: int(answer.headers[b"wakeq-seq"]))
         return Published(seq, seq)
 
 
@@ -169,7 +170,7 @@ class Publisher(Lane[Outgoing]):
         return [part for part in parts if not part.over]
 
     async def _dedup_window_s(self) -> float:
-        answer = await self._connection.ask("GET", self._connection.url(topic_path(self._topic)))
+        answer = await self._connection.ask("GET", topic_path(self._topic))
         raise_for_answer(answer)
         return read_answer(answer, lambda said: float(said["config"]["dedup_window_s"]))
 
@@ -187,8 +188,8 @@ class Publisher(Lane[Outgoing]):
                 message.end(result)
 
     async def _post(self, content: bytes, headers: list[Header]) -> Answer:
-        url = self._connection.url(messages_path(self._topic))
-        answer = await self._connection.ask("POST", url, content=content, headers=headers)
+        path = messages_path(self._topic)
+        answer = await self._connection.ask("POST", path, content=content, headers=headers)
         raise_for_answer(answer)
         return answer
 

@@ -5,9 +5,7 @@ What is asked this way may reach the server twice: it must be the same then.
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
-import httpx
-
-from wakeq._connection import Connection, parts_of, unavailable
+from wakeq._connection import Connection
 from wakeq._errors import ServerUnavailable, WakeqError
 from wakeq._patience import Patience
 
@@ -41,13 +39,12 @@ async def read_lines(
 
     An empty part is a sign of life. Raises WakeqError.
     """
-    url = connection.url(path)
     shown, patience = 0, ServerPatience(retry_s)
     while True:
         seen = 0
         try:
-            async with connection.stream(url, [], silence_s) as response:
-                async for lines, is_blank in _lines(parts_of(response)):
+            async with connection.stream(path, [], silence_s) as response:
+                async for lines, is_blank in _lines(response):
                     patience.succeeded()
                     new = lines[max(0, shown - seen) :]
                     seen += len(lines)
@@ -55,11 +52,9 @@ async def read_lines(
                     if new or is_blank:
                         yield b"".join(new)
             return
-        except httpx.TransportError as error:
-            if shown:
-                yield b""
-            await patience.wait(unavailable(url, error))
         except WakeqError as error:
+            if shown and isinstance(error, ServerUnavailable):
+                yield b""
             await patience.wait(error)
 
 

@@ -31,17 +31,25 @@ class Settling(Part):
     ) -> None:
         """Raises TypeError."""
         super().__init__()
-        each: tuple[Sequence[Any], ...] = (ack, nack, extend, dead, release)
-        self.counts = {kind: len(ends) for kind, ends in zip(_KINDS, each, strict=True)}
-        self.lines = {
-            "ack": _inside(list(ack)),
-            "nack": _inside([_line(one._asdict()) for one in nack]),
-            "extend": _inside([_line({"lease_id": lease, "lease_s": lease_s}) for lease, lease_s in extend]),
-            "dead": _inside([_line(one._asdict()) for one in dead]),
-            "release": _inside(list(release)),
-        }
+        self.counts: dict[str, int] = {}
+        self.lines: dict[str, bytes] = {}
+        if ack:
+            self._put("ack", list(ack))
+        if nack:
+            self._put("nack", [_line(one._asdict()) for one in nack])
+        if extend:
+            self._put("extend", [_line({"lease_id": lease, "lease_s": lease_s}) for lease, lease_s in extend])
+        if dead:
+            self._put("dead", [_line(one._asdict()) for one in dead])
+        if release:
+            self._put("release", list(release))
         self.results: list[SettleResult] = []
         """In the order of ack, nack, extend, dead, release."""
+
+    def _put(self, kind: str, ends: list[Any]) -> None:
+        self.counts[kind] = len(ends)
+        # A list without its brackets.
+        self.lines[kind] = orjson.dumps(ends)[1:-1]
 
     @property
     def size(self) -> int:
@@ -59,27 +67,22 @@ class Settler(Lane[Settling]):
 
     async def send(self, parts: list[Settling]) -> None:
         """All in one request; each is told what became of its own leases."""
+        kinds = [kind for kind in _KINDS if any(kind in part.lines for part in parts)]
         fields = [
-            b'"%s":[%s]' % (kind.encode(), b",".join([part.lines[kind] for part in parts if part.lines[kind]]))
-            for kind in _KINDS
+            b'"%s":[%s]' % (kind.encode(), b",".join([part.lines[kind] for part in parts if kind in part.lines]))
+            for kind in kinds
         ]
-        answer = await self._connection.ask(
-            "POST", self._connection.url(self._path), content=b"{%s}" % b",".join(fields), pool="settles"
-        )
+        answer = await self._connection.ask("POST", self._path, content=b"{%s}" % b",".join(fields), kind="settles")
         raise_for_answer(answer)
         results = read_answer(answer, lambda said: [SettleResult(**result) for result in said["results"]])
         at = 0
-        for kind in _KINDS:
+        for kind in kinds:
             for part in parts:
-                part.results += results[at : at + part.counts[kind]]
-                at += part.counts[kind]
+                count = part.counts.get(kind, 0)
+                part.results += results[at : at + count]
+                at += count
         for part in parts:
             part.end()
-
-
-def _inside(values: list[Any]) -> bytes:
-    """A JSON list without its brackets."""
-    return orjson.dumps(values)[1:-1]
 
 
 def _line(values: dict[str, Any]) -> dict[str, Any]:

@@ -4,11 +4,10 @@
 and does not show comments, which are the heartbeats here.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
+class ServerSentEvent(NamedTuple):
     """One event."""
 
     event: str

@@ -5,19 +5,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 import anyio
-import httpx
 
-from wakeq._connection import parts_of
 from wakeq._control_model import TaskEvent, TaskInfo
 from wakeq._errors import ServerUnavailable, Stopping, WakeqError
 from wakeq._json import loads
 from wakeq._patience import Patience
 from wakeq._sse import ServerSentEvent, SSEParser
+from wakeq._wire import Arriving
 
 _AHEAD = 1_000
 """Events that may be here before somebody takes them."""
 
-Opener = Callable[[int], AbstractAsyncContextManager[httpx.Response]]
+Opener = Callable[[int], AbstractAsyncContextManager[Arriving]]
 """Asks for the events behind an index."""
 
 
@@ -86,12 +85,12 @@ class TaskFeed:
         parser = SSEParser()
         try:
             async with self._open(self._last) as response:
-                if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                if not response.headers.get(b"content-type", b"").startswith(b"text/event-stream"):
                     raise WakeqError("a task's events don't come as events: is it a wakeq control plane?")
-                await self._follow(parser, parts_of(response))
-        except httpx.TransportError as error:
+                await self._follow(parser, response)
+        except ServerUnavailable:
             if self.end is None:
-                raise ServerUnavailable(f"the stream of a task's events broke: {error!r}") from error
+                raise
         if self.end is None:
             raise ServerUnavailable("the stream of a task's events has ended before the task")
 

@@ -20,6 +20,7 @@ from wakeq_server.errors import BadRequest, HeadTooLarge, QueueError, RequestTim
 from wakeq_server.exchange import Exchange
 from wakeq_server.flow import Flow
 from wakeq_server.framing import body_header, check_head, origin_form
+from wakeq_server.heads import END, Heads
 from wakeq_server.http.wire import error_response
 from wakeq_server.idle import Idle
 from wakeq_server.settings import BLOCKED_S, HEAD_MAX_BYTES, LINGER_S, PIPELINED_MAX, TCP_USER_TIMEOUT_S, Settings
@@ -49,10 +50,11 @@ class Connection(HttpToolsProtocol):
     _replaying = False
     _view: socket.socket | None = None
 
-    def __init__(self, *arguments: Any, settings: Settings, turn: Turn, idle: Idle, **more: Any) -> None:
+    def __init__(self, *arguments: Any, settings: Settings, turn: Turn, idle: Idle, heads: Heads, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._turn = turn
         self._idle = idle
+        self._heads = heads
         # 0 or None until something comes.
         self._reading = self._begun = self._useful = 0
         self._objection: QueueError | None = None
@@ -128,7 +130,10 @@ class Connection(HttpToolsProtocol):
         if self._refusal is not None:
             # It has no beginning. It is read all the same: closing on it would be a reset.
             return
+        if not self.incoming and self._take_known(data):
+            return
         self._reading, self._begun = len(data), self.incoming
+        in_parts = self.incoming
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
@@ -138,6 +143,32 @@ class Connection(HttpToolsProtocol):
             self._wait_for_rest(len(data))
         elif self._arrival is not None:
             self._stop_waiting()
+        elif self._begun == 1 and not in_parts and self._read_on:
+            self._heads.keep(data, self.scope)
+
+    @property
+    def _read_on(self) -> bool:
+        """Whether another request may come after those that have come."""
+        cycle = self._latest
+        return cycle is None or cycle.keep_alive
+
+    def _take_known(self, data: bytes) -> bool:
+        """Take one whole request whose head has been read before, past the parser; False where this is none."""
+        end = data.find(END) + len(END)
+        head = self._heads.get(data[:end])
+        if head is None or head.length != len(data) - end or not self._read_on:
+            return False
+        self._idle.leave(self)
+        self.expect_100_continue = False
+        self.scope = scope = head.scope.copy()  # type: ignore[assignment]
+        scope["client"] = self.client
+        scope["server"] = self.server
+        scope["state"] = {"connection": self, "head": head}
+        self._come(Exchange(self, keep_alive=True))
+        if head.length:
+            self.on_body(data[end:])
+        self.cycle.end()
+        return True
 
     def _parse(self, data: bytes) -> None:
         rest: bytes | memoryview = data
@@ -215,15 +246,18 @@ class Connection(HttpToolsProtocol):
             self._objection = objection
             raise
         self._describe(version)
-        before = self._latest
-        self.cycle = Exchange(self, keep_alive=version != "1.0" and self.parser.should_keep_alive())
-        if before is None or before.response_complete:
-            self._begin(self.cycle)
-        else:
-            self.flow.pause_reading()
-            self.pipeline.appendleft(self.cycle)
+        self._come(Exchange(self, keep_alive=version != "1.0" and self.parser.should_keep_alive()))
         # The scope has the head's. What comes behind a body is nothing that a head was checked for.
         self.headers = []
+
+    def _come(self, exchange: Exchange) -> None:
+        before = self._latest
+        self.cycle = exchange
+        if before is None or before.response_complete:
+            self._begin(exchange)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft(exchange)
 
     def _describe(self, version: str) -> None:
         scope = self.scope

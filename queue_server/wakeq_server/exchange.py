@@ -22,26 +22,29 @@ _CONTROLS = bytes({*range(32), 127} - {9})
 class Arrivals:
     """Something has come, or there is nothing more to come: an event for one waiter, which most never have."""
 
-    __slots__ = ("_set", "_waiter")
+    __slots__ = ("_loop", "_waiter", "there")
 
-    def __init__(self) -> None:
-        self._set = False
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Asked for the running one, CPython 3.11 asks the kernel whether the process has forked.
+        self._loop = loop
+        self.there = False
+        """Whether there is something, so that nobody need wait."""
         self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
         """Wake the waiter, or let the next one pass."""
-        self._set = True
+        self.there = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def clear(self) -> None:
         """Let the next one wait."""
-        self._set = False
+        self.there = False
 
     async def wait(self) -> None:
         """Return when it is set."""
-        while not self._set:
-            self._waiter = asyncio.get_running_loop().create_future()
+        while not self.there:
+            self._waiter = self._loop.create_future()
             try:
                 await self._waiter
             finally:
@@ -58,7 +61,7 @@ class Exchange(RequestResponseCycle):
         self.transport = connection.transport
         self.flow = connection.flow
         self.logger = connection.logger
-        self.message_event: Any = Arrivals()
+        self.message_event: Any = Arrivals(connection.loop)
         self.disconnected = False
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = connection.expect_100_continue
@@ -119,7 +122,8 @@ class Exchange(RequestResponseCycle):
             self.waiting_for_100_continue = False
         if not self.disconnected and not self.response_complete:
             self.flow.resume_reading()
-            await self.message_event.wait()
+            if not self.message_event.there:
+                await self.message_event.wait()
             self.message_event.clear()
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}

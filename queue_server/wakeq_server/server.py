@@ -21,6 +21,7 @@ from wakeq_server.app import open_app
 from wakeq_server.connection import Connection
 from wakeq_server.engine.base import Engine
 from wakeq_server.errors import StartupError
+from wakeq_server.heads import Heads
 from wakeq_server.http.routes import App
 from wakeq_server.idle import Idle
 from wakeq_server.settings import Settings
@@ -82,7 +83,7 @@ def configure(app: App, settings: Settings) -> uvicorn.Config:
     """uvicorn's settings, for connections of ours."""
     loop = asyncio.get_running_loop()
     turn, idle = Turn(loop.call_soon), Idle(loop, KEEP_ALIVE_S)
-    connect: Any = partial(Connection, settings=settings, turn=turn, idle=idle)
+    connect: Any = partial(Connection, settings=settings, turn=turn, idle=idle, heads=Heads())
     return quiet.configure(app, connect)
 
 

@@ -246,7 +246,7 @@ class Watched(httpx.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/settle"):
-            self.seen += orjson.loads(await request.aread())["release"]
+            self.seen += orjson.loads(await request.aread()).get("release", [])
         response = await super().handle_async_request(request)
         if "event-stream" in response.headers["content-type"]:
             close = response.aclose
@@ -589,4 +589,5 @@ async def test_a_stream_that_fails_at_first_is_opened_again(between: proxy.Proxy
     async with wakeq.AsyncClient(between.url) as client, client.consume(topic) as consumer:
         await direct.publish(topic, "hello")
         assert (await next_of(consumer)).body == "hello"
-    assert seen(between) == ["stream", "stream", "claim"]
+    # It may have claimed again before it was closed.
+    assert seen(between)[:3] == ["stream", "stream", "claim"]

@@ -49,8 +49,6 @@ def test_wakeq_is_held_against_the_best_that_speaks_http() -> None:
     found = [came("wakeq-memory", "10", 0.004), came("original-50ms", "10", 0.020), came("nchan", "10", 0.002)]
     found += [came("redis-everysec", "10", 0.001), came("wakeq-claim-memory", "10", 0.001)]
     p50, p99 = latency.figures(found)
-    shown = latency.figures([*found, came("wakeq-fast-memory", "10", 0.002)])
-    assert [figure.met for figure in shown] == [True, True, None, None]
     assert "over that of nchan" in p50.name
     assert p50.value == pytest.approx(2, rel=0.02)
     assert (p50.met, p99.met) == (False, False)

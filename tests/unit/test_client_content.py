@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from wakeq._connection import Content
+from wakeq._over_httpx import Content
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,8 @@ LAZY = (
     "wakeq_bench",
     "pydantic",
     "opentelemetry",
-    "aiohttp",
+    "httpx",
+    "httpcore",
     "typer",
     "pytest",
 )

@@ -11,6 +11,7 @@ from uvicorn.server import ServerState
 
 from wakeq._serving.sending import Turn
 from wakeq_server.connection import Connection
+from wakeq_server.heads import Heads
 from wakeq_server.idle import Idle
 from wakeq_server.settings import TCP_PROBE_AFTER_S, TCP_PROBE_EVERY_S, TCP_USER_TIMEOUT_S, Settings
 from wakeq_server.tcp import set_timeouts, watch_peer
@@ -108,7 +109,7 @@ def anyio_backend() -> str:
 async def test_only_a_request_in_parts_has_a_timer(reads: list[bytes], set_: int, running: int) -> None:
     loop = Loop()
     config = uvicorn.Config(parked, http=Connection, ws="none", lifespan="off", log_config=None)
-    shared: Any = {"turn": Turn(loop.call_soon), "idle": Idle(asyncio.get_running_loop(), KEPT_S)}
+    shared: Any = {"turn": Turn(loop.call_soon), "idle": Idle(asyncio.get_running_loop(), KEPT_S), "heads": Heads()}
     connection = Connection(config, ServerState(), {}, settings=Settings(), _loop=loop, **shared)
     connection.connection_made(Transport())
     for read in reads:

@@ -9,6 +9,7 @@ from uvicorn.server import ServerState
 
 from wakeq._serving.sending import Turn
 from wakeq_server.connection import Connection
+from wakeq_server.heads import Heads
 from wakeq_server.idle import Idle
 from wakeq_server.settings import Settings
 
@@ -53,7 +54,7 @@ async def answer(events: list[dict[str, Any]], request: bytes = REQUEST, *, fail
 
     loop = asyncio.get_running_loop()
     config = uvicorn.Config(app, http=Connection, ws="none", lifespan="off", log_config=None)
-    shared: Any = {"settings": Settings(), "turn": Turn(loop.call_soon), "idle": Idle(loop, 75.0)}
+    shared: Any = {"settings": Settings(), "turn": Turn(loop.call_soon), "idle": Idle(loop, 75.0), "heads": Heads()}
     connection = Connection(config, ServerState(), {}, _loop=loop, **shared)
     transport = Transport()
     connection.connection_made(transport)

@@ -34,7 +34,7 @@ class Server(Connection):
         self.down = False
         self.slow_s = 0.0
 
-    async def ask(self, method: str, url: Any, *, content: bytes = b"", **more: Any) -> Answer:
+    async def ask(self, method: str, path: str, *, content: bytes = b"", **more: Any) -> Answer:
         asked = {kind: lines for kind, lines in orjson.loads(content).items() if lines}
         self.asked.append((round(anyio.current_time() - self.began, 3), asked))
         await anyio.sleep(self.slow_s)
@@ -42,7 +42,7 @@ class Server(Connection):
             raise wakeq.ServerUnavailable("down")
         leases = [line if isinstance(line, str) else line["lease_id"] for lines in asked.values() for line in lines]
         results = [{"lease_id": lease, "status": "stale" if lease in self.stale else "ok"} for lease in leases]
-        return Answer(200, more.get("headers", {}), orjson.dumps({"results": results}), url)
+        return Answer(200, {}, orjson.dumps({"results": results}), path)
 
     began = 0.0
 
@@ -105,23 +105,37 @@ async def test_nothing_is_asked_and_no_timer_runs_while_nothing_is_held() -> Non
 async def test_acks_wait_for_others_for_ten_milliseconds() -> None:
     server = Server()
     async with keeping(server) as keeper:
-        for delivery in deliveries(keeper, "a", "b", "c"):
+        *taken, held = deliveries(keeper, "a", "b", "c", "d")
+        for delivery in taken:
             async with delivery:
                 await anyio.sleep(0.004)
         assert server.asked == []
         await anyio.sleep(1)
         assert server.asked == [(0.004 + FLUSH_S, {"ack": ["a", "b", "c"]})]
+        assert keeper.holds(held.lease_id)
+
+
+async def test_an_ack_that_no_other_can_join_goes_at_once() -> None:
+    server = Server()
+    async with keeping(server) as keeper:
+        for delivery in deliveries(keeper, "a", "b"):
+            async with delivery:
+                await anyio.sleep(0.004)
+        await anyio.wait_all_tasks_blocked()
+        assert server.asked == [(0.008, {"ack": ["a", "b"]})]
 
 
 async def test_acks_go_at_once_when_the_consumer_would_wait() -> None:
     server = Server()
     async with keeping(server) as keeper:
-        for delivery in deliveries(keeper, "a", "b"):
+        *taken, held = deliveries(keeper, "a", "b", "c")
+        for delivery in taken:
             async with delivery:
                 pass
         keeper.flush()
         await anyio.wait_all_tasks_blocked()
         assert server.asked == [(0.0, {"ack": ["a", "b"]})]
+        assert keeper.holds(held.lease_id)
 
 
 async def test_while_a_request_is_on_its_way_the_next_batch_fills() -> None:

@@ -32,7 +32,7 @@ class Named(Part):
         super().__init__()
         self.name = name
         self.bytes = size
-        self.last_try_at = anyio.current_time() + retry_s
+        self.patience_s = retry_s
         self.sent_at: list[float] = []
 
     @property
@@ -84,6 +84,22 @@ async def test_those_that_come_while_one_is_on_its_way_share_the_next() -> None:
     assert len(first) == 1
     assert [len(request) for request in rest] == [10, 1]
     assert sorted("".join(lane.made)) == list("abcdefghijkl")
+
+
+async def test_those_that_were_answered_together_ask_again_together() -> None:
+    lane = Requests()
+
+    async def ask(name: str) -> None:
+        for _ in range(4):
+            await lane.submit(Named(name))
+
+    async with anyio.create_task_group() as tasks:
+        for name in "abc":
+            tasks.start_soon(ask, name)
+    assert [len(made) for made in lane.made[1:]] == [3] * 3 + [2]
+    await lane.submit(Named("d"))
+    await lane.submit(Named("e"))
+    assert lane.made[-2:] == ["d", "e"]
 
 
 async def test_a_request_has_at_most_its_bytes_and_what_is_larger_goes_alone() -> None:

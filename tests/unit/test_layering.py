@@ -83,7 +83,18 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"wakeq_server", "wakeq"},
         {"anyio", "httptools", "pydantic", "structlog", "typer", "uvicorn", "uvloop"},
     ),
-    "wakeq": ({"wakeq"}, {"anyio", "httpx", "orjson"}),
+    "wakeq": ({"wakeq"}, {"anyio", "orjson"}),
+    "wakeq._answers": (set(), {"httptools"}),
+    "wakeq._wire": (set(), set()),
+    "wakeq._line": (set(), set()),
+    "wakeq._asyncio_line": ({"wakeq._line"}, {"anyio"}),
+    "wakeq._anyio_line": ({"wakeq._line"}, {"anyio"}),
+    "wakeq._http": (
+        {"wakeq._answers", "wakeq._anyio_line", "wakeq._asyncio_line", "wakeq._line", "wakeq._wire"},
+        {"anyio", "httpx"},
+    ),
+    "wakeq._over_httpx": ({"wakeq._wire"}, {"httpx"}),
+    "wakeq._connection": ({"wakeq"}, {"httpx"}),
     "wakeq._serving": ({"wakeq._serving"}, {"structlog", "uvicorn"}),
     "wakeq._serving.commands": (set(), {"pydantic", "typer"}),
     "wakeq._serving.settings": ({"wakeq._serving.tokens"}, {"pydantic", "pydantic_settings"}),
@@ -91,8 +102,6 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq._serving.offload": (set(), {"anyio"}),
     "wakeq.otel": ({"wakeq"}, {"opentelemetry"}),
     "wakeq.testing": ({"wakeq"}, {"anyio", "httpx", "pytest"}),
-    "wakeq._pool": (set(), {"anyio", "httpcore", "httpx"}),
-    "wakeq._fast": ({"wakeq._pool"}, {"httpx", "httpx_aiohttp"}),
     "wakeq.cli": ({"wakeq"}, {"anyio", "orjson", "rich", "typer"}),
     **dict.fromkeys(
         CONTROL_RULES, (CONTROL_RULES | {"wakeq_control.arguments", "wakeq_control.errors"}, {"pydantic_core"})

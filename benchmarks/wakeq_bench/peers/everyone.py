@@ -12,7 +12,6 @@ from wakeq_bench.report import Missing, Report
 CONTESTANTS = (
     *wakeq.STREAMS,
     *wakeq.CLAIMS,
-    *wakeq.FAST,
     *redis.CONTESTANTS,
     *nats.CONTESTANTS,
     *rabbitmq.CONTESTANTS,
@@ -33,7 +32,7 @@ BY_KEY = {contestant.key: contestant for contestant in CONTESTANTS}
 
 def keys_of(able: Callable[[Contestant], bool] = lambda _: True, *, ways: bool = False) -> list[str]:
     """Who can do something; wakeq's other ways are left out where they would measure the same as its streams."""
-    left_out = () if ways else (*wakeq.CLAIMS, *wakeq.FAST)
+    left_out = () if ways else wakeq.CLAIMS
     return [one.key for one in CONTESTANTS if able(one) and not one.waits_only and one not in left_out]
 
 

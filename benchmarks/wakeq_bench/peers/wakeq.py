@@ -1,23 +1,15 @@
-"""wakeq itself: by streams of server-sent events, or by claims that wait; by its usual transport, or by aiohttp."""
+"""wakeq itself: by streams of server-sent events, or by claims that wait."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
-from wakeq_bench.peers import PeerUnavailable
 from wakeq_bench.peers.contestant import Contestant, Keeps
 from wakeq_bench.scenarios.servers import requests_total, wakeq_server
 
-_KEYS = {"stream": "wakeq", "claim": "wakeq-claim", "stream-fast": "wakeq-fast"}
-_PERIODS_S = {"stream": 15.0, "claim": 60.0, "stream-fast": 15.0}
+_KEYS = {"stream": "wakeq", "claim": "wakeq-claim"}
+_PERIODS_S = {"stream": 15.0, "claim": 60.0}
 """Of a stream's heartbeats, and of claims that are made anew."""
-_TITLES = {"stream": "", "claim": ", long poll", "stream-fast": ", by aiohttp"}
-
-
-def _prepare(way: str) -> Path:
-    if way == "stream-fast" and importlib.util.find_spec("httpx_aiohttp") is None:
-        raise PeerUnavailable("httpx-aiohttp is not installed: try `pip install 'wakeq[fast]'`.")
-    return Path(sys.executable)
+_TITLES = {"stream": "", "claim": ", long poll"}
 
 
 def _contestant(keeps: Keeps, way: str) -> Contestant:
@@ -25,7 +17,7 @@ def _contestant(keeps: Keeps, way: str) -> Contestant:
         key=f"{_KEYS[way]}-{keeps}",
         title=f"wakeq, {keeps}{_TITLES[way]}",
         keeps=keeps,
-        prepare=lambda _progress: _prepare(way),
+        prepare=lambda _progress: Path(sys.executable),
         server=lambda data: wakeq_server(durability=keeps, data=data),
         client="wakeq",
         # Those of wakeq and what it stands on are in the environment of every file of results.
@@ -43,5 +35,3 @@ def _contestant(keeps: Keeps, way: str) -> Contestant:
 STREAMS = tuple(_contestant(keeps, "stream") for keeps in ("fsync", "os", "memory"))
 CLAIMS = tuple(_contestant(keeps, "claim") for keeps in ("fsync", "os", "memory"))
 """Their batches are those of the others: what differs is how single messages are waited for."""
-FAST = (_contestant("memory", "stream-fast"),)
-"""By the transport of `wakeq[fast]`, beside others that aiohttp is the client of: servers are compared, not clients."""

@@ -6,16 +6,16 @@ The client is a process of its own, which imports nothing else. Beside it, the s
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from pydantic import Field
 from rich.console import Console
 
 from wakeq_bench.intervals import median_interval, ratio_interval
 from wakeq_bench.measure import CpuWindow, percentile
-from wakeq_bench.parameters import Names, Parameters, among
+from wakeq_bench.parameters import Parameters
 from wakeq_bench.processes import Child, Server
 from wakeq_bench.report import Figure, Measure, Overview, Report, Series, Target
 from wakeq_bench.scenarios.open_loop import OpenLoop
@@ -25,9 +25,8 @@ from wakeq_bench.scenarios.servers import wakeq_server
 from wakeq_bench.waking import WakeWindow, bare_process
 
 TOPIC = "t"
-TRANSPORTS = ("httpx", "aiohttp")
 
-_RATIO_MAX = {"httpx": Target("<=", 3), "aiohttp": Target("<=", 1.7)}
+_RATIO_MAX = Target("<=", 1.7)
 _CPU_MAX = Target("<=", 40)
 _IDLE_MAX = Target("<=", 0.01)
 _IMPORT_MAX = Target("<=", 0.25)
@@ -39,13 +38,13 @@ _SETTLED_S = 2.0
 _PREFETCHES = (32, 256)
 _IMPORTED = "import time; began = time.perf_counter(); import wakeq; print(time.perf_counter() - began)"
 _PROCESS_S = 1.0
-_BARE = "bare sockets"
+_BARE, _OURS = "bare sockets", "wakeq's client"
+_IDLE = "client CPU while a consumer waits"
 
 
 class Client(Parameters):
     """What `client` can be told."""
 
-    transport: Annotated[Names, among(*TRANSPORTS)] = Field(list(TRANSPORTS), description="the client's ways to speak")
     messages: int = Field(200, ge=10, description="published one at a time, each round")
     drained: int = Field(10_000, ge=2_000, description="consumed and acked as fast as they come, each round")
     rounds: int = Field(3, ge=1, description="how often each is measured, in turns")
@@ -56,50 +55,52 @@ class Client(Parameters):
 def planned_s(given: Client) -> float:
     """About how long it takes."""
     paced = given.messages / _RATE + _WARM_UP_S
-    round_s = paced + len(given.transport) * (paced + _PROCESS_S + len(_PREFETCHES) * (given.drained / 8_000))
+    round_s = 2 * paced + _PROCESS_S + len(_PREFETCHES) * (given.drained / 8_000)
     return given.rounds * round_s + given.seconds + _SETTLED_S + given.imports * 0.3
 
 
 def run(given: Client, console: Console) -> Report:
     """Measure the client. Raises ProcessFailed, ProcessGone, BrokenAnswer, OSError."""
     report = Report("client", "What the client adds to the wire", given.model_dump())
-    transports = [transport for transport in TRANSPORTS if transport in given.transport]
     report.measures = [
         Measure("wake", "publish to handler, p50", "ms", "lower"),
         Measure("cpu", "CPU for a message consumed and acked", "µs", "lower", x_title="prefetch"),
     ]
     with Work(console, planned_s(given)) as work:
-        wakes = _measure_wakes(given, transports, work)
-        drained = _measure_drains(given, transports, work)
-        idle = _measure_idle(transports, given.seconds, work)
+        wakes = _measure_wakes(given, work)
+        drained = _measure_drains(given, work)
+        percent, requests, beside_bare = _measure_idle(given.seconds, work)
         work.step("importing")
         imports_s = [_import_s() for _ in range(given.imports)]
         work.done(given.imports * 0.3)
     report.series = [
         *(Series("wake", name, [1000 * percentile(one, 50) for one in found]) for name, found in wakes.items()),
         *(
-            Series("cpu", transport, [1e6 * one["cpu_s"] for one in found], x=str(prefetch))
-            for (transport, prefetch), found in drained.items()
+            Series("cpu", _OURS, [1e6 * one["cpu_s"] for one in found], x=str(prefetch))
+            for prefetch, found in drained.items()
         ),
     ]
-    waited = [{"transport": name, "idle_percent": percent, "requests": requests} for name, percent, requests, _ in idle]
-    report.samples = [{"wakes_s": wakes}, {"imports_s": imports_s}, *waited]
+    report.samples = [{"wakes_s": wakes}, {"imports_s": imports_s}, {"idle_percent": percent, "requests": requests}]
     report.overview = Overview(["", "p50", "p99"], [_row(name, found) for name, found in wakes.items()])
     report.figures = [
-        *(_ratio(transport, wakes) for transport in transports),
-        *(_cpu(transport, prefetch, found) for (transport, prefetch), found in drained.items()),
-        *(figure for one in idle for figure in _idle(*one)),
+        _ratio(wakes),
+        *(_cpu(prefetch, found) for prefetch, found in drained.items()),
+        Figure(_IDLE, percent, "%", _IDLE_MAX),
+        *beside_bare,
+        Figure("requests while a consumer waits", requests, "", Target("==", 0)),
         Figure("import wakeq, median", percentile(imports_s, 50), "s", _IMPORT_MAX),
     ]
     report.notes += [
-        "Publisher and consumer are one process, as they are over bare sockets, which take, ack and read as much.",
+        "Publisher and consumer are one process, as they are over bare sockets, which send, take, ack and read as "
+        "much: HTTP requests of two headers, answers cut by their lengths, events by their lines. They check nothing "
+        "else, and spin until a message is due.",
         "The server keeps nothing on disk.",
     ]
     return report
 
 
-def _measure_wakes(given: Client, transports: Sequence[str], work: Work) -> dict[str, list[list[float]]]:
-    found: dict[str, list[list[float]]] = {_BARE: [], **{transport: [] for transport in transports}}
+def _measure_wakes(given: Client, work: Work) -> dict[str, list[list[float]]]:
+    found: dict[str, list[list[float]]] = {_BARE: [], _OURS: []}
     seconds = given.messages / _RATE
     with _server() as server:
         for number in range(given.rounds):
@@ -107,52 +108,35 @@ def _measure_wakes(given: Client, transports: Sequence[str], work: Work) -> dict
             with OpenLoop(server.url, TOPIC, "sse") as loop:
                 found[_BARE].append(loop.run(_RATE, seconds, _WARM_UP_S).received_s)
             work.done(seconds + _WARM_UP_S)
-            for transport in transports:
-                found[transport].append(
-                    _ran("wakes", server, transport, "received_s", count=given.messages)["received_s"]
-                )
-                work.done(seconds + _WARM_UP_S + _PROCESS_S)
+            found[_OURS].append(_ran("wakes", server, "received_s", count=given.messages)["received_s"])
+            work.done(seconds + _WARM_UP_S + _PROCESS_S)
     return found
 
 
-def _measure_drains(
-    given: Client, transports: Sequence[str], work: Work
-) -> dict[tuple[str, int], list[dict[str, float]]]:
-    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+def _measure_drains(given: Client, work: Work) -> dict[int, list[dict[str, float]]]:
+    found: dict[int, list[dict[str, float]]] = {}
     with _server() as server:
         for number in range(given.rounds):
             work.step(f"consuming, round {number + 1} of {given.rounds}")
-            for transport in transports:
-                for prefetch in _PREFETCHES:
-                    one = _ran("drain", server, transport, "cpu_s", count=given.drained, prefetch=prefetch)
-                    found.setdefault((transport, prefetch), []).append(one)
-                    work.done(given.drained / 8_000)
+            for prefetch in _PREFETCHES:
+                one = _ran("drain", server, "cpu_s", count=given.drained, prefetch=prefetch)
+                found.setdefault(prefetch, []).append(one)
+                work.done(given.drained / 8_000)
     return found
 
 
-def _measure_idle(transports: Sequence[str], seconds: float, work: Work) -> list[tuple[str, float, int, list[Figure]]]:
-    """Percent of a core, and requests of the consumer, and what a bare process costs.
-
-    All wait at the same time, which is as good where nobody works.
-    """
+def _measure_idle(seconds: float, work: Work) -> tuple[float, int, list[Figure]]:
+    """Percent of a core, and requests of the consumer, and what a bare process costs."""
     work.step(f"waiting for {seconds:g} s")
-    with ExitStack() as stack:
-        servers, pids = {}, {}
-        for transport in transports:
-            server = servers[transport] = stack.enter_context(_server())
-            waiting = stack.enter_context(_process("wait", server, transport))
-            waiting.wait_for_record("waiting")
-            pids[transport] = waiting.pid
-        bare_pid = stack.enter_context(bare_process(seconds))
+    with _server() as server, _process("wait", server) as waiting, bare_process(seconds) as bare_pid:
+        waiting.wait_for_record("waiting")
         work.wait(_SETTLED_S)
-        before, window = {name: _requests(server) for name, server in servers.items()}, CpuWindow(pids)
-        waking = {name: WakeWindow(pid, bare_pid) for name, pid in pids.items()}
+        before, window = _requests(server), CpuWindow({"client": waiting.pid})
+        waking = WakeWindow(waiting.pid, bare_pid)
         work.wait(seconds)
-        cores = window.cores()
-        beside_bare = {name: one.figures(_idle_name(name)) for name, one in waking.items()}
+        percent, beside_bare = 100 * window.cores()["client"], waking.figures(_IDLE)
         # Without the one that asks.
-        requests = {name: _requests(server) - before[name] - 1 for name, server in servers.items()}
-        return [(name, 100 * cores[name], requests[name], beside_bare[name]) for name in transports]
+        return percent, _requests(server) - before - 1, beside_bare
 
 
 @contextmanager
@@ -162,15 +146,15 @@ def _server() -> Iterator[Server]:
         yield server
 
 
-def _process(job: str, server: Server, transport: str, **options: int) -> Child:
+def _process(job: str, server: Server, **options: int) -> Child:
     command = [sys.executable, "-m", "wakeq_bench.scenarios.client_process", job, "--url", server.url]
     given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    return Child(f"the client ({transport})", [*command, "--transport", transport, *given])
+    return Child("the client", [*command, *given])
 
 
-def _ran(job: str, server: Server, transport: str, found: str, **options: int) -> dict[str, Any]:
+def _ran(job: str, server: Server, found: str, **options: int) -> dict[str, Any]:
     """What the process found, once it has. Raises ProcessFailed."""
-    with _process(job, server, transport, **options) as process:
+    with _process(job, server, **options) as process:
         return process.wait_for_record(found)
 
 
@@ -188,26 +172,13 @@ def _row(name: str, found: list[list[float]]) -> list[str]:
     return [name, *(f"{1000 * percentile(durations, percent):.2f} ms" for percent in (50, 99))]
 
 
-def _ratio(transport: str, wakes: dict[str, list[list[float]]]) -> Figure:
-    ours, bare = ([percentile(one, 50) for one in wakes[name]] for name in (transport, _BARE))
+def _ratio(wakes: dict[str, list[list[float]]]) -> Figure:
+    ours, bare = ([percentile(one, 50) for one in wakes[name]] for name in (_OURS, _BARE))
     value = statistics.median(ours) / statistics.median(bare)
-    name = f"{transport}: publish to handler, p50, of bare sockets"
-    return Figure(name, value, "times", _RATIO_MAX[transport], ratio_interval(ours, bare))
+    return Figure("publish to handler, p50, of bare sockets", value, "times", _RATIO_MAX, ratio_interval(ours, bare))
 
 
-def _cpu(transport: str, prefetch: int, found: list[dict[str, float]]) -> Figure:
+def _cpu(prefetch: int, found: list[dict[str, float]]) -> Figure:
     samples = [1e6 * one["cpu_s"] for one in found]
-    name = f"{transport}, prefetch {prefetch}: client CPU for a message consumed and acked"
+    name = f"prefetch {prefetch}: client CPU for a message consumed and acked"
     return Figure(name, statistics.median(samples), "µs", _CPU_MAX, median_interval(samples))
-
-
-def _idle_name(transport: str) -> str:
-    return f"{transport}: client CPU while a consumer waits"
-
-
-def _idle(transport: str, percent: float, requests: int, beside_bare: list[Figure]) -> list[Figure]:
-    return [
-        Figure(_idle_name(transport), percent, "%", _IDLE_MAX),
-        *beside_bare,
-        Figure(f"{transport}: requests while a consumer waits", requests, "", Target("==", 0)),
-    ]

@@ -8,7 +8,7 @@ import asyncio
 import json
 import sys
 import time
-from typing import Any, Literal
+from typing import Any
 
 import wakeq
 
@@ -18,23 +18,19 @@ _PACE_S = 0.01
 _BATCH = 1_000
 _BODY = {"text": "x" * 80}
 
-Transport = Literal["httpx", "aiohttp"]
-
 
 def main() -> None:
     """Parse the command line and do the job until it is done, or until the process is terminated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("job", choices=("wakes", "drain", "wait"))
     parser.add_argument("--url", required=True)
-    parser.add_argument("--transport", choices=("httpx", "aiohttp"), default="httpx")
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--prefetch", type=int, default=32)
     asyncio.run(_run(parser.parse_args()))
 
 
 async def _run(options: argparse.Namespace) -> None:
-    transport: Transport = options.transport
-    async with wakeq.AsyncClient(options.url, transport=transport) as client:
+    async with wakeq.AsyncClient(options.url) as client:
         if options.job == "wakes":
             found = await _wakes(client, options.count)
         elif options.job == "drain":

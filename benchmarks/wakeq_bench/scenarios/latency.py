@@ -24,9 +24,8 @@ from wakeq_bench.scenarios.progress import Work
 
 PARTS = ("clients", "half", "alone")
 KEYS = keys_of(ways=True)
-_AS_A_RULE = ["wakeq-memory", "wakeq-fast-memory", "redis-everysec", "nchan"]
-OURS = ("wakeq-fast-memory", "wakeq-memory")
-"""The first is held to targets where it takes part: by aiohttp, as nchan is."""
+_AS_A_RULE = ["wakeq-memory", "redis-everysec", "nchan"]
+OURS = "wakeq-memory"
 
 _PERCENTS = commit_latency.PERCENTS
 _WARM_UP_S = 1.0
@@ -212,25 +211,19 @@ def _series(rate: str, key: str, found: Sequence[Found]) -> list[Series]:
 
 def figures(found: Sequence[Found]) -> list[Figure]:
     """wakeq beside the best of the others that speak HTTP, and its p99 at half of its full rate."""
-    ours = [key for key in OURS if any(one.contestant == key for one in found)]
-    return [
-        figure
-        for key in ours
-        for rate in dict.fromkeys(one.rate for one in found)
-        for figure in _figures(key, rate, found, judged=key == ours[0])
-    ]
+    return [figure for rate in dict.fromkeys(one.rate for one in found) for figure in _figures(rate, found)]
 
 
-def _figures(key: str, rate: str, found: Sequence[Found], *, judged: bool) -> Iterator[Figure]:
+def _figures(rate: str, found: Sequence[Found]) -> Iterator[Figure]:
     for percent in (50, 99):
-        ours, best = _percentiles(rate, key, found, percent), _best_http(rate, found, percent)
+        ours, best = _percentiles(rate, OURS, found, percent), _best_http(rate, found, percent)
         if best and ours:
             theirs = _percentiles(rate, best, found, percent)
             ratio = statistics.median(ours) / statistics.median(theirs)
-            name = f"{_a_second(rate)}: p{percent} of {key}, over that of {best}"
-            yield Figure(name, ratio, "times", _OF_BEST_MAX if judged else None, ratio_interval(ours, theirs))
-    if rate == _HALF and (p99 := _percentiles(rate, key, found, 99)):
-        yield Figure(f"{_HALF}: p99 of {key}", 1000 * statistics.median(p99), "ms", _P99_MAX_MS)
+            name = f"{_a_second(rate)}: p{percent} of {OURS}, over that of {best}"
+            yield Figure(name, ratio, "times", _OF_BEST_MAX, ratio_interval(ours, theirs))
+    if rate == _HALF and (p99 := _percentiles(rate, OURS, found, 99)):
+        yield Figure(f"{_HALF}: p99 of {OURS}", 1000 * statistics.median(p99), "ms", _P99_MAX_MS)
 
 
 def _a_second(rate: str) -> str:

@@ -17,12 +17,16 @@ class Moments:
 
     def __init__(self) -> None:
         self._shared: dict[float, int] = {}
+        """Those with room, and how many have each: a full one is nobody's concern any more."""
 
     def within(self, now: float, earliest: float, latest: float) -> float:
         """One that others have, if there is one in that time; else a new one, anywhere in it."""
         for moment, count in self._shared.items():
-            if earliest <= moment <= latest and count < SHARED_MAX:
-                self._shared[moment] = count + 1
+            if earliest <= moment <= latest:
+                if count + 1 < SHARED_MAX:
+                    self._shared[moment] = count + 1
+                else:
+                    del self._shared[moment]
                 return moment
         for moment in [moment for moment in self._shared if moment <= now]:
             del self._shared[moment]

@@ -82,9 +82,7 @@ class ControlPlane:
         while True:
             try:
                 # Any of these may be parked, and the others' pool is for what is answered at once.
-                answer = await self._connection.ask(
-                    method, self._connection.url(path), content=content, wait_s=SILENCE_S, pool="streams"
-                )
+                answer = await self._connection.ask(method, path, content=content, wait_s=SILENCE_S, kind="streams")
                 raise_for_answer(answer)
                 return read_answer(answer, lambda said: said)
             except wakeq.WakeqError as error:

@@ -2,15 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import anyio
-import httpx
 import orjson
 
 import wakeq
-from wakeq._connection import SILENCE_S, Answer, Connection, parts_of, path_segment, topic_path
+from wakeq._connection import SILENCE_S, Answer, Connection, path_segment, topic_path
 from wakeq._errors import raise_for_answer, read_answer
 from wakeq._sse import SSEParser
 from wakeq_control.messages import CONTROL_PLANE
@@ -105,13 +105,13 @@ class Broker:
     async def delete_push(self, service: str, name: str) -> None:
         """End a push; one that isn't there has ended. Raises WakeqError."""
         answer = await self._ask("DELETE", self._push(service, name))
-        if answer.status != httpx.codes.NOT_FOUND:
+        if answer.status != HTTPStatus.NOT_FOUND:
             raise_for_answer(answer)
 
     async def pushes(self, service: str) -> dict[str, bool]:
         """A service's pushes by name, and whether they are up: their targets can be reached. Raises WakeqError."""
         answer = await self._ask("GET", self._push(service))
-        if answer.status == httpx.codes.NOT_FOUND:
+        if answer.status == HTTPStatus.NOT_FOUND:
             return {}
         raise_for_answer(answer)
         return read_answer(answer, lambda said: {push["name"]: push["state"] == "up" for push in said["pushes"]})
@@ -119,12 +119,8 @@ class Broker:
     @asynccontextmanager
     async def events(self) -> AsyncIterator[AsyncIterator["Seen"]]:
         """Who comes and goes, after a snapshot of who is there. Raises WakeqError, from the iteration too."""
-        url = self._connection.url("/events")
-        try:
-            async with self._connection.stream(url, [(b"accept", b"text/event-stream")], SILENCE_S) as response:
-                yield self._seen(parts_of(response))
-        except httpx.TransportError as error:
-            raise wakeq.ServerUnavailable(f"no events from the queue: {error!r}") from error
+        async with self._connection.stream("/events", [(b"accept", b"text/event-stream")], SILENCE_S) as response:
+            yield self._seen(response)
 
     async def _seen(self, parts: AsyncIterator[bytes]) -> AsyncIterator["Seen"]:
         parser = SSEParser()
@@ -135,7 +131,7 @@ class Broker:
                 yield Seen(event.event, service, data.get("consumer", ""))
 
     async def _ask(self, method: str, path: str, content: bytes = b"") -> Answer:
-        return await self._connection.ask(method, self._connection.url(path), content=content)
+        return await self._connection.ask(method, path, content=content)
 
     def _push(self, service: str, name: str | None = None) -> str:
         path = f"{topic_path(self.topic(service))}/push"

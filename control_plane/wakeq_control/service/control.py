@@ -6,10 +6,8 @@ from typing import Any
 from urllib.parse import quote
 
 import anyio
-import httpx
 
-import wakeq
-from wakeq._connection import SILENCE_S, Connection, parts_of, path_segment
+from wakeq._connection import SILENCE_S, Connection, path_segment
 from wakeq._errors import raise_for_answer, read_answer
 from wakeq_control.codec import dump, load
 
@@ -26,35 +24,31 @@ class ControlPlane:
 
     async def queue_url(self) -> str:
         """Where the queue is. Raises WakeqError."""
-        answer = await self._connection.ask("GET", self._connection.url("/queue_config"))
+        answer = await self._connection.ask("GET", "/queue_config")
         raise_for_answer(answer)
         return read_answer(answer, _queue_url)
 
     async def register(self, service: str, about: dict[str, Any]) -> str:
         """Register a service of workers; returns what the names of all topics begin with. Raises WakeqError."""
-        url = self._connection.url(f"/v1/services/{quote(service, safe='')}")
-        answer = await self._connection.ask("PUT", url, content=dump(about))
+        answer = await self._connection.ask("PUT", f"/v1/services/{quote(service, safe='')}", content=dump(about))
         raise_for_answer(answer)
         return read_answer(answer, lambda said: str(said["topic_namespace"]))
 
     async def leave(self, worker: str) -> None:
         """Be given no more tasks. Raises WakeqError."""
-        answer = await self._connection.ask("DELETE", self._connection.url(f"/v1/workers/{path_segment(worker)}"))
+        answer = await self._connection.ask("DELETE", f"/v1/workers/{path_segment(worker)}")
         raise_for_answer(answer)
 
     async def deregister(self, service: str) -> None:
         """Forget a service. Raises WakeqError."""
-        url = self._connection.url(f"/services/deregister?service_name={quote(service, safe='')}")
-        raise_for_answer(await self._connection.ask("POST", url))
+        path = f"/services/deregister?service_name={quote(service, safe='')}"
+        raise_for_answer(await self._connection.ask("POST", path))
 
     @asynccontextmanager
     async def link(self, worker: str, number: int) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """Open a worker's link: what it must know of its attempts, as it comes. Raises WakeqError, also as it comes."""
-        try:
-            async with self._connection.stream(self._link(worker, number), [], SILENCE_S) as response:
-                yield _lines(parts_of(response))
-        except httpx.TransportError as error:
-            raise wakeq.ServerUnavailable(f"the control plane can't be reached: {error!r}") from error
+        async with self._connection.stream(self._link(worker, number), [], SILENCE_S) as response:
+            yield _lines(response)
 
     async def say(self, worker: str, number: int, content: bytes) -> list[dict[str, Any]]:
         """What the control plane answers to what attempts say over a link. Raises WakeqError."""
@@ -62,8 +56,8 @@ class ControlPlane:
         raise_for_answer(answer)
         return read_answer(answer, lambda said: list(said["answers"]))
 
-    def _link(self, worker: str, number: int) -> httpx.URL:
-        return self._connection.url(f"/v1/workers/{path_segment(worker)}/links/{number}")
+    def _link(self, worker: str, number: int) -> str:
+        return f"/v1/workers/{path_segment(worker)}/links/{number}"
 
 
 def _queue_url(said: Any) -> str:

@@ -56,7 +56,7 @@ class _Word(Part):
     def __init__(self, said: dict[str, Any]) -> None:
         """Raises ValueError, RecursionError."""
         super().__init__()
-        self.last_try_at = math.inf
+        self.patience_s = math.inf
         self.content = dump(said)
         self.answer: dict[str, Any] = {}
         self.link = 0

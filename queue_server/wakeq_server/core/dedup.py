@@ -7,7 +7,7 @@ client's mistake, and is told.
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wakeq_server.core.model import NewMessage
@@ -28,6 +28,10 @@ class Seen:
     expires: float
     publish: "Publish | None"
     """The publish that used it, while that isn't durable yet."""
+
+    def by(self, publish: "Publish") -> "Seen":
+        """The same, until the publish is durable."""
+        return Seen(self.fingerprint, self.first_seq, self.count, self.expires, publish)
 
 
 def digest(key: str) -> bytes:
@@ -71,10 +75,10 @@ class Dedup:
         self._seen[key] = seen
         self._seen.move_to_end(key)
 
-    def settle(self, key: bytes) -> None:
-        """Its publish is durable."""
+    def settle(self, key: bytes, seen: Seen) -> None:
+        """Its publish is durable; ``seen`` is without it."""
         if key in self._seen:
-            self._seen[key] = replace(self._seen[key], publish=None)
+            self._seen[key] = seen
 
     def forget(self, key: bytes) -> None:
         """Its publish has failed."""

@@ -6,7 +6,7 @@ Calls change state at once and return what is to be told or written; what happen
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 from wakeq_server.core.deadlines import Deadlines, Timed
@@ -75,10 +75,14 @@ class Effects:
         """Pushes that have come (True), perhaps in place of another of their name, or gone (False), in this order."""
 
     def __bool__(self) -> bool:
-        if self.deliverable or self.ended:
-            return True
-        told = self.topics_made or self.topics_gone or self.groups_gone or self.pushes
-        return bool(told or self.roomier or self.to_move)
+        return bool(self.deliverable) or not self.only_deliverable
+
+    @property
+    def only_deliverable(self) -> bool:
+        """Whether there is nothing else, as after nearly all decisions."""
+        if self.ended or self.roomier or self.to_move:
+            return False
+        return not (self.topics_made or self.topics_gone or self.groups_gone or self.pushes)
 
 
 @dataclass
@@ -268,7 +272,7 @@ class QueueCore:
             if known is not None:
                 self.counts.duplicates += 1
                 return known
-        size = sum(len(message.body) for message in new)
+        size = len(new[0].body) if len(new) == 1 else sum(len(message.body) for message in new)
         self._check_room(topic, len(new), size)
         first = topic.next_seq
         topic.next_seq += len(new)
@@ -280,7 +284,7 @@ class QueueCore:
         publish = Publish(self, topic, messages, mark, seen, now=now, wall=wall)
         if mark is not None and seen is not None:
             topic.dedup = Dedup() if topic.dedup is None else topic.dedup
-            topic.dedup.put(mark, replace(seen, publish=publish))
+            topic.dedup.put(mark, seen.by(publish))
         return publish
 
     def _known(self, topic: Topic, mark: bytes, new: Sequence[NewMessage], now: float, wall: float) -> Seen | None:
@@ -324,7 +328,10 @@ class QueueCore:
         """
         for message in messages:
             self._admit(topic, message)
-            self.time(topic, message, now, ahead_s)
+            if message.due_at is None and message.expires_at is None:
+                topic.visible_count += 1
+            else:
+                self.time(topic, message, now, ahead_s)
         topic.visible_to = messages[-1].seq + 1
         for message in messages if not topic.groups else ():
             self.remove_if_done(topic, message.seq)

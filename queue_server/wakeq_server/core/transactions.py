@@ -119,8 +119,8 @@ class Publish(Decided):
         if self.topic.gone:
             self.error = TopicNotFound(self.topic.name)
             return
-        if self.key is not None and self.topic.dedup is not None:
-            self.topic.dedup.settle(self.key)
+        if self.key is not None and self.seen is not None and self.topic.dedup is not None:
+            self.topic.dedup.settle(self.key, self.seen)
         self.core.show(self.topic, self.messages, now, self.wall - self.now)
 
     def abort(self, error: QueueError, now: float) -> None:

@@ -76,12 +76,13 @@ class EmbeddedEngine(PushAdministration):
         self._presences = Presences(clocks, self._tick_by)
         self._deliverer = None
         self._closing = False
-        self._tell = tell
+        self._tell_of_failure = tell
         self._told: type[StorageError] | None = None
         self._tell_of_storage()
         self._ticks_at = _NEVER
         self._sooner = anyio.Event()
-        self._unleased = anyio.Event()
+        self._unleased: anyio.Event | None = None
+        """Somebody waits for the last lease to end."""
 
     @property
     def stats(self) -> Stats:
@@ -101,51 +102,56 @@ class EmbeddedEngine(PushAdministration):
         """See `Engine`."""
         started = self._clocks.timer()
         queue = self.core.topic(topic)
-        if hold_s:
-            published = await self._publish_within(queue, messages, key, hold_s)
-        else:
-            published = await self._publish(queue, messages, key)
+        now = self._clocks.now()
+        try:
+            published = await self._publish(queue, messages, key, now)
+        except (TopicFull, StorageError) as error:
+            if self._clocks.now() >= now + hold_s:
+                raise
+            published = await self._publish_held(queue, messages, key, now + hold_s, error)
         if not published.duplicate:
             self._stats.published += len(messages)
         self._stats.publish_s.observe(self._clocks.timer() - started)
         return published
 
-    async def _publish_within(
-        self, topic: Topic, messages: Sequence[NewMessage], key: str | None, hold_s: float
+    async def _publish_held(
+        self, topic: Topic, messages: Sequence[NewMessage], key: str | None, until: float, error: QueueError
     ) -> Published:
-        until = self._clocks.now() + hold_s
         retried = False
         try:
             while True:
+                # Storage that has recovered since has told whoever was held by then.
+                if not isinstance(error, StorageError) or self._commits.failure is not None:
+                    await self._holding.wait(topic, until, first=retried)
+                    retried = True
                 try:
-                    return await self._publish(topic, messages, key)
-                except (TopicFull, StorageError) as error:
+                    return await self._publish(topic, messages, key, self._clocks.now())
+                except (TopicFull, StorageError) as again:
                     if self._clocks.now() >= until:
                         raise
-                    if isinstance(error, StorageError) and self._commits.failure is None:
-                        # It has recovered since, and told whoever was held by then.
-                        continue
-                await self._holding.wait(topic, until, first=retried)
-                retried = True
+                    error = again
         finally:
             # Room for several may have been made while one was woken, and he may have been cancelled.
             self._holding.wake(topic)
 
-    async def _publish(self, topic: Topic, messages: Sequence[NewMessage], key: str | None) -> Published:
-        decided = self._decide(topic, messages, key)
+    async def _publish(self, topic: Topic, messages: Sequence[NewMessage], key: str | None, now: float) -> Published:
+        decided = self._decide(topic, messages, key, now)
         if isinstance(decided, Seen):
             return await self._as_before(decided)
         woken = self._dealer.woken
-        await self._durably(decided)
+        if self._store.durable:
+            await self._commits.write(decided)
+        else:
+            self._apply(decided, now)
         if self._dealer.woken != woken:
             # Whoever was woken goes first: it waits for the message, the publisher only for a nod.
             await self._clocks.turn()
         return decided.published
 
-    def _decide(self, topic: Topic, messages: Sequence[NewMessage], key: str | None) -> Publish | Seen:
+    def _decide(self, topic: Topic, messages: Sequence[NewMessage], key: str | None, now: float) -> Publish | Seen:
         if topic.gone or topic.dropping:
             raise TopicNotFound(topic.name)
-        return self.core.publish(topic, messages, self._clocks.now(), self._clocks.wall(), key)
+        return self.core.publish(topic, messages, now, self._clocks.wall(), key)
 
     async def _as_before(self, seen: Seen) -> Published:
         """A duplicate of a publish that isn't durable yet shares its fate."""
@@ -161,7 +167,7 @@ class EmbeddedEngine(PushAdministration):
         decided: list[Publish | Seen | QueueError] = []
         for message in messages:
             try:
-                decided.append(self._decide(queue, [message], message.id))
+                decided.append(self._decide(queue, [message], message.id, self._clocks.now()))
             except QueueError as error:
                 decided.append(error)
             else:
@@ -283,10 +289,14 @@ class EmbeddedEngine(PushAdministration):
         if self._store.durable:
             await self._commits.write(transaction)
         else:
-            transaction.commit(self._clocks.now())
-            self._act()
-            if transaction.error is not None:
-                raise transaction.error
+            self._apply(transaction, self._clocks.now())
+
+    def _apply(self, transaction: Transaction, now: float) -> None:
+        """In memory, what has been decided is so at once."""
+        transaction.commit(now)
+        self._act()
+        if transaction.error is not None:
+            raise transaction.error
 
     def _submit(self, transaction: Transaction) -> None:
         """As `_durably`, but nobody waits."""
@@ -309,36 +319,46 @@ class EmbeddedEngine(PushAdministration):
         # The words of one kind differ from write to write, and say nothing new.
         if kind is not self._told:
             self._told = kind
-            self._tell(failure)
+            self._tell_of_failure(failure)
 
     def _act(self) -> None:
         """Deal with the effects of what the core has decided, until there are none."""
-        while self.core.effects:
-            effects, self.core.effects = self.core.effects, Effects()
-            for lease in effects.ended:
-                if lease.owner is not None:
-                    lease.owner.lease_ended(lease)
-            for topic in effects.topics_made:
-                self._presences.topic_made(topic.name)
-            for topic in effects.topics_gone:
-                self._dealer.tell_gone(topic)
-                # One whose making has failed was never there.
-                self._presences.topic_gone(topic.name, topic.groups, was_made=topic.dropping)
-            for group in effects.groups_gone:
-                self._dealer.tell_group_gone(group)
-                self._presences.group_gone(group.topic.name, group.name)
-            for push, there in effects.pushes:
-                self._tell_deliverer(push, there)
-            for topic in effects.roomier:
-                self._holding.wake(topic)
-            # What has died since the tasks ended is moved after the next start.
-            for group, seq in () if self._closing else effects.to_move:
-                self._tasks.start_soon(self._move_dead, group, seq)
-            for group in effects.deliverable:
+        core = self.core
+        while True:
+            effects = core.effects
+            if not effects.only_deliverable:
+                core.effects = Effects()
+                self._tell(effects)
+            elif not effects.deliverable:
+                break
+            deliverable, effects.deliverable = effects.deliverable, {}
+            for group in deliverable:
                 self._dealer.deal(group)
         self._watch_history_and_clock()
-        if not self.core.leased:
+        if self._unleased is not None and not self.core.leased:
             self._unleased.set()
+
+    def _tell(self, effects: Effects) -> None:
+        """Whoever has an interest in them hears of the effects that are nothing to deliver."""
+        for lease in effects.ended:
+            if lease.owner is not None:
+                lease.owner.lease_ended(lease)
+        for topic in effects.topics_made:
+            self._presences.topic_made(topic.name)
+        for topic in effects.topics_gone:
+            self._dealer.tell_gone(topic)
+            # One whose making has failed was never there.
+            self._presences.topic_gone(topic.name, topic.groups, was_made=topic.dropping)
+        for group in effects.groups_gone:
+            self._dealer.tell_group_gone(group)
+            self._presences.group_gone(group.topic.name, group.name)
+        for push, there in effects.pushes:
+            self._tell_deliverer(push, there)
+        for topic in effects.roomier:
+            self._holding.wake(topic)
+        # What has died since the tasks ended is moved after the next start.
+        for group, seq in () if self._closing else effects.to_move:
+            self._tasks.start_soon(self._move_dead, group, seq)
 
     async def _move_dead(self, group: Group, seq: int) -> None:
         """Take a dead letter where its topic wants it; where that fails, it stays where it is."""

@@ -17,7 +17,7 @@ from wakeq_server.errors import (
     TopicNotFound,
 )
 from wakeq_server.http import attributes, envelopes, params, schemas
-from wakeq_server.http.wire import JSON_TYPE, Receive, Response, json_response, read_body
+from wakeq_server.http.wire import JSON_TYPE, Call, Receive, Response, Scope, Send, json_response, read_body
 from wakeq_server.settings import (
     BATCH_MAX_BYTES,
     BATCH_MAX_MESSAGES,
@@ -49,31 +49,45 @@ class Publishing:
         self._engine = engine
         self._config = config
 
-    async def one(self, topic: str, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
+    def one(self, topic: str, headers: Mapping[bytes, bytes]) -> Call:
         """One message: 200 and `null`, as llama_deploy had it."""
         content_type = headers.get(b"content-type")
-        try:
-            config = await self._config(topic)
-        except TopicNotFound:
-            # The original looks at the body first, and so do its clients' tests.
-            schemas.new_message(
-                "queue_message", await read_body(receive, QUEUE_MESSAGE_MAX_BYTES, headers), content_type
-            )
-            raise
-        said = attributes.of_headers(headers)
-        said.check(config, delay="Wakeq-Delay", ttl="Wakeq-TTL")
-        body = await read_body(receive, max_message_bytes(config), headers)
-        message = said.given_to(schemas.new_message(config.schema, body, content_type, said.id))
-        check_size(config, "the message", message.body)
-        published = await self._publish_one(topic, message, held=config.schema == "queue_message")
-        return Response(200, [JSON_TYPE, (b"wakeq-seq", b"%d" % published.first_seq)], b"null")
+        said: attributes.Attributes | None = None
 
-    async def _publish_one(self, topic: str, message: NewMessage, *, held: bool) -> Published:
+        async def publish(scope: Scope, receive: Receive, send: Send) -> Response:
+            nonlocal said
+            try:
+                config = await self._config(topic)
+            except TopicNotFound:
+                # The original looks at the body first, and so do its clients' tests.
+                schemas.new_message(
+                    "queue_message", await read_body(receive, QUEUE_MESSAGE_MAX_BYTES, headers), content_type
+                )
+                raise
+            # Not sooner, since what is wrong with it is not the first thing to be said.
+            if said is None:
+                said = attributes.of_headers(headers)
+            most = max_message_bytes(config)
+            if said is attributes.NO_ATTRIBUTES:
+                message = schemas.new_message(config.schema, await read_body(receive, most, headers), content_type)
+            else:
+                said.check(config, delay="Wakeq-Delay", ttl="Wakeq-TTL")
+                body = await read_body(receive, most, headers)
+                message = said.given_to(schemas.new_message(config.schema, body, content_type, said.id))
+            check_size(most, "the message", message.body)
+            if config.schema == "queue_message":
+                published = await self._publish_held(topic, message)
+            else:
+                published = await self._engine.publish(topic, [message], key=message.id)
+            return Response(200, [JSON_TYPE, (b"wakeq-seq", b"%d" % published.first_seq)], b"null")
+
+        return publish
+
+    async def _publish_held(self, topic: str, message: NewMessage) -> Published:
         try:
-            return await self._engine.publish(topic, [message], key=message.id, hold_s=PUBLISH_HOLD_S if held else 0.0)
+            return await self._engine.publish(topic, [message], key=message.id, hold_s=PUBLISH_HOLD_S)
         except (TopicFull, StorageError) as error:
-            if held:
-                self._note_loss(topic, error)
+            self._note_loss(topic, error)
             raise
 
     def _note_loss(self, topic: str, error: QueueError) -> None:
@@ -139,12 +153,13 @@ def batch_lines(body: bytes) -> list[tuple[int, bytes]]:
 
 
 def _message(config: TopicConfig, number: int, line: bytes, key: str | None) -> NewMessage:
-    check_size(config, f"line {number}", line)
+    most = max_message_bytes(config)
+    check_size(most, f"line {number}", line)
     try:
         message = schemas.json_line(config.schema, line, None if key is None else f"{key}:{number}")
     except (InvalidMessage, BadRequest) as error:
         raise _at_line(number, error) from None
-    check_size(config, f"line {number}, completed,", message.body)
+    check_size(most, f"line {number}, completed,", message.body)
     return message
 
 
@@ -153,7 +168,7 @@ def _enveloped(config: TopicConfig, number: int, line: bytes) -> NewMessage:
         message = envelopes.message(config, line)
     except (InvalidMessage, BadRequest) as error:
         raise _at_line(number, error) from None
-    check_size(config, f"line {number}", message.body)
+    check_size(max_message_bytes(config), f"line {number}", message.body)
     return message
 
 
@@ -178,10 +193,10 @@ def _result(outcome: Published | QueueError) -> dict[str, object]:
     return {"seq": outcome.first_seq, "duplicate": outcome.duplicate}
 
 
-def check_size(config: TopicConfig, what: str, body: bytes) -> None:
+def check_size(most: int, what: str, body: bytes) -> None:
     """Raises MessageTooLarge."""
-    if len(body) > max_message_bytes(config):
-        raise MessageTooLarge(f"{what} has {len(body)} bytes; this topic takes {max_message_bytes(config)}")
+    if len(body) > most:
+        raise MessageTooLarge(f"{what} has {len(body)} bytes; this topic takes {most}")
 
 
 def max_message_bytes(config: TopicConfig) -> int:

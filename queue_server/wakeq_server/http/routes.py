@@ -20,12 +20,14 @@ from wakeq_server.http.stream import stream, wants_stream
 from wakeq_server.http.topics import Topics
 from wakeq_server.http.wire import (
     NOT_FOUND,
+    Call,
+    Connection,
     Headers,
+    KnownHead,
     Receive,
     Response,
     Scope,
     Send,
-    connection,
     error_response,
     method_not_allowed,
     send_response,
@@ -34,7 +36,9 @@ from wakeq_server.http.wire import (
 _MESSAGES = "/messages/"
 _TOPICS = "/topics/"
 
-Call = Callable[[], Awaitable[Response]]
+_NO_STATE: Mapping[str, Any] = {}
+
+RareCall = Callable[[], Awaitable[Response]]
 
 
 class App:
@@ -71,73 +75,77 @@ class App:
         self._service.requests += 1
         if self._access_log is not None:
             send = self._logged(scope, send)
-        peer = connection(scope)
+        state = scope.get("state", _NO_STATE)
+        peer: Connection | None = state.get("connection")
+        body = None
         if peer is not None and peer.incoming:
-            body = self._intake.body(receive, peer, kept=scope["method"] != "GET")
-            try:
-                await self._answer(scope, body, send)
-            finally:
-                body.close()
-        else:
-            await self._answer(scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
+            receive = body = self._intake.body(receive, peer, kept=scope["method"] != "GET")
         try:
-            params.check_path(scope)
-            self._guard.check_origin(headers)
-            if b"origin" in headers:
-                send = _with_headers(send, self._guard.cors(headers[b"origin"]))
-                if _is_preflight(scope, headers):
-                    await send_response(send, _preflight(headers))
-                    return
-            self._guard.admit(scope["method"], scope["path"], headers)
-            await self._dispatch(scope, headers, receive, send)
+            head: KnownHead | None = state.get("head")
+            call = None if head is None else head.call
+            if call is None:
+                call = self._decided(scope)
+                if head is not None:
+                    head.call = call
+            response = await call(scope, receive, send)
+            if response is not None:
+                await send_response(send, response)
         except ConsumerGone:
-            peer = connection(scope)
             if peer is not None:
                 peer.abandon()
         except QueueError as error:
             self._service.refused[error.code] += 1
+            headers = dict(scope["headers"])
+            send = _with_headers(send, self._guard.cors(headers.get(b"origin")))
             await send_response(send, error_response(error, legacy=_is_legacy_call(scope, headers)))
+        finally:
+            if body is not None:
+                body.close()
 
-    async def _dispatch(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
+    def _decided(self, scope: Scope) -> Call:
+        """What the head alone decides. Raises QueueError."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        params.check_path(scope)
+        self._guard.check_origin(headers)
+        if _is_preflight(scope, headers):
+            call = _answering(_preflight(headers))
+        else:
+            self._guard.admit(scope["method"], scope["path"], headers)
+            call = self._call(scope, headers)
+        if b"origin" in headers:
+            call = _with_cors(call, self._guard.cors(headers[b"origin"]))
+        return call
+
+    def _call(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Call:
         path: str = scope["path"]
         if path == "/events":
             if scope["method"] == "GET":
-                await events(self._messages, scope, receive, send)
-            else:
-                await send_response(send, method_not_allowed(b"GET", legacy=False))
-            return
+                return lambda scope, receive, send: events(self._messages, scope, receive, send)
+            return _answering(method_not_allowed(b"GET", legacy=False))
         if not path.startswith(_MESSAGES):
-            await send_response(send, await self._routed(scope, headers, receive))
-            return
+            return lambda scope, receive, send: self._routed(scope, headers, receive)
         topic, slash, action = path[len(_MESSAGES) :].partition("/")
         if topic and not slash:
-            await self._on_topic(scope, topic, headers, receive, send)
-        elif topic and action in ("claim", "settle"):
+            return self._topic_call(scope["method"], topic, headers)
+        if topic and action in ("claim", "settle"):
             if scope["method"] != "POST":
-                await send_response(send, method_not_allowed(b"POST", legacy=False))
-            elif action == "claim":
-                await self._messages.claim(scope, topic, headers, receive, send)
-            else:
-                await send_response(send, await self._messages.settle(topic, headers, receive))
-        else:
-            await send_response(send, _redirect(scope) or NOT_FOUND)
+                return _answering(method_not_allowed(b"POST", legacy=False))
+            if action == "claim":
+                return lambda scope, receive, send: self._messages.claim(scope, topic, headers, receive, send)
+            return lambda scope, receive, send: self._messages.settle(topic, headers, receive)
+        return _answering(_redirect(scope) or NOT_FOUND)
 
-    async def _on_topic(
-        self, scope: Scope, topic: str, headers: Mapping[bytes, bytes], receive: Receive, send: Send
-    ) -> None:
-        method = scope["method"]
-        if method == "GET" and not wants_stream(headers):
-            await self._messages.receive(scope, topic, headers, receive, send)
-        elif method == "GET":
-            await stream(self._messages, scope, topic, headers, receive, send)
-        elif method == "POST":
-            publish = self._messages.publishing.batch if is_batch(headers) else self._messages.publishing.one
-            await send_response(send, await publish(topic, headers, receive))
-        else:
-            await send_response(send, method_not_allowed(b"GET, POST", legacy=True))
+    def _topic_call(self, method: str, topic: str, headers: Mapping[bytes, bytes]) -> Call:
+        messages = self._messages
+        if method == "GET":
+            if wants_stream(headers):
+                return lambda scope, receive, send: stream(messages, scope, topic, headers, receive, send)
+            return lambda scope, receive, send: messages.receive(scope, topic, headers, receive, send)
+        if method == "POST":
+            if is_batch(headers):
+                return lambda scope, receive, send: messages.publishing.batch(topic, headers, receive)
+            return messages.publishing.one(topic, headers)
+        return _answering(method_not_allowed(b"GET, POST", legacy=True))
 
     async def _routed(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Response:
         calls = self._calls(scope, headers, receive)
@@ -149,12 +157,12 @@ class App:
             return method_not_allowed(", ".join(sorted(calls)).encode(), legacy=legacy)
         return await call()
 
-    def _calls(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Mapping[str, Call]:
+    def _calls(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Mapping[str, RareCall]:
         """What can be done with this path, by method."""
         topics, service, path, query = self._topics, self._service, scope["path"], scope["query_string"]
         if path.startswith(_TOPICS):
             return self._topic_calls(path[len(_TOPICS) :].split("/"), query, headers, receive)
-        reads: dict[str, Call] = {
+        reads: dict[str, RareCall] = {
             "/": service.card,
             "/v1": service.about,
             "/topics": lambda: topics.list(query),
@@ -169,7 +177,7 @@ class App:
 
     def _topic_calls(
         self, parts: Sequence[str], query: bytes, headers: Mapping[bytes, bytes], receive: Receive
-    ) -> Mapping[str, Call]:
+    ) -> Mapping[str, RareCall]:
         topics, pushes = self._topics, self._pushes
         match parts:
             case ["", *_]:
@@ -257,6 +265,23 @@ def _redirect(scope: Scope) -> Response | None:
     query = b"?" + scope["query_string"] if scope["query_string"] else b""
     location = b"%b://%b%b%b" % (scope["scheme"].encode(), host, scope["raw_path"].rstrip(b"/"), query)
     return Response(307, [(b"location", location)], b"")
+
+
+def _answering(response: Response) -> Call:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> Response:
+        return response
+
+    return answer
+
+
+def _with_cors(call: Call, more: Headers) -> Call:
+    async def with_cors(scope: Scope, receive: Receive, send: Send) -> None:
+        send = _with_headers(send, more)
+        response = await call(scope, receive, send)
+        if response is not None:
+            await send_response(send, response)
+
+    return with_cors
 
 
 def _with_headers(send: Send, more: Headers) -> Send:

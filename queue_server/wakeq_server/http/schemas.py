@@ -6,10 +6,11 @@ in FastAPI's words, since its clients and its users' tests know them. Unlike it 
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from os import urandom
 from typing import Any
-from uuid import NAMESPACE_URL, uuid4, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +18,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from wakeq_server.core.model import NewMessage, Schema
 from wakeq_server.errors import BadRequest, InvalidMessage, UnsupportedMediaType
 from wakeq_server.http import validation
+
+
+def _ids() -> Iterator[str]:
+    """UUIDs (version 4). The kernel is asked for chance once for many."""
+    while True:
+        chance = urandom(_CHANCE_BYTES)
+        for start in range(0, _CHANCE_BYTES, 16):
+            digits = chance[start : start + 16].hex()
+            variant = "89ab"[chance[start + 8] & 3]
+            yield f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+_CHANCE_BYTES = 4_096
+_new_id = _ids().__next__
 
 
 class ActionTypes(StrEnum):
@@ -46,7 +61,7 @@ class QueueMessage(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    id_: str = Field(default_factory=lambda: str(uuid4()))
+    id_: str = Field(default_factory=_new_id)
     publisher_id: str = "default"
     data: dict[str, Any] = Field(default_factory=dict)
     action: ActionTypes | None = None
@@ -104,7 +119,7 @@ def check_json(body: bytes) -> object:
 def _queue_message(body: bytes, content_type: bytes | None, key: str | None) -> bytes:
     if content_type is not None and is_json(content_type):
         try:
-            return _to_json(_identified(_validate_json(body), key))
+            return _completed(body, key) or _to_json(_identified(_validate_json(body), key))
         except (ValidationError, ValueError):
             # Either it's wrong, and Python's parser finds FastAPI's words for it, or it's a rarity that
             # pydantic's own parser refuses and Python's takes: a lone surrogate.
@@ -114,11 +129,64 @@ def _queue_message(body: bytes, content_type: bytes | None, key: str | None) -> 
     return _dump(_identified(_validate(body.decode(errors="replace")), key))
 
 
+_COMPLETED_MAX_BYTES = 65_536
+_WITHOUT: dict[str, Any] = {
+    "id_": None, "publisher_id": "default", "data": None, "action": None, "stats": None, "type": "default"
+}  # fmt: skip
+_NO_TIMES = dict.fromkeys(QueueMessageStats.model_fields)
+_ACTIONS = frozenset(ActionTypes)
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+
+
+def _completed(body: bytes, key: str | None) -> bytes | None:
+    """What the model makes of a body, for bodies of which that is plain; None where it takes the model to tell.
+
+    This is most of them, in a third of the time.
+    """
+    # orjson rounds integers of more digits than this.
+    if len(body) > _COMPLETED_MAX_BYTES or b"0" * 19 in body.translate(_DIGITS):
+        return None
+    try:
+        said = orjson.loads(body)
+        if type(said) is not dict:
+            return None
+        whole = {**_WITHOUT, **said}
+        if not (type(whole["publisher_id"]) is str and type(whole["type"]) is str):
+            return None
+        if whole["action"] is not None and whole["action"] not in _ACTIONS:
+            return None
+        if "id_" not in said:
+            whole["id_"] = _new_id() if key is None else _id_of(key)
+        if "data" not in said:
+            whole["data"] = {}
+        if "stats" not in said:
+            whole["stats"] = _NO_TIMES
+        elif not _complete_stats(whole):
+            return None
+        if not (type(whole["id_"]) is str and type(whole["data"]) is dict):
+            return None
+        return orjson.dumps(whole)
+    except (TypeError, ValueError):
+        return None
+
+
+def _complete_stats(message: dict[str, Any]) -> bool:
+    stats = message["stats"]
+    if type(stats) is not dict:
+        return False
+    stats = message["stats"] = {**_NO_TIMES, **stats}
+    return all(stats[name] is None or type(stats[name]) is str for name in _NO_TIMES)
+
+
 def _identified(message: QueueMessage, key: str | None) -> QueueMessage:
     # A publish that comes again must be the same message, so what it leaves out is completed in the same way.
     if key is not None and "id_" not in message.model_fields_set:
-        message.id_ = str(uuid5(NAMESPACE_URL, f"urn:wakeq:{key}"))
+        message.id_ = _id_of(key)
     return message
+
+
+def _id_of(key: str) -> str:
+    return str(uuid5(NAMESPACE_URL, f"urn:wakeq:{key}"))
 
 
 def _parse(body: bytes) -> object:

@@ -93,6 +93,13 @@ class Connection(Protocol):
         """Return when everything that was sent has left for the kernel, or the connection is lost."""
 
 
+class KnownHead(Protocol):
+    """What our server knows of a head that it has read before; in ``scope["state"]["head"]``, where it has."""
+
+    call: "Call | None"
+    """What the application has decided by it, for the next request that has the same."""
+
+
 def connection(scope: Scope) -> Connection | None:
     """The request's connection; None under a server that isn't ours."""
     found: Connection | None = scope.get("state", {}).get("connection")
@@ -111,6 +118,10 @@ class Response(NamedTuple):
     status: int
     headers: Headers
     body: bytes
+
+
+Call = Callable[[Scope, Receive, Send], Awaitable[Response | None]]
+"""Does what a request asks for. The answer is returned where the call hasn't sent it itself."""
 
 
 def json_response(value: object, status: int = 200) -> Response:

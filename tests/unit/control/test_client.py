@@ -475,10 +475,10 @@ async def test_an_id_that_is_none_is_refused(world: ControlWorld) -> None:
     client = await world.client()
     session, task_id = await task(client)
     for bad in (b"-1", b"x", b"1" * 16, b"\xb2"):
-        url = client._connection.url(f"/sessions/{session}/tasks/{task_id}/result_stream")
+        path = f"/sessions/{session}/tasks/{task_id}/result_stream"
         headers = [(b"accept", b"text/event-stream"), (b"last-event-id", bad)]
         with pytest.raises(wakeq.BadRequest, match="Last-Event-ID"):
-            async with client._connection.stream(url, headers, 5):
+            async with client._connection.stream(path, headers, 5):
                 pass
 
 

@@ -16,7 +16,7 @@ import wakeq
 
 # As long as the client itself waits at a time.
 _WAIT_S = 60.0
-# httpx looks at all connections of a pool for each request.
+# Far from the limit that a client has of streams.
 _CONSUMERS_A_CLIENT = 500
 
 
@@ -82,16 +82,10 @@ class Wakeq(Queue):
 
 @contextlib.asynccontextmanager
 async def connect(options: argparse.Namespace) -> AsyncIterator[Queue]:
-    """Ways: claim, a stream, or a stream by aiohttp."""
-    by_aiohttp = options.way == "stream-fast"
+    """Ways: claim, or a stream."""
     count = math.ceil(getattr(options, "consumers", 1) / _CONSUMERS_A_CLIENT)
     async with contextlib.AsyncExitStack() as stack:
-        clients = [
-            await stack.enter_async_context(
-                wakeq.AsyncClient(options.url, transport="aiohttp" if by_aiohttp else "httpx")
-            )
-            for _ in range(count)
-        ]
+        clients = [await stack.enter_async_context(wakeq.AsyncClient(options.url)) for _ in range(count)]
         yield Wakeq(clients, claims=options.way == "claim")
 
 
