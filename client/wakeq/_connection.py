@@ -142,7 +142,9 @@ class _Base:
             self.host = _ascii(parts.hostname or "")
         except ValueError as error:
             raise ValueError(f"base_url: {text!r} is no URL: {error}") from None
-        if parts.scheme not in _PORTS or not self.host or any(c <= " " or c == "\x7f" for c in text):
+        if any(character <= " " or character == "\x7f" for character in text):
+            raise ValueError(f"base_url: {text!r} is no URL: it has spaces or control characters")
+        if parts.scheme not in _PORTS or not self.host:
             raise ValueError(f"base_url: must be http://HOST:PORT or https://HOST:PORT, not {text!r}")
         self.is_secure = parts.scheme == "https"
         self.port = _PORTS[parts.scheme] if port is None else port
