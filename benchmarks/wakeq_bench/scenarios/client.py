@@ -93,7 +93,7 @@ def run(given: Client, console: Console) -> Report:
     report.notes += [
         "Publisher and consumer are one process, as they are over bare sockets, which send, take, ack and read as "
         "much: HTTP requests of two headers, answers cut by their lengths, events by their lines. They check nothing "
-        "else. Both spin for the last 0.2 ms before a message is due.",
+        "else. Both spin for a moment before a message is due.",
         "The server keeps nothing on disk.",
     ]
     return report
