@@ -43,11 +43,11 @@ class Administration(ABC):
         """How a topic stands."""
         return read_answer(await self._ask("GET", topic_path(topic)), TopicInfo.from_wire)
 
-    async def topics(self) -> AsyncIterator[TopicInfo]:
-        """All topics by name, asked for in pages as they are needed."""
-        after: str | None = ""
-        while after is not None:
-            page, after = await self._topics_from(after)
+    async def topics(self, *, after: str = "") -> AsyncIterator[TopicInfo]:
+        """All topics by name, those behind ``after``; asked for in pages as they are needed."""
+        behind: str | None = after
+        while behind is not None:
+            page, behind = await self._topics_from(behind)
             for info in page:
                 yield info
 

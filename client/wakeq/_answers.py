@@ -39,12 +39,8 @@ class Answers:
 
     def take(self) -> bytes:
         """What has come of the body, once."""
-        parts = self._parts
-        if len(parts) == 1:
-            self._parts = []
-            return parts[0]
-        self._parts = []
-        return b"".join(parts)
+        parts, self._parts = self._parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def feed(self, data: bytes) -> None:
         """Bytes as they come, none at the end of the connection. Raises NoAnswer."""

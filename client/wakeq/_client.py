@@ -142,11 +142,11 @@ class Client(OnPortal):
         """See `AsyncClient.topic`."""
         return self._call(self._client.topic, topic)
 
-    def topics(self) -> Iterator[TopicInfo]:
+    def topics(self, *, after: str = "") -> Iterator[TopicInfo]:
         """See `AsyncClient.topics`."""
-        after: str | None = ""
-        while after is not None:
-            page, after = self._call(self._client._topics_from, after)
+        behind: str | None = after
+        while behind is not None:
+            page, behind = self._call(self._client._topics_from, behind)
             yield from page
 
     def delete_topic(self, topic: str) -> None:

@@ -137,9 +137,7 @@ class Registry:
 
     def state(self, name: str) -> Literal["up", "down", "unknown"]:
         """Whether anybody consumes a service's messages: with delivery to all, one of its replicas."""
-        if not self.sees:
-            return "unknown"
-        return "up" if any(address in self._present for address in self._addresses(name)) else "down"
+        return self._seen(self._addresses(name))
 
     def consumers(self, name: str) -> list[str]:
         """Who consumes a service's messages, by name."""
@@ -147,9 +145,12 @@ class Registry:
 
     def replica_state(self, service: str, replica: str) -> Literal["up", "down", "unknown"]:
         """Whether anybody consumes a replica's messages."""
+        return self._seen([replica_address(service, replica)])
+
+    def _seen(self, addresses: Iterable[str]) -> Literal["up", "down", "unknown"]:
         if not self.sees:
             return "unknown"
-        return "up" if replica_address(service, replica) in self._present else "down"
+        return "up" if any(map(self.is_present, addresses)) else "down"
 
     def _addresses(self, name: str) -> list[str]:
         service = self._services.get(name)

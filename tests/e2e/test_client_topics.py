@@ -101,8 +101,10 @@ async def test_topics_go_by_name_over_all_pages(queue: Queue, monkeypatch: pytes
     for page in (1, 2, len(names), 100):
         monkeypatch.setattr("wakeq._administration._PAGE", page)
         found = [info.name async for info in client.topics()]
+        behind = [info.name async for info in client.topics(after=found[1])]
         assert found == sorted(set(found))
         assert names < set(found)
+        assert behind == found[2:]
 
 
 async def test_a_deleted_topic_is_gone(queue: Queue) -> None:

@@ -1,7 +1,7 @@
 """The client's connections: which one a request has, what is written at once, and what becomes of broken ones."""
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,18 @@ async def connections(server: Server) -> AsyncIterator[Http]:
     http = Http("127.0.0.1", server.port, is_secure=False, headers=[(b"host", b"x")], timeout_s=PATIENCE_S)
     yield http
     await http.aclose()
+
+
+@asynccontextmanager
+async def served(handler: Callable[[ByteStream], Awaitable[None]]) -> AsyncIterator[Http]:
+    """Connections to a server of one kind of answer."""
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handler)
+        port = listener.extra(SocketAttribute.local_port)
+        http = Http("127.0.0.1", port, is_secure=False, headers=[(b"host", b"x")], timeout_s=PATIENCE_S)
+        yield http
+        await http.aclose()
+        tasks.cancel_scope.cancel()
 
 
 async def begin(http: Http, content: bytes = b"", kind: Kind = "requests", silence_s: float = PATIENCE_S) -> Arriving:
@@ -297,20 +309,10 @@ async def test_a_server_that_answers_before_it_has_read_everything_is_heard() ->
                 except (anyio.EndOfStream, anyio.BrokenResourceError):
                     return
 
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
-        tasks.start_soon(listener.serve, refuse)
-        http = Http(
-            "127.0.0.1",
-            listener.extra(SocketAttribute.local_port),
-            is_secure=False,
-            headers=[(b"host", b"x")],
-            timeout_s=PATIENCE_S,
-        )
+    async with served(refuse) as http:
         arriving = await begin(http, b"x" * 16_000_000)
         assert (arriving.status, await arriving.whole()) == (413, b"no")
         await arriving.aclose()
-        await http.aclose()
-        tasks.cancel_scope.cancel()
 
 
 async def test_who_does_not_read_holds_the_server_back() -> None:
@@ -327,15 +329,7 @@ async def test_who_does_not_read_holds_the_server_back() -> None:
                 sent += 1
             await stream.send(b"0\r\n\r\n")
 
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
-        tasks.start_soon(listener.serve, flood)
-        http = Http(
-            "127.0.0.1",
-            listener.extra(SocketAttribute.local_port),
-            is_secure=False,
-            headers=[(b"host", b"x")],
-            timeout_s=PATIENCE_S,
-        )
+    async with served(flood) as http:
         arriving = await begin(http)
         await wait_all_tasks_blocked()
         before = -1
@@ -346,8 +340,6 @@ async def test_who_does_not_read_holds_the_server_back() -> None:
         assert sent < 1_000
         assert len(await arriving.whole()) == 1_000 * 65_536
         await arriving.aclose()
-        await http.aclose()
-        tasks.cancel_scope.cancel()
 
 
 async def test_tls_is_spoken_with_whom_the_certificate_is_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
 
 import anyio
 import orjson
@@ -16,7 +15,6 @@ from wakeq._sse import SSEParser
 from wakeq_control.messages import CONTROL_PLANE
 from wakeq_control.model import replica_address
 
-_PAGE = 100
 DEDUP_WINDOW_S = 3_600.0
 """How long after a crash a message that may have been published can be published again and is still the same."""
 TIMEOUT_S = 10.0
@@ -77,18 +75,13 @@ class Broker:
     async def replicas(self) -> list[str]:
         """The addresses of all replicas that have topics. Raises WakeqError."""
         found: list[str] = []
-        after = self._replicas
-        while True:
-            params = urlencode({"after": after, "limit": _PAGE})
-            answer = await self._ask("GET", f"/topics?{params}")
-            raise_for_answer(answer)
-            names = read_answer(answer, lambda said: [str(one["name"]) for one in said["topics"]])
-            ours = [name for name in names if name.startswith(self._replicas)]
-            found += [address for name in ours if (address := self.service(name)) is not None]
-            # They stand together, since topics come by name.
-            if len(ours) < _PAGE:
-                return found
-            after = names[-1]
+        # They stand together, since topics come by name.
+        async for topic in self.client.topics(after=self._replicas):
+            if not topic.name.startswith(self._replicas):
+                break
+            if (address := self.service(topic.name)) is not None:
+                found.append(address)
+        return found
 
     async def publish(self, service: str, body: dict[str, Any], key: str) -> None:
         """Publish to a service; with the same key again, nothing happens. Raises WakeqError."""

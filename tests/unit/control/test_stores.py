@@ -138,16 +138,22 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
         SqliteStore(tmp_path)
 
 
-def test_a_file_of_the_first_format_goes_on(tmp_path: Path) -> None:
-    """One of wakeq before sessions had versions: with a task of each kind, and contexts that were kept."""
-    shutil.copy(FORMAT_1, tmp_path / FILE)
+def upgraded(kept: Path, directory: Path) -> Plane:
+    """What a file of an earlier format has, opened twice: the first time brings it to the newest."""
+    shutil.copy(kept, directory / FILE)
     for _ in range(2):
-        store = SqliteStore(tmp_path)
+        store = SqliteStore(directory)
         plane = make_plane()
         plane.restore(store.load())
         store.close()
-    with closing(sqlite3.connect(tmp_path / FILE)) as database:
+    with closing(sqlite3.connect(directory / FILE)) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (FORMAT,)
+    return plane
+
+
+def test_a_file_of_the_first_format_goes_on(tmp_path: Path) -> None:
+    """One of wakeq before sessions had versions: with a task of each kind, and contexts that were kept."""
+    plane = upgraded(FORMAT_1, tmp_path)
     assert [service.name for service in plane.registry.all()] == ["wf", "other"]
     first, second = plane.sessions.all()
     assert (first.version, first.contexts, first.used_at, first.unfinished) == (0, {}, 8.0, 2)
@@ -171,14 +177,7 @@ def test_a_file_of_the_first_format_goes_on(tmp_path: Path) -> None:
 
 def test_a_file_of_the_second_format_goes_on(tmp_path: Path) -> None:
     """One of wakeq before tasks had runs: with a worker's tasks, a retry, inputs, a context and a version."""
-    shutil.copy(FORMAT_2, tmp_path / FILE)
-    for _ in range(2):
-        store = SqliteStore(tmp_path)
-        plane = Plane(lambda: "id", keep=100, keep_s=1000.0)
-        plane.restore(store.load())
-        store.close()
-    with closing(sqlite3.connect(tmp_path / FILE)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (FORMAT,)
+    plane = upgraded(FORMAT_2, tmp_path)
     (session,) = plane.sessions.all()
     assert (session.version, session.contexts, session.unfinished) == (1, {"context:w": 1}, 4)
     assert [(one.name, one.is_worker, one.retry.max_attempts, one.delivery) for one in plane.registry.all()] == [
