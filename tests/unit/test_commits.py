@@ -182,6 +182,25 @@ async def test_a_lease_that_is_settled_at_once_is_never_written() -> None:
         assert disk.histories == {}
 
 
+async def test_a_lease_that_is_being_settled_is_not_written_for_its_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "YOUNG_S", -1.0)
+    disk = Disk()
+    async with an_engine(disk) as engine:
+        await engine.publish("t", [X])
+        (held,) = await (await engine.subscribe("t")).take(1, 0.0)
+        lines = [Settle("ack", held.lease.encode())]
+        disk.failures = [StorageFailed("disk")]
+        with pytest.raises(StorageFailed):
+            await engine.settle("t", lines)
+        await engine.publish("t", [X])
+        assert [row.standing for row in disk.histories.values()] == ["leased"]
+        await engine.publish("t", [X])
+        disk.histories.clear()
+        (second,) = await (await engine.subscribe("t")).take(1, 0.0)
+        await engine.settle("t", [Settle("ack", second.lease.encode())])
+        assert disk.histories == {}
+
+
 async def test_a_lease_is_written_though_nothing_else_is() -> None:
     disk = Disk()
     async with an_engine(disk) as engine:

@@ -10,11 +10,21 @@ from dataclasses import dataclass, field, replace
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
 from tests.support.cancelling import cost
 from tests.support.stores import KeepingStore
 from wakeq_server.core.dedup import Seen
+from wakeq_server.core.leases import Lease
 from wakeq_server.core.lifecycle import State
 from wakeq_server.core.model import LeaseKey, NewMessage, Settle, TopicConfig
 from wakeq_server.core.queue import MESSAGE_COST, Effects, QueueCore
@@ -336,17 +346,25 @@ class CoreMachine(RuleBasedStateMachine):
 
     # Leases
 
-    @rule(target=leases, topic=st.sampled_from(TOPICS), name=st.sampled_from(GROUPS), length=SECONDS | st.none())
-    def claim(self, topic: str, name: str, length: float | None) -> str:
+    @rule(
+        target=leases,
+        topic=st.sampled_from(TOPICS),
+        name=st.sampled_from(GROUPS),
+        length=SECONDS | st.none(),
+        most=st.integers(1, 4),
+    )
+    def claim(self, topic: str, name: str, length: float | None, most: int) -> MultipleResults[str]:
         model = self.topics.get(topic)
         if model is None or name not in model.groups:
-            return NO_LEASE
-        expected = model.claimable(name)
-        lease = self.core.claim(self.group(topic, name), length, self.now)
-        if lease is None:
-            assert not expected
-            return NO_LEASE
-        assert lease.key.seq == expected[0], "not the oldest ready message"
+            return multiple(NO_LEASE)
+        group = self.group(topic, name)
+        leases = self.core.lease(group, self.core.take(group, self.now, most), length, self.now)
+        claimed = [self.claimed(topic, model, name, length, lease) for lease in leases]
+        assert len(leases) == most or not model.claimable(name)
+        return multiple(*claimed or [NO_LEASE])
+
+    def claimed(self, topic: str, model: Topical, name: str, length: float | None, lease: Lease) -> str:
+        assert lease.key.seq == model.claimable(name)[0], "not the oldest ready message"
         place = model.messages[lease.key.seq].places[name]
         place.state, place.lease = "leased", lease.key.encode()
         place.attempt += 1

@@ -178,8 +178,9 @@ class Scenario:
         return [HistoryCleared(topic, self.group(topic), self.seq(topic))]
 
     def remove(self) -> list[Record]:
-        topic = self.topic()
-        return [MessageRemoved(topic, self.seq(topic))]
+        topic, count = self.topic(), self.draw(st.sampled_from([1, 1, 1, 9]))
+        first = self.seq(topic)
+        return [MessageRemoved(topic, seq) for seq in range(first, min(first + count, self.next_seq[topic]))]
 
     def forget(self) -> list[Record]:
         return [KeysForgotten(self.topic(), self.now - self.draw(st.integers(0, 4)))]
@@ -253,6 +254,20 @@ def test_what_is_kept_is_what_was_written(batches: list[list[list[Record]]]) -> 
             assert comparable(snapshot) == comparable(expected)
             for topic in expected.topics:
                 assert store.read_bodies(topic.topic_id, 2, 99) == reference.read_bodies(topic.topic_id, 2, 99)
+
+
+def test_many_in_one_batch_are_kept_as_few_are(tmp_path: Path) -> None:
+    rows = [added(seq, b"%d" % seq, **({"id": f"k{seq}"} if seq % 7 == 0 else {})) for seq in range(1, 700)]
+    kept = HistorySet(1, 0, 650, "ready", 1)
+    gone = [HistorySet(1, 0, seq, "ready", 1) for seq in (3, 500)]
+    removed = [MessageRemoved(1, seq) for seq in (*range(600, 1, -1), 602, 604)]
+    with opened(tmp_path) as (store, _):
+        store.commit([[TOPIC, GroupPut(1, 0, "default", 1, 1)], rows, [kept, *gone]])
+        assert store.read_bodies(1, 1, 999) == [row.message for row in rows]
+        store.commit([removed[:300], removed[300:]])
+        assert [message.seq for message in store.read_bodies(1, 1, 999)] == [1, 601, 603, *range(605, 700)]
+    with opened(tmp_path) as (_, snapshot):
+        assert snapshot.histories == (kept,)
 
 
 def test_neighbours_are_one_run(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wakeq_server.core.model import NewMessage
+from wakeq_server.core.model import NOTHING_SAID, NewMessage
 
 if TYPE_CHECKING:
     from wakeq_server.core.transactions import Publish
@@ -43,13 +43,20 @@ def fingerprint(messages: Sequence[NewMessage]) -> bytes:
     """What is kept of the rest."""
     mark = hashlib.blake2b(digest_size=16)
     for message in messages:
+        body = message.body
+        if message[1:] == NOTHING_SAID:
+            mark.update(b"%b%b%b" % (_NOTHING_SAID, len(body).to_bytes(8, "little"), body))
+            continue
         # A tracer gives every try of a publish another traceparent.
         headers = sorted((name, text) for name, text in (message.headers or {}).items() if name != "traceparent")
         rest = (message.content_type, headers, message.id, message.key, message.delay_s, message.ttl_s)
         mark.update(repr(rest).encode("utf-8", "backslashreplace"))
-        mark.update(len(message.body).to_bytes(8, "little"))
-        mark.update(message.body)
+        mark.update(len(body).to_bytes(8, "little"))
+        mark.update(body)
     return mark.digest()
+
+
+_NOTHING_SAID = repr((None, [], None, None, 0.0, None)).encode()
 
 
 class Dedup:

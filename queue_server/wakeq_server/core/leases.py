@@ -1,6 +1,7 @@
 """Live leases, and the memory of those that ended lately."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from wakeq_server.core.lifecycle import Event, State, after
@@ -110,6 +111,14 @@ class RecentOutcomes:
         """Remember how a lease ended."""
         self._outcomes[key] = (outcome, now)
         if len(self._outcomes) > self._limit:
+            self._outcomes.popitem(last=False)
+
+    def note_many(self, keys: Iterable[LeaseKey], outcome: Outcome, now: float) -> None:
+        """Remember how leases ended that did so together."""
+        ended = outcome, now
+        for key in keys:
+            self._outcomes[key] = ended
+        while len(self._outcomes) > self._limit:
             self._outcomes.popitem(last=False)
 
     def ended_by(self, key: LeaseKey, outcome: Outcome, now: float) -> bool:

@@ -15,6 +15,7 @@ from wakeq_server.core.leases import Lease, LeaseQueue, Owner, RecentOutcomes
 from wakeq_server.core.lifecycle import Event, State
 from wakeq_server.core.model import (
     DEFAULT_GROUP,
+    NOTHING_SAID,
     GroupPut,
     HistoryCleared,
     HistorySet,
@@ -278,7 +279,7 @@ class QueueCore:
         topic.next_seq += len(new)
         topic.held_messages += len(new)
         topic.held_bytes += size
-        messages = [self._message(topic, message, seq, wall) for seq, message in enumerate(new, first)]
+        messages = self._messages(topic, new, first, wall)
         if mark is not None:
             seen = Seen(fingerprint(new), first, len(new), now + topic.config.dedup_window_s, None)
         publish = Publish(self, topic, messages, mark, seen, now=now, wall=wall)
@@ -305,6 +306,17 @@ class QueueCore:
             raise TopicFull(f"topic {topic.name} holds its {config.max_messages} messages", retry_after_s=1)
         if config.max_bytes is not None and topic.held_bytes + size > config.max_bytes:
             raise TopicFull(f"topic {topic.name} holds its {config.max_bytes} bytes", retry_after_s=1)
+
+    def _messages(self, topic: Topic, new: Sequence[NewMessage], first: int, wall: float) -> list[Message]:
+        if topic.config.ttl_s is not None:
+            return [self._message(topic, message, seq, wall) for seq, message in enumerate(new, first)]
+        nothing = (None,) * 6
+        return [
+            Message._make((seq, message.body, len(message.body), wall, *nothing))
+            if message[1:] == NOTHING_SAID
+            else self._message(topic, message, seq, wall)
+            for seq, message in enumerate(new, first)
+        ]
 
     def _message(self, topic: Topic, new: NewMessage, seq: int, wall: float) -> Message:
         ttl_s = topic.config.ttl_s if new.ttl_s is None else new.ttl_s
@@ -395,20 +407,42 @@ class QueueCore:
 
     def claim(self, group: Group, lease_s: float | None, now: float, owner: Owner | None = None) -> Lease | None:
         """Lease the next READY message; None where there is none, or delivery is paused."""
+        leases = self.lease(group, self.take(group, now, 1), lease_s, now, owner)
+        return leases[0] if leases else None
+
+    def take(self, group: Group, now: float, most: int) -> list[int]:
+        """Take up to that many READY messages, the next ones; none where delivery is paused. Each must be leased."""
         self._latest = now
-        seq = None if group.topic.paused else group.take()
-        if seq is None:
-            return None
-        self._lease_number += 1
-        attempt = group.attempts.pop(seq, 0) + 1
-        if attempt > 1:
-            self.counts.redelivered += 1
-        key = LeaseKey(group.topic.id, group.id, seq, self.epoch, self._lease_number)
-        lease = Lease(key, attempt, now, owner)
-        self.hold(group, lease, group.topic.config.lease_s if lease_s is None else lease_s, now)
-        group.delivered.add(1, now)
-        self.note_change(group, seq)
-        return lease
+        return [] if group.topic.paused else group.take_many(most)
+
+    def lease(
+        self, group: Group, seqs: Sequence[int], lease_s: float | None, now: float, owner: Owner | None = None
+    ) -> list[Lease]:
+        """Lease messages that were taken."""
+        if not seqs:
+            return []
+        topic, attempts = group.topic, group.attempts
+        queue = group.lease_queue(topic.config.lease_s if lease_s is None else lease_s)
+        leases: list[Lease] = []
+        for number, seq in enumerate(seqs, self._lease_number + 1):
+            attempt = 1
+            if attempts and seq in attempts:
+                attempt += attempts.pop(seq)
+                self.counts.redelivered += 1
+            key = LeaseKey._make((topic.id, group.id, seq, self.epoch, number))
+            group.open[seq] = lease = Lease(key, attempt, now, owner)
+            queue.add(lease, now)
+            lease.durable_end = lease.deadline
+            leases.append(lease)
+        self._lease_number += len(leases)
+        group.leased += len(leases)
+        self.leased += len(leases)
+        self._deadlines.touch(queue)
+        group.delivered.add(len(leases), now)
+        if self._durable:
+            for seq in seqs:
+                self.changed.setdefault((group, seq), now)
+        return leases
 
     def hold(self, group: Group, lease: Lease, length_s: float, now: float) -> None:
         """A message is leased from now on."""
@@ -478,7 +512,15 @@ class QueueCore:
     ) -> tuple[list[SettleResult], Settle]:
         """Decide each line, in order. What was decided shows when the transaction commits."""
         transaction = Settle(self, wall)
-        results = [SettleResult(line.lease_id, self._settle_line(topic, line, transaction, now)) for line in lines]
+        results = []
+        for line in lines:
+            lease = _running_lease(topic, line.lease_id) if line.outcome == "ack" else None
+            if lease is not None and lease.queue is not None and lease.deadline > now:
+                # Nearly all are such; the same as the other way.
+                self._begin(transaction, Settlement._make((lease.queue.group, lease, "ack", 0.0, None)), "ack")
+                results.append(SettleResult._make((line.lease_id, "ok")))
+            else:
+                results.append(SettleResult(line.lease_id, self._settle_line(topic, line, transaction, now)))
         return results, transaction
 
     def acknowledge(self, group: Group, keys: Sequence[LeaseKey], wall: float) -> Settle:
@@ -541,10 +583,11 @@ class QueueCore:
         return max(line.delay_s, backoff_s) if endless else line.delay_s
 
     def _begin(self, transaction: Settle, settlement: Settlement, asked: Outcome) -> None:
-        settlement.lease.step(Event.SETTLE)
-        settlement.lease.settling = asked
-        settlement.lease.settled_in = transaction
-        settlement.lease.leave_queue()
+        lease = settlement.lease
+        lease.step(Event.SETTLE)
+        lease.settling = asked
+        lease.settled_in = transaction
+        lease.leave_queue()
         transaction.settlements.append(settlement)
 
     def _extend(self, group: Group, lease: Lease, lease_s: float | None, transaction: Settle, now: float) -> None:
@@ -581,6 +624,47 @@ class QueueCore:
         if lease.queue is not None:
             self.run_lease(group, lease, max(0.0, end - now), now)
         self.note_change(group, lease.key.seq)
+
+    def finish_all(self, settlements: Sequence[Settlement], now: float, wall: float) -> None:
+        """Settlements are durable."""
+        together: dict[Group, list[Settlement]] = {}
+        for settlement in settlements:
+            group = settlement.group
+            if settlement.outcome == "ack" and _ends_simply(group):
+                together.setdefault(group, []).append(settlement)
+            else:
+                self.finish(settlement, now, wall)
+        for group, acks in together.items():
+            self._finish_acks(group, acks, now, wall)
+
+    def _finish_acks(self, group: Group, acks: Sequence[Settlement], now: float, wall: float) -> None:
+        """The same as `finish` of each, for a group that `_ends_simply`."""
+        topic, opened, ended = group.topic, group.open, []
+        size = cost = 0
+        for settlement in acks:
+            lease = settlement.lease
+            seq = lease.key.seq
+            message = topic.messages.get(seq)
+            if message is None or not message.plain or seq >= group.cursor or opened.get(seq) is not lease:
+                self.finish(settlement, now, wall)
+                continue
+            lease.step(Event.COMMIT_ACK)
+            self._tell_owner(lease)
+            del opened[seq], topic.messages[seq]
+            self.changed.pop((group, seq), None)
+            size += message.size
+            cost += _cost(message)
+            ended.append(lease.key)
+        if not ended:
+            return
+        self._recent.note_many(ended, "ack", now)
+        group.settled.add(len(ended), now)
+        group.leased -= len(ended)
+        self.leased -= len(ended)
+        self.memory_used -= cost
+        topic.held_messages -= len(ended)
+        topic.held_bytes -= size
+        self.effects.roomier[topic] = None
 
     def finish(self, settlement: Settlement, now: float, wall: float) -> None:
         """A settlement is durable."""
@@ -898,13 +982,13 @@ class QueueCore:
     def write_history(self, now: float, wall: float, since: float | None = None) -> WriteHistory | None:
         """What the store doesn't know yet and nobody waits for; None where it knows all.
 
-        Where all that has changed has so after ``since``, that is left for later. It is all or nothing: where the store
-        has a group's cursor, only what it is told of those in front of it says that they are not done with.
+        Where all that has changed has so after ``since``, that is left for later. What is being settled doesn't count,
+        since its end is in the same batch. It is all or nothing: where the store has a group's cursor, only what it is
+        told of those in front of it says that they are not done with.
         """
         loose, self.loose = (self.loose, []) if self._durable else ([], [])
         self.loose = []
-        oldest = next(iter(self.changed.values()), now)
-        if since is not None and oldest > since and not self.moved:
+        if since is not None and self._changed_since(since) and not self.moved:
             return WriteHistory(self, [], [], loose, loose) if loose else None
         if not self.changed and not self.moved and not loose:
             return None
@@ -914,6 +998,16 @@ class QueueCore:
         self.changed.clear()
         moved = {group: None for group in [*moved, *(group for group, _ in places)] if not group.gone}
         return WriteHistory(self, moved, places, loose, [*self._history(moved, places, now, wall), *loose])
+
+    def _changed_since(self, since: float) -> bool:
+        """Whether all that has changed has so after that, or is being settled."""
+        for (group, seq), at in self.changed.items():
+            if at > since:
+                break
+            place = group.open.get(seq)
+            if not isinstance(place, Lease) or place.state is not State.SETTLING:
+                return False
+        return True
 
     def _history(
         self, moved: Iterable[Group], places: Sequence[tuple[Group, int]], now: float, wall: float
@@ -948,6 +1042,22 @@ class QueueCore:
             epoch=key.epoch,
             number=key.number,
         )
+
+
+def _running_lease(topic: Topic, lease_id: str) -> Lease | None:
+    """The lease of that id; None where there is none, and perhaps where the id isn't one that we have given."""
+    try:
+        _, group_id, seq, _ = lease_id.split("-", 3)
+        place = topic.group_by_id[int(group_id, 16)].open.get(int(seq, 16))
+    except (LookupError, ValueError):
+        return None
+    return place if isinstance(place, Lease) and place.key.encode() == lease_id else None
+
+
+def _ends_simply(group: Group) -> bool:
+    """Whether a plain message that is acked there goes, and nothing else has to be looked at."""
+    topic = group.topic
+    return not (len(topic.groups) != 1 or group.gone or group.purging or topic.unheld or topic.overdue)
 
 
 def _cost(message: Message) -> int:

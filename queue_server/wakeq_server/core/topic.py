@@ -278,6 +278,31 @@ class Group:
                 return seq
         return None
 
+    def take_many(self, most: int) -> list[int]:
+        """Take up to that many; the same messages as by taking one after the other."""
+        seqs: list[int] = []
+        while len(seqs) < most:
+            seqs += self._take_run(most - len(seqs))
+            if len(seqs) < most:
+                seq = self.take()
+                if seq is None:
+                    break
+                seqs.append(seq)
+        return seqs
+
+    def _take_run(self, most: int) -> range:
+        """Take what is next and has nothing special about it: fresh messages with consecutive seqs that are here."""
+        topic, first = self.topic, self.cursor
+        if self.returned or self.skipped or (topic.scheduled is not None and topic.scheduled.when):
+            return range(first, first)
+        messages, seq = topic.messages, first
+        end = min(topic.visible_to, first + most)
+        while seq < end and (message := messages.get(seq)) is not None and message.key is None:
+            seq += 1
+        self.cursor = seq
+        self.passed += seq - first
+        return range(first, seq)
+
     def _hold(self, key: str, seq: int) -> bool:
         """Whether a fresh message has its key to itself; else it waits in line behind it."""
         if self.holders.setdefault(key, seq) == seq:

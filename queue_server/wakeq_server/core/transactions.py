@@ -201,8 +201,7 @@ class Settle(Decided):
         """The leases have ended, or will when they were asked to."""
         for extension in self.extended:
             self.core.keep_extension(extension, now)
-        for settlement in self.settlements:
-            self.core.finish(settlement, now, self.wall)
+        self.core.finish_all(self.settlements, now, self.wall)
 
     def abort(self, error: QueueError, now: float) -> None:
         """The leases go on, and those that were to last longer don't."""

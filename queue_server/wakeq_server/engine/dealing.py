@@ -4,7 +4,7 @@ A message that becomes ready while anybody is parked is dealt at that moment, so
 overtakes nobody.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import anyio
 
@@ -71,17 +71,15 @@ class Dealer:
         if not group.ready:
             return []
         now = self._clocks.now()
-        leases: list[Lease] = []
-        while len(leases) < limit and (lease := self._claim_one(subscription, now)) is not None:
-            leases.append(lease)
+        leases = self._lease(subscription, self._core.take(group, now, limit), now)
         self._act()
         return leases
 
-    def _claim_one(self, subscription: "EmbeddedSubscription", now: float) -> Lease | None:
-        lease = self._core.claim(subscription.group, subscription.lease_s, now, subscription.owner)
-        if lease is not None and subscription.owner is not None:
-            subscription.in_flight[lease] = None
-        return lease
+    def _lease(self, subscription: "EmbeddedSubscription", seqs: Sequence[int], now: float) -> list[Lease]:
+        leases = self._core.lease(subscription.group, seqs, subscription.lease_s, now, subscription.owner)
+        if subscription.owner is not None:
+            subscription.in_flight.update(dict.fromkeys(leases))
+        return leases
 
     async def deliver(self, group: Group, leases: Sequence[Lease]) -> list[Delivery]:
         """What a consumer is given for its leases; those are undone where that can't be had."""
@@ -192,27 +190,16 @@ class Dealer:
 
     def _deal_to(self, parking: Parking, group: Group) -> None:
         now = self._clocks.now()
-        lucky: list[Parked] = []
-        while group.ready and len(parking):
-            (longest,) = parking.first(1)
-            if not self._hand(longest, now):
-                # READY, but behind its key or paused.
-                parking.rejoin(longest)
-                break
-            lucky.append(longest)
-        turn = [parked for parked in lucky if parked.room > 0]
-        while turn and group.ready:
-            turn = [parked for parked in turn if self._hand(parked, now) and parked.room > 0]
-        self.woken += len(lucky)
-        for parked in lucky:
+        # Others that are READY may be behind their key, or the topic paused: who gets nothing stays in line.
+        seqs = self._core.take(group, now, min(group.ready, len(parking)))
+        lucky = parking.first(len(seqs))
+        rooms = [parked.room for parked in lucky]
+        seqs += self._core.take(group, now, min(group.ready, sum(rooms) - len(seqs)))
+        for parked, hand in zip(lucky, _dealt(seqs, rooms), strict=True):
+            parked.handed += self._lease(parked.subscription, hand, now)
             parked.handed_at = self._clocks.timer()
             parked.wake()
-
-    def _hand(self, parked: Parked, now: float) -> bool:
-        lease = self._claim_one(parked.subscription, now)
-        if lease is not None:
-            parked.handed.append(lease)
-        return lease is not None
+        self.woken += len(lucky)
 
     def made_room(self, subscription: "EmbeddedSubscription") -> None:
         """A parked consumer may take more than it could: it stands in line again."""
@@ -257,6 +244,21 @@ class Dealer:
                 parked.wake()
         for parked in self._full:
             parked.wake()
+
+
+def _dealt(seqs: Iterable[int], rooms: Sequence[int]) -> list[list[int]]:
+    """One each in turn, until out of them or of room."""
+    hands: list[list[int]] = [[] for _ in rooms]
+    turn = list(zip(hands, rooms, strict=True))
+    dealt = iter(seqs)
+    while turn:
+        for hand, _ in turn:
+            seq = next(dealt, None)
+            if seq is None:
+                return hands
+            hand.append(seq)
+        turn = [(hand, room) for hand, room in turn if len(hand) < room]
+    return hands
 
 
 class EmbeddedSubscription:

@@ -237,9 +237,11 @@ class EmbeddedEngine(PushAdministration):
             # A repeated line may wait for the same commit as the first.
             await self._commits.written()
         again = [line for line, first in transaction.repeats if first.error is not None]
-        for line, result in zip(lines, results, strict=True):
-            if result.status == "ok" and line not in again:
-                self._stats.settled[line.outcome] += 1
+        self._stats.settled.update(
+            line.outcome
+            for line, result in zip(lines, results, strict=True)
+            if result.status == "ok" and not (again and line in again)
+        )
         if not again:
             return results
         # What they repeat has failed, so they are the first.

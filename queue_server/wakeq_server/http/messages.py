@@ -31,10 +31,9 @@ from wakeq_server.http.wire import (
     Send,
     client_address,
     connection,
-    delivery_json,
+    deliveries_json,
     hung_up,
     json_response,
-    messages_json,
     read_body,
     send_response,
 )
@@ -284,6 +283,6 @@ async def hand_over(
     """Answer a claim; where the client is known to be gone, undo it instead."""
     with released_on_failure(subscription, deliveries) as delivered:
         require_open(peer)
-        await send_response(send, Response(200, [JSON_TYPE], messages_json(map(delivery_json, deliveries))))
+        await send_response(send, Response(200, [JSON_TYPE], deliveries_json(deliveries)))
         # What is sent to one who hung up meanwhile goes nowhere, and nothing is said.
         delivered.done = peer is None or not peer.gone or peer.read_whole

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from wakeq_server.core.model import NewMessage, Published, TopicConfig
+from wakeq_server.core.model import NOTHING_SAID, NewMessage, Published, TopicConfig
 from wakeq_server.engine.base import Engine
 from wakeq_server.errors import (
     BadRequest,
@@ -103,7 +103,7 @@ class Publishing:
         key = attributes.batch_key(headers)
         lines = batch_lines(await read_body(receive, BATCH_MAX_BYTES, headers))
         if _kind(headers) == _LINES:
-            return await self._together(topic, [_message(config, *line, key) for line in lines], key)
+            return await self._together(topic, _messages(config, lines, key), key)
         if params.prefers_lenient(headers):
             if key is not None:
                 raise BadValue("Idempotency-Key", "with handling=lenient each envelope has its own id")
@@ -144,12 +144,21 @@ def whole_key(messages: Sequence[NewMessage], key: str | None) -> str | None:
 
 def batch_lines(body: bytes) -> list[tuple[int, bytes]]:
     """The lines of a batch that aren't empty, numbered from 1. Raises BadRequest, MessageTooLarge."""
-    lines = [line.strip() for line in body.split(b"\n") if line.strip()]
+    lines = [line for given in body.split(b"\n") if (line := given.strip())]
     if not lines:
         raise BadRequest("the body has no lines; a batch is one JSON value a line")
     if len(lines) > BATCH_MAX_MESSAGES:
         raise MessageTooLarge(f"the batch has {len(lines)} messages; at most {BATCH_MAX_MESSAGES} are taken")
     return list(enumerate(lines, 1))
+
+
+def _messages(config: TopicConfig, lines: Sequence[tuple[int, bytes]], key: str | None) -> list[NewMessage]:
+    if config.schema in ("json", "any"):
+        bodies = [line for _, line in lines]
+        if max(map(len, bodies)) <= max_message_bytes(config) and schemas.are_json(bodies):
+            return [NewMessage._make((body, *NOTHING_SAID)) for body in bodies]
+    # One by one, so that the first line that is wrong is named.
+    return [_message(config, *line, key) for line in lines]
 
 
 def _message(config: TopicConfig, number: int, line: bytes, key: str | None) -> NewMessage:

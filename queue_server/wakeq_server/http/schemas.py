@@ -6,7 +6,7 @@ in FastAPI's words, since its clients and its users' tests know them. Unlike it 
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from os import urandom
 from typing import Any
@@ -114,6 +114,16 @@ def check_json(body: bytes) -> object:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidMessage(f"the body is not JSON: {error}", [_json_invalid(error.pos, str(error))]) from None
+
+
+def are_json(bodies: Sequence[bytes]) -> bool:
+    """Whether each of them is one JSON value in UTF-8."""
+    try:
+        for body in bodies:
+            orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def _queue_message(body: bytes, content_type: bytes | None, key: str | None) -> bytes:

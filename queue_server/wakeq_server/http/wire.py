@@ -1,7 +1,7 @@
 """Bytes to model and back: answers, errors, deliveries. The one table from error code to status is here."""
 
 import base64
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -243,6 +243,34 @@ def delivery_json(delivery: Delivery) -> bytes:
         f'"headers":{orjson.dumps(dict(message.headers)).decode() if message.headers else "{}"}}}'
     )
     return _with_body(head.encode(), message)
+
+
+def deliveries_json(deliveries: Sequence[Delivery]) -> bytes:
+    """The answer to a claim."""
+    parts: list[bytes] = []
+    published_at = expires_at = -1.0
+    published = expires = b""
+    for delivery in deliveries:
+        message, key, attempt, end = delivery
+        if message[_AFTER_PUBLISHED_AT:_DUE_AT] != _NOTHING_SAID:
+            parts.append(delivery_json(delivery))
+            continue
+        # Nearly all are such, and come many at one moment; the same as the above.
+        if message.published_at != published_at:
+            published_at, published = message.published_at, instant(message.published_at).encode()
+        if end != expires_at:
+            expires_at, expires = end, instant(end).encode()
+        parts.append(_PLAIN_DELIVERY % (message.seq, *key, expires, attempt, published, message.body))
+    return messages_json(parts)
+
+
+_AFTER_PUBLISHED_AT = Message._fields.index("published_at") + 1
+_DUE_AT = Message._fields.index("due_at")
+_NOTHING_SAID = (None,) * (_DUE_AT - _AFTER_PUBLISHED_AT)
+_PLAIN_DELIVERY = (
+    b'{"seq":%d,"id":null,"lease_id":"%x-%x-%x-%x-%x","lease_expires_at":"%b","attempt":%d,"published_at":"%b",'
+    b'"key":null,"headers":{},"body":%b}'
+)
 
 
 def _text(text: str | None) -> str:

@@ -46,15 +46,6 @@ def _sealed(row: Sequence[Any]) -> bytes:
     return b"%b,%d]" % (text[:-1], crc32(text))
 
 
-def sealed_with_places(rows: Iterable[Sequence[Any]], sizes: Iterable[int]) -> str:
-    """The same; behind each checksum where the row's body begins in the joined bodies (from 1), and its size."""
-    parts, start = [], 1
-    for row, size in zip(rows, sizes, strict=True):
-        parts.append(b"%b,%d,%d]" % (_sealed(row)[:-1], start, size))
-        start += size
-    return (b"[" + b",".join(parts) + b"]").decode()
-
-
 def opened(row: Row, what: str) -> Row:
     """A row without its checksum, which is the last element. Raises Damaged."""
     if crc32(orjson.dumps(row[:-1])) != row[-1]:
@@ -100,6 +91,9 @@ TOPIC = "id, slot, name, config, created_at, paused, crc"
 GROUP = "topic, id, name, start, cursor, crc"
 PUSH = "topic, name, id, grp, url, max_in_flight, timeout, crc"
 MESSAGE = "id, size, published_at, content_type, headers, message_id, key, due_at, expires_at, body_crc, crc"
+MESSAGE_WIDTH = 12
+"""How many values a message has in the database, its body included."""
+MESSAGE_PLACES = f"({','.join('?' * MESSAGE_WIDTH)})"
 HISTORY = "topic, grp, seq, standing, attempt, due_at, span, epoch, number, reason, crc"
 SEEN = "topic, digest, fingerprint, first_seq, count, expires_at, crc"
 
@@ -155,6 +149,31 @@ def message_row(number: int, message: Message, body: bytes) -> Row:
         _optional_micros(message.expires_at),
         crc32(body),
     )
+
+
+def message_values(numbered: Iterable[tuple[int, Message]]) -> list[Any]:
+    """Of messages with their numbers: all values of the first, checksums and body included, then of the next."""
+    values: list[Any] = []
+    published_at, published = 0.0, 0
+    for number, message in numbered:
+        body = message.body
+        assert body is not None
+        if message[_AFTER_PUBLISHED_AT:] != _NOTHING_SAID:
+            row = message_row(number, message, body)
+            values += row
+            values += (crc32(orjson.dumps(row)), body)
+            continue
+        # Nearly all are such, and come many at one moment; the same as the above.
+        if message.published_at != published_at:
+            published_at, published = message.published_at, micros(message.published_at)
+        size, body_crc = message.size, crc32(body)
+        crc = crc32(b"[%d,%d,%d,null,null,null,null,null,null,%d]" % (number, size, published, body_crc))
+        values += (number, size, published, None, None, None, None, None, None, body_crc, crc, body)
+    return values
+
+
+_AFTER_PUBLISHED_AT = Message._fields.index("published_at") + 1
+_NOTHING_SAID = (None,) * (len(Message._fields) - _AFTER_PUBLISHED_AT)
 
 
 def message_of(row: Row, body: bytes | None) -> Message:

@@ -79,13 +79,11 @@ DELETE FROM push WHERE (topic, name) IN (
     SELECT push.topic, push.name FROM json_each(?) AS gone
     CROSS JOIN push ON (push.topic, push.name, push.id) = (gone.value->>0, gone.value->>1, gone.value->>2))
 """
-# Behind a row's checksum stand where its body begins and how long it is. Of an empty blob, substr gives NULL.
-_ADD_MESSAGES = f"""
-INSERT INTO message ({rows.MESSAGE}, body)
-SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9,
-    value->>10, coalesce(substr(?2, value->>11, value->>12), x'')
-FROM json_each(?1)
-"""
+_ADD_MESSAGES = {
+    count: f"INSERT INTO message ({rows.MESSAGE}, body) VALUES {','.join([rows.MESSAGE_PLACES] * count)}"
+    for count in (256, 64, 16, 4, 1)
+}
+"""By how many rows they take, the most first: so a commit has a few statements, and SQLite knows all of their texts."""
 _SEQS_USED = """
 UPDATE topic SET next_seq = max(next_seq, used.value->>1), next_seq_again = min(next_seq_again, -(used.value->>1))
 FROM json_each(?) AS used WHERE topic.id = used.value->>0
@@ -103,6 +101,12 @@ SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->
 _CLEAR_HISTORY = """
 DELETE FROM history WHERE (topic, grp, seq) IN (SELECT value->>0, value->>1, value->>2 FROM json_each(?))
 """
+_REMOVE_RUN = "DELETE FROM message WHERE id BETWEEN ? AND ?"
+_REMOVE_HISTORY_OF_RUN = """
+DELETE FROM history WHERE topic = ?1 AND grp IN (SELECT id FROM grp WHERE topic = ?1) AND seq BETWEEN ?2 AND ?3
+"""
+_RUN_MIN = 8
+"""Messages with consecutive seqs, from which on a statement of their own costs less than being named one by one."""
 _REMOVE_MESSAGES = "DELETE FROM message WHERE id IN (SELECT value FROM json_each(?))"
 _REMOVE_HISTORY = """
 DELETE FROM history WHERE (topic, grp, seq) IN (
@@ -565,23 +569,26 @@ class _Batch:
         db.execute(_PUT_PUSHES, (rows.sealed(map(rows.push_row, records)),))
 
     def add_messages(self, db: sqlite3.Connection, records: list[MessageAdded]) -> None:
-        bodies: list[bytes] = []
         used: dict[int, int] = {}
-        numbered = []
+        numbered: list[tuple[int, Message]] = []
         for topic_id, message in records:
             number = self.number(topic_id, message.seq)
             # Of a topic that has gone meanwhile; its publisher is told.
             if number is None:
                 continue
-            body = message.body
-            assert body is not None
-            numbered.append(rows.message_row(number, message, body))
-            bodies.append(body)
-            used[topic_id] = max(used.get(topic_id, 0), message.seq + 1)
-        blob = b"".join(bodies)
-        db.execute(_ADD_MESSAGES, (rows.sealed_with_places(numbered, map(len, bodies)), blob))
+            numbered.append((number, message))
+            self.size += message.size
+            if used.get(topic_id, 0) <= message.seq:
+                used[topic_id] = message.seq + 1
+        values = rows.message_values(numbered)
+        start = 0
+        for count, statement in _ADD_MESSAGES.items():
+            step = count * rows.MESSAGE_WIDTH
+            while len(values) - start >= step:
+                db.execute(statement, values[start : start + step])
+                start += step
         db.execute(_SEQS_USED, (rows.keys(used.items()),))
-        self.size += len(blob) + 200 * len(bodies)
+        self.size += 200 * len(numbered)
 
     def set_history(self, db: sqlite3.Connection, records: list[HistorySet]) -> None:
         db.execute(_SET_HISTORY, (rows.sealed(map(rows.history_row, records)),))
@@ -595,9 +602,20 @@ class _Batch:
         db.execute(_CLEAR_HISTORY, (rows.keys(records),))
 
     def remove_messages(self, db: sqlite3.Connection, records: list[MessageRemoved]) -> None:
-        numbers = [number for topic_id, seq in records if (number := self.number(topic_id, seq)) is not None]
-        db.execute(_REMOVE_MESSAGES, (rows.keys(numbers),))
-        db.execute(_REMOVE_HISTORY, (rows.keys(records),))
+        single: list[MessageRemoved] = []
+        for run in _runs(records):
+            if len(run) < _RUN_MIN:
+                single += run
+                continue
+            (topic_id, first), (_, last) = run[0], run[-1]
+            slot = self.slots.get(topic_id)
+            if slot is not None:
+                db.execute(_REMOVE_RUN, (slot << SEQ_BITS | first, slot << SEQ_BITS | last))
+            db.execute(_REMOVE_HISTORY_OF_RUN, (topic_id, first, last))
+        if single:
+            numbers = [number for topic_id, seq in single if (number := self.number(topic_id, seq)) is not None]
+            db.execute(_REMOVE_MESSAGES, (rows.keys(numbers),))
+            db.execute(_REMOVE_HISTORY, (rows.keys(single),))
         self.size += 200 * len(records)
 
     def forget_keys(self, db: sqlite3.Connection, records: list[KeysForgotten]) -> None:
@@ -617,6 +635,16 @@ class _Batch:
             db.execute(statement, (ids,))
         for record in records:
             self.free_slot(record.topic_id)
+
+
+def _runs(records: list[MessageRemoved]) -> Iterator[list[MessageRemoved]]:
+    """Messages of one topic with consecutive seqs, together."""
+    ordered = sorted(records)
+    begun = 0
+    for place in range(1, len(ordered) + 1):
+        if place == len(ordered) or ordered[place] != (ordered[place - 1].topic_id, ordered[place - 1].seq + 1):
+            yield ordered[begun:place]
+            begun = place
 
 
 # In this order: what is removed may have been added in the same batch, and a history that is both set and cleared in
