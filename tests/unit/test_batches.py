@@ -25,7 +25,12 @@ def standing(bench: Bench) -> Any:
     return (
         [(*group.describe(bench.now, bench.wall), group.cursor, sorted(group.open)) for group in topic.groups.values()],
         (topic.held_messages, topic.held_bytes, sorted(topic.messages), topic.unheld, core.leased, core.memory_used),
-        (bool(core.effects.deliverable), bool(core.effects.roomier), len(core.effects.ended), sorted((group.name, seq) for group, seq in core.changed)),
+        (
+            bool(core.effects.deliverable),
+            bool(core.effects.roomier),
+            len(core.effects.ended),
+            sorted((group.name, seq) for group, seq in core.changed),
+        ),
         (sorted(bench.store.messages), sorted(bench.store.histories)),
     )
 
@@ -72,7 +77,8 @@ def test_what_is_no_lease_ends_none_of_those_beside_it(wrong: str) -> None:
     others = [wrong, f"{key.encode()} ", key.encode().replace("-1-", "-01-", 1), key._replace(number=99).encode()]
     results, settle = bench.core.settle(topic, [Settle("ack", one) for one in others], bench.now, bench.wall)
     assert not settle
-    assert all(result.status == ("unknown" if LeaseKey.decode(one) is None else "stale") for one, result in zip(others, results, strict=True))  # fmt: skip
+    for one, result in zip(others, results, strict=True):
+        assert result.status == ("unknown" if LeaseKey.decode(one) is None else "stale")
 
 
 MESSAGES = st.builds(

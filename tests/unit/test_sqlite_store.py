@@ -458,13 +458,13 @@ def test_a_load_goes_through_all_messages_twice(tmp_path: Path) -> None:
     assert scans == ["SCAN message", "SCAN message"]
 
 
-def test_the_number_of_statements_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+def test_the_number_of_statements_hardly_grows_with_the_rows(tmp_path: Path) -> None:
     counts = []
     with opened(tmp_path) as (store, _):
         assert store._db is not None
-        for first, rows in ((1, 1), (2, 50)):
+        for first, rows in ((1, 1), (2, 511)):
             statements: list[str] = []
             store._db.set_trace_callback(statements.append)
             store.commit([[TOPIC, *[added(first + n) for n in range(rows)], *[MessageRemoved(1, 1)] * rows]])
             counts.append(len(statements))
-    assert counts[0] == counts[1]
+    assert counts[1] == counts[0] + 8

@@ -45,7 +45,7 @@ def fingerprint(messages: Sequence[NewMessage]) -> bytes:
     for message in messages:
         body = message.body
         if message[1:] == NOTHING_SAID:
-            mark.update(b"%b%b%b" % (_NOTHING_SAID, len(body).to_bytes(8, "little"), body))
+            mark.update(b"".join((_NOTHING_SAID, len(body).to_bytes(8, "little"), body)))
             continue
         # A tracer gives every try of a publish another traceparent.
         headers = sorted((name, text) for name, text in (message.headers or {}).items() if name != "traceparent")

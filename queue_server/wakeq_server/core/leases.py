@@ -1,7 +1,7 @@
 """Live leases, and the memory of those that ended lately."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from wakeq_server.core.lifecycle import Event, State, after
@@ -31,6 +31,7 @@ class Lease:
         "deadline",
         "durable_end",
         "extending",
+        "id",
         "key",
         "moves",
         "owner",
@@ -42,6 +43,7 @@ class Lease:
 
     def __init__(self, key: LeaseKey, attempt: int, now: float, owner: Owner | None) -> None:
         self.key = key
+        self.id = key.encode()
         self.attempt = attempt
         self.claimed_at = now
         self.deadline = now
@@ -88,6 +90,14 @@ class LeaseQueue:
         first = self.first()
         return None if first is None else first.deadline
 
+    def begin(self, leases: Sequence[Lease], now: float) -> None:
+        """Start the clocks of new leases."""
+        end = now + self.length_s
+        for lease in leases:
+            lease.deadline = lease.durable_end = end
+            lease.queue = self
+        self.leases.update(dict.fromkeys(leases))
+
     def add(self, lease: Lease, now: float) -> None:
         """Start the lease's clock anew; it becomes the last to end."""
         lease.leave_queue()
@@ -99,29 +109,24 @@ class LeaseQueue:
 class RecentOutcomes:
     """How leases ended lately, so that repeating a settle whose answer was lost is not an error.
 
-    Bounded by count, and forgotten at restart: after that a repeated settle is *stale*, which is as safe.
+    Bounded by count, and forgotten at restart: after that a repeated settle is *stale*, which is as safe. Kept in two
+    dictionaries: when the newer is full, the older is forgotten as a whole, which costs nothing a lease.
     """
 
     def __init__(self, limit: int = RECENT_MAX, keep_s: float = RECENT_S) -> None:
+        """At least ``limit`` are remembered, and about twice as many at most."""
         self._limit = limit
         self._keep_s = keep_s
-        self._outcomes: OrderedDict[LeaseKey, tuple[Outcome, float]] = OrderedDict()
+        self._newer: dict[str, tuple[Outcome, float]] = {}
+        self._older: dict[str, tuple[Outcome, float]] = {}
 
-    def note(self, key: LeaseKey, outcome: Outcome, now: float) -> None:
-        """Remember how a lease ended."""
-        self._outcomes[key] = (outcome, now)
-        if len(self._outcomes) > self._limit:
-            self._outcomes.popitem(last=False)
-
-    def note_many(self, keys: Iterable[LeaseKey], outcome: Outcome, now: float) -> None:
+    def note(self, lease_ids: Sequence[str], outcome: Outcome, now: float) -> None:
         """Remember how leases ended that did so together."""
-        ended = outcome, now
-        for key in keys:
-            self._outcomes[key] = ended
-        while len(self._outcomes) > self._limit:
-            self._outcomes.popitem(last=False)
+        if len(self._newer) >= self._limit:
+            self._older, self._newer = self._newer, {}
+        self._newer.update(dict.fromkeys(lease_ids, (outcome, now)))
 
-    def ended_by(self, key: LeaseKey, outcome: Outcome, now: float) -> bool:
+    def ended_by(self, lease_id: str, outcome: Outcome, now: float) -> bool:
         """Whether that lease ended with that outcome within the time that is remembered."""
-        known = self._outcomes.get(key)
+        known = self._newer.get(lease_id) or self._older.get(lease_id)
         return known is not None and known[0] == outcome and now - known[1] <= self._keep_s

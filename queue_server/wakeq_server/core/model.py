@@ -4,12 +4,21 @@ All are immutable. Instants named ``*_at`` are wall-clock seconds since the epoc
 shown; the core's own ``now`` is monotonic and never leaves the process.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 DEFAULT_GROUP = "default"
+
+_Named = TypeVar("_Named", bound=tuple[Any, ...])
+
+
+def many(kind: type[_Named], *columns: Iterable[Any]) -> Iterator[_Named]:
+    """Named tuples of one kind, of the columns of all its fields: as by calling it for each, in less than its time."""
+    return map(partial(tuple.__new__, kind), zip(*columns))  # noqa: B905  of columns, all but one may be endless
+
 
 Schema = Literal["queue_message", "json", "any"] | Mapping[str, Any]
 """A named schema, or a JSON Schema of the topic's own."""

@@ -7,7 +7,7 @@ Calls change state at once and return what is to be told or written; what happen
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 
 from wakeq_server.core.deadlines import Deadlines, Timed
 from wakeq_server.core.dedup import Dedup, Seen, digest, fingerprint
@@ -31,6 +31,7 @@ from wakeq_server.core.model import (
     SettleResult,
     SettleStatus,
     TopicConfig,
+    many,
 )
 from wakeq_server.core.model import Settle as SettleLine
 from wakeq_server.core.topic import Dead, DeadLetters, Delays, Expiries, Group, Scheduled, Topic
@@ -130,6 +131,8 @@ class QueueCore:
         self._jitter = jitter
         self._durable = durable
         self._max_topics = max_topics
+        self._by_id: dict[str, Lease] = {}
+        """All leases, settling ones too."""
         self._deadlines = Deadlines()
         self._recent = RecentOutcomes()
         self._lease_number = 0
@@ -250,6 +253,7 @@ class QueueCore:
         for place in group.open.values():
             if isinstance(place, Lease):
                 place.leave_queue()
+                del self._by_id[place.id]
                 self._tell_owner(place)
                 self.leased -= 1
         clocks: list[Timed] = [group.delays, group.dead, *group.lease_queues.values()]
@@ -310,13 +314,11 @@ class QueueCore:
     def _messages(self, topic: Topic, new: Sequence[NewMessage], first: int, wall: float) -> list[Message]:
         if topic.config.ttl_s is not None:
             return [self._message(topic, message, seq, wall) for seq, message in enumerate(new, first)]
-        nothing = (None,) * 6
-        return [
-            Message._make((seq, message.body, len(message.body), wall, *nothing))
-            if message[1:] == NOTHING_SAID
-            else self._message(topic, message, seq, wall)
-            for seq, message in enumerate(new, first)
-        ]
+        if any(message[1:] != NOTHING_SAID for message in new):
+            return [self._message(topic, message, seq, wall) for seq, message in enumerate(new, first)]
+        bodies = [message.body for message in new]
+        seqs = range(first, first + len(new))
+        return list(many(Message, seqs, bodies, map(len, bodies), repeat(wall), *[repeat(None)] * 6))
 
     def _message(self, topic: Topic, new: NewMessage, seq: int, wall: float) -> Message:
         ttl_s = topic.config.ttl_s if new.ttl_s is None else new.ttl_s
@@ -338,18 +340,31 @@ class QueueCore:
 
         ``ahead_s`` is what the wall clock was ahead of ``now``'s when they were published.
         """
-        for message in messages:
-            self._admit(topic, message)
-            if message.due_at is None and message.expires_at is None:
-                topic.visible_count += 1
-            else:
-                self.time(topic, message, now, ahead_s)
+        if not self._admit_all(topic, messages):
+            for message in messages:
+                self._admit(topic, message)
+                if message.due_at is None and message.expires_at is None:
+                    topic.visible_count += 1
+                else:
+                    self.time(topic, message, now, ahead_s)
         topic.visible_to = messages[-1].seq + 1
         for message in messages if not topic.groups else ():
             self.remove_if_done(topic, message.seq)
         topic.published.add(len(messages), now)
         for group in topic.groups.values():
             self.effects.deliverable[group] = None
+
+    def _admit_all(self, topic: Topic, messages: Sequence[Message]) -> bool:
+        """Keep messages here; False where one must be looked at by itself."""
+        if not all(message[_DUE_AT:] == _AT_ONCE_AND_FOR_EVER for message in messages):
+            return False
+        cost = sum(map(_cost, messages))
+        if self._durable and self.memory_used + cost > self.memory_budget:
+            return False
+        topic.messages.update({message.seq: message for message in messages})
+        topic.visible_count += len(messages)
+        self.memory_used += cost
+        return True
 
     def _admit(self, topic: Topic, message: Message) -> None:
         """Keep a message here, or, beyond the budget, leave its body to the store."""
@@ -421,32 +436,34 @@ class QueueCore:
         """Lease messages that were taken."""
         if not seqs:
             return []
-        topic, attempts = group.topic, group.attempts
+        topic, attempts, opened, changed = group.topic, group.attempts, group.open, self.changed
         queue = group.lease_queue(topic.config.lease_s if lease_s is None else lease_s)
+        numbers = range(self._lease_number + 1, self._lease_number + 1 + len(seqs))
         leases: list[Lease] = []
-        for number, seq in enumerate(seqs, self._lease_number + 1):
+        keys = many(LeaseKey, repeat(topic.id), repeat(group.id), seqs, repeat(self.epoch), numbers)
+        for seq, key in zip(seqs, keys, strict=True):
             attempt = 1
             if attempts and seq in attempts:
                 attempt += attempts.pop(seq)
                 self.counts.redelivered += 1
-            key = LeaseKey._make((topic.id, group.id, seq, self.epoch, number))
-            group.open[seq] = lease = Lease(key, attempt, now, owner)
-            queue.add(lease, now)
-            lease.durable_end = lease.deadline
+            opened[seq] = lease = Lease(key, attempt, now, owner)
+            self._by_id[lease.id] = lease
             leases.append(lease)
-        self._lease_number += len(leases)
+        queue.begin(leases, now)
+        self._lease_number = numbers[-1]
+        if self._durable:
+            for seq in seqs:
+                changed.setdefault((group, seq), now)
         group.leased += len(leases)
         self.leased += len(leases)
         self._deadlines.touch(queue)
         group.delivered.add(len(leases), now)
-        if self._durable:
-            for seq in seqs:
-                self.changed.setdefault((group, seq), now)
         return leases
 
     def hold(self, group: Group, lease: Lease, length_s: float, now: float) -> None:
         """A message is leased from now on."""
         group.open[lease.key.seq] = lease
+        self._by_id[lease.id] = lease
         group.leased += 1
         self.leased += 1
         self.run_lease(group, lease, length_s, now)
@@ -486,7 +503,7 @@ class QueueCore:
 
     def _end(self, group: Group, lease: Lease) -> None:
         lease.leave_queue()
-        del group.open[lease.key.seq]
+        del group.open[lease.key.seq], self._by_id[lease.id]
         group.leased -= 1
         self.leased -= 1
         self._tell_owner(lease)
@@ -511,17 +528,18 @@ class QueueCore:
         self, topic: Topic, lines: Sequence[SettleLine], now: float, wall: float
     ) -> tuple[list[SettleResult], Settle]:
         """Decide each line, in order. What was decided shows when the transaction commits."""
-        transaction = Settle(self, wall)
-        results = []
+        transaction, by_id = Settle(self, wall), self._by_id
+        statuses: list[SettleStatus] = []
         for line in lines:
-            lease = _running_lease(topic, line.lease_id) if line.outcome == "ack" else None
-            if lease is not None and lease.queue is not None and lease.deadline > now:
-                # Nearly all are such; the same as the other way.
-                self._begin(transaction, Settlement._make((lease.queue.group, lease, "ack", 0.0, None)), "ack")
-                results.append(SettleResult._make((line.lease_id, "ok")))
-            else:
-                results.append(SettleResult(line.lease_id, self._settle_line(topic, line, transaction, now)))
-        return results, transaction
+            lease = by_id.get(line.lease_id) if line.outcome == "ack" else None
+            queue = None if lease is None else lease.queue
+            if lease is None or queue is None or queue.group.topic is not topic or lease.deadline <= now:
+                statuses.append(self._settle_line(topic, line, transaction, now))
+                continue
+            # Nearly all are such; the same as the other way.
+            statuses.append("ok")
+            self._begin(transaction, Settlement._make((queue.group, lease, "ack", 0.0, None)), "ack")
+        return list(many(SettleResult, [line.lease_id for line in lines], statuses)), transaction
 
     def acknowledge(self, group: Group, keys: Sequence[LeaseKey], wall: float) -> Settle:
         """Ack leases that the caller holds itself; those that have ended meanwhile are passed over."""
@@ -548,7 +566,7 @@ class QueueCore:
         group = topic.group_by_id.get(key.group) if key.incarnation == topic.id else None
         lease = group.lease_of(key.seq) if group is not None else None
         if group is None or lease is None or lease.key != key:
-            return "ok" if self._recent.ended_by(key, line.outcome, now) else "stale"
+            return "ok" if self._recent.ended_by(line.lease_id, line.outcome, now) else "stale"
         if lease.queue is None:
             # Being settled: the same outcome waits for the same commit, another comes too late.
             if lease.settling != line.outcome:
@@ -639,29 +657,29 @@ class QueueCore:
 
     def _finish_acks(self, group: Group, acks: Sequence[Settlement], now: float, wall: float) -> None:
         """The same as `finish` of each, for a group that `_ends_simply`."""
-        topic, opened, ended = group.topic, group.open, []
-        size = cost = 0
+        topic, opened, messages, ended = group.topic, group.open, group.topic.messages, []
+        size = memory = 0
         for settlement in acks:
             lease = settlement.lease
             seq = lease.key.seq
-            message = topic.messages.get(seq)
+            message = messages.get(seq)
             if message is None or not message.plain or seq >= group.cursor or opened.get(seq) is not lease:
                 self.finish(settlement, now, wall)
                 continue
             lease.step(Event.COMMIT_ACK)
-            self._tell_owner(lease)
-            del opened[seq], topic.messages[seq]
+            del opened[seq], messages[seq], self._by_id[lease.id]
             self.changed.pop((group, seq), None)
             size += message.size
-            cost += _cost(message)
-            ended.append(lease.key)
+            memory += _cost(message)
+            ended.append(lease)
         if not ended:
             return
-        self._recent.note_many(ended, "ack", now)
+        self._recent.note([lease.id for lease in ended], "ack", now)
+        self.effects.ended += [lease for lease in ended if lease.owner is not None]
         group.settled.add(len(ended), now)
         group.leased -= len(ended)
         self.leased -= len(ended)
-        self.memory_used -= cost
+        self.memory_used -= memory
         topic.held_messages -= len(ended)
         topic.held_bytes -= size
         self.effects.roomier[topic] = None
@@ -674,7 +692,7 @@ class QueueCore:
             return
         self._end(group, lease)
         group.settled.add(1, now)
-        self._recent.note(lease.key, lease.settling or outcome, now)
+        self._recent.note([lease.id], lease.settling or outcome, now)
         # What this transaction has written is newer than any note of the claim.
         self.changed.pop((group, seq), None)
         if outcome == "ack":
@@ -1044,14 +1062,8 @@ class QueueCore:
         )
 
 
-def _running_lease(topic: Topic, lease_id: str) -> Lease | None:
-    """The lease of that id; None where there is none, and perhaps where the id isn't one that we have given."""
-    try:
-        _, group_id, seq, _ = lease_id.split("-", 3)
-        place = topic.group_by_id[int(group_id, 16)].open.get(int(seq, 16))
-    except (LookupError, ValueError):
-        return None
-    return place if isinstance(place, Lease) and place.key.encode() == lease_id else None
+_DUE_AT = Message._fields.index("due_at")
+_AT_ONCE_AND_FOR_EVER = (None, None)
 
 
 def _ends_simply(group: Group) -> bool:

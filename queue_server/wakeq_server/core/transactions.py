@@ -5,6 +5,7 @@ Each knows what a store must write (`records`), and what happens when that has s
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from wakeq_server.core.dedup import Seen
@@ -17,6 +18,7 @@ from wakeq_server.core.model import (
     KeySeen,
     Message,
     MessageAdded,
+    MessageRemoved,
     Outcome,
     Published,
     Push,
@@ -27,6 +29,7 @@ from wakeq_server.core.model import (
     TopicConfig,
     TopicDropped,
     TopicPut,
+    many,
 )
 from wakeq_server.core.model import Settle as SettleLine
 from wakeq_server.core.topic import Group, Topic
@@ -106,8 +109,7 @@ class Publish(Decided):
 
     def records(self) -> Iterable[Record]:
         """A row a message, and one for the idempotency key."""
-        for message in self.messages:
-            yield MessageAdded(self.topic.id, message)
+        yield from many(MessageAdded, repeat(self.topic.id), self.messages)
         if self.key is not None and self.seen is not None:
             expires_at = self.wall + self.topic.config.dedup_window_s
             yield KeySeen(
@@ -172,6 +174,16 @@ class Settle(Decided):
         return bool(self.settlements or self.extended)
 
     @property
+    def _simply_acked(self) -> bool:
+        """Whether all of them are acks in the one group of a topic, so that their messages go."""
+        if not self.settlements:
+            return False
+        only = self.settlements[0].group
+        if only.gone or len(only.topic.groups) > 1:
+            return False
+        return all(one.group is only and one.outcome == "ack" for one in self.settlements)
+
+    @property
     def needs_history(self) -> bool:
         """With several groups, how far each has come is what says that a message is done with."""
         return any(one.outcome != "ack" or len(one.group.topic.groups) > 1 for one in self.settlements)
@@ -180,6 +192,11 @@ class Settle(Decided):
         """Acked messages go; others are kept with their attempts, their delay, or the reason of their death."""
         # The history that is written before this is newer: what has ended or was shortened since must stay so.
         yield from (extension.record for extension in self.extended if extension.in_force)
+        if self._simply_acked:
+            group = self.settlements[0].group
+            seqs = [settlement.lease.key.seq for settlement in self.settlements]
+            yield from many(MessageRemoved, repeat(group.topic.id), seqs)
+            return
         for group, lease, outcome, hidden_s, reason in self.settlements:
             key = lease.key
             if outcome == "ack":

@@ -83,7 +83,8 @@ class Dealer:
 
     async def deliver(self, group: Group, leases: Sequence[Lease]) -> list[Delivery]:
         """What a consumer is given for its leases; those are undone where that can't be had."""
-        messages = {lease.key.seq: group.topic.messages.get(lease.key.seq) for lease in leases}
+        seqs = [lease.key.seq for lease in leases]
+        messages = dict(zip(seqs, map(group.topic.messages.get, seqs), strict=True))
         away = [seq for seq, message in messages.items() if message is None or message.body is None]
         if away:
             try:

@@ -1,10 +1,11 @@
 """Publishing: one message, with what its headers say of it; or a batch, a message or an envelope a line."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import repeat
 
 import structlog
 
-from wakeq_server.core.model import NOTHING_SAID, NewMessage, Published, TopicConfig
+from wakeq_server.core.model import NOTHING_SAID, NewMessage, Published, TopicConfig, many
 from wakeq_server.engine.base import Engine
 from wakeq_server.errors import (
     BadRequest,
@@ -156,7 +157,7 @@ def _messages(config: TopicConfig, lines: Sequence[tuple[int, bytes]], key: str 
     if config.schema in ("json", "any"):
         bodies = [line for _, line in lines]
         if max(map(len, bodies)) <= max_message_bytes(config) and schemas.are_json(bodies):
-            return [NewMessage._make((body, *NOTHING_SAID)) for body in bodies]
+            return list(many(NewMessage, bodies, *map(repeat, NOTHING_SAID)))
     # One by one, so that the first line that is wrong is named.
     return [_message(config, *line, key) for line in lines]
 

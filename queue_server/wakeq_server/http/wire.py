@@ -248,19 +248,18 @@ def delivery_json(delivery: Delivery) -> bytes:
 def deliveries_json(deliveries: Sequence[Delivery]) -> bytes:
     """The answer to a claim."""
     parts: list[bytes] = []
-    published_at = expires_at = -1.0
-    published = expires = b""
+    alike: tuple[float, int, float] | None = None
+    form = b""
     for delivery in deliveries:
-        message, key, attempt, end = delivery
+        message, key, attempt, expires_at = delivery
         if message[_AFTER_PUBLISHED_AT:_DUE_AT] != _NOTHING_SAID:
             parts.append(delivery_json(delivery))
             continue
         # Nearly all are such, and come many at one moment; the same as the above.
-        if message.published_at != published_at:
-            published_at, published = message.published_at, instant(message.published_at).encode()
-        if end != expires_at:
-            expires_at, expires = end, instant(end).encode()
-        parts.append(_PLAIN_DELIVERY % (message.seq, *key, expires, attempt, published, message.body))
+        if (message.published_at, attempt, expires_at) != alike:
+            alike = message.published_at, attempt, expires_at
+            form = _PLAIN_DELIVERY % (instant(expires_at).encode(), attempt, instant(message.published_at).encode())
+        parts.append(form % (message.seq, *key, message.body))
     return messages_json(parts)
 
 
@@ -268,8 +267,8 @@ _AFTER_PUBLISHED_AT = Message._fields.index("published_at") + 1
 _DUE_AT = Message._fields.index("due_at")
 _NOTHING_SAID = (None,) * (_DUE_AT - _AFTER_PUBLISHED_AT)
 _PLAIN_DELIVERY = (
-    b'{"seq":%d,"id":null,"lease_id":"%x-%x-%x-%x-%x","lease_expires_at":"%b","attempt":%d,"published_at":"%b",'
-    b'"key":null,"headers":{},"body":%b}'
+    b'{"seq":%%d,"id":null,"lease_id":"%%x-%%x-%%x-%%x-%%x","lease_expires_at":"%b","attempt":%d,"published_at":"%b",'
+    b'"key":null,"headers":{},"body":%%b}'
 )
 
 

@@ -91,9 +91,8 @@ TOPIC = "id, slot, name, config, created_at, paused, crc"
 GROUP = "topic, id, name, start, cursor, crc"
 PUSH = "topic, name, id, grp, url, max_in_flight, timeout, crc"
 MESSAGE = "id, size, published_at, content_type, headers, message_id, key, due_at, expires_at, body_crc, crc"
-MESSAGE_WIDTH = 12
-"""How many values a message has in the database, its body included."""
-MESSAGE_PLACES = f"({','.join('?' * MESSAGE_WIDTH)})"
+PLAIN_MESSAGE = "id, size, published_at, body_crc, crc, body"
+"""The rest is NULL."""
 HISTORY = "topic, grp, seq, standing, attempt, due_at, span, epoch, number, reason, crc"
 SEEN = "topic, digest, fingerprint, first_seq, count, expires_at, crc"
 
@@ -151,25 +150,30 @@ def message_row(number: int, message: Message, body: bytes) -> Row:
     )
 
 
-def message_values(numbered: Iterable[tuple[int, Message]]) -> list[Any]:
-    """Of messages with their numbers: all values of the first, checksums and body included, then of the next."""
-    values: list[Any] = []
+def message_values(numbered: Iterable[tuple[int, Message]]) -> tuple[list[Any], list[Any]]:
+    """Of messages with their numbers: value by value, checksums and body included.
+
+    First of those for which `PLAIN_MESSAGE` says all, then of the others by `MESSAGE`, with the body behind it.
+    """
+    plain: list[Any] = []
+    others: list[Any] = []
     published_at, published = 0.0, 0
     for number, message in numbered:
-        body = message.body
+        _, body, size, at = message[:_AFTER_PUBLISHED_AT]
         assert body is not None
         if message[_AFTER_PUBLISHED_AT:] != _NOTHING_SAID:
             row = message_row(number, message, body)
-            values += row
-            values += (crc32(orjson.dumps(row)), body)
+            others += row
+            others += (crc32(orjson.dumps(row)), body)
             continue
         # Nearly all are such, and come many at one moment; the same as the above.
-        if message.published_at != published_at:
-            published_at, published = message.published_at, micros(message.published_at)
-        size, body_crc = message.size, crc32(body)
+        if at != published_at:
+            published_at, published = at, micros(at)
+        body_crc = crc32(body)
         crc = crc32(b"[%d,%d,%d,null,null,null,null,null,null,%d]" % (number, size, published, body_crc))
-        values += (number, size, published, None, None, None, None, None, None, body_crc, crc, body)
-    return values
+        # Python's sqlite3 asks of bytes, but not of a bytearray, whether they are to be adapted.
+        plain += (number, size, published, body_crc, crc, bytearray(body))
+    return plain, others
 
 
 _AFTER_PUBLISHED_AT = Message._fields.index("published_at") + 1

@@ -20,8 +20,10 @@ import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from wakeq._serving.directories import make_directory
 from wakeq_server.core.model import (
@@ -79,11 +81,18 @@ DELETE FROM push WHERE (topic, name) IN (
     SELECT push.topic, push.name FROM json_each(?) AS gone
     CROSS JOIN push ON (push.topic, push.name, push.id) = (gone.value->>0, gone.value->>1, gone.value->>2))
 """
-_ADD_MESSAGES = {
-    count: f"INSERT INTO message ({rows.MESSAGE}, body) VALUES {','.join([rows.MESSAGE_PLACES] * count)}"
-    for count in (256, 64, 16, 4, 1)
-}
-"""By how many rows they take, the most first: so a commit has a few statements, and SQLite knows all of their texts."""
+_ADD_COUNTS = (256, 128, 64, 32, 16, 8, 4, 2, 1)
+"""Rows that one statement adds: so a commit has a few of them, and SQLite knows all of their texts."""
+
+
+def _adding(columns: str) -> dict[int, str]:
+    row = f"({','.join('?' * (columns.count(',') + 1))})"
+    return {count: f"INSERT INTO message ({columns}) VALUES {','.join([row] * count)}" for count in _ADD_COUNTS}
+
+
+_ADD_MESSAGES = _adding(f"{rows.MESSAGE}, body")
+# To bind a None takes Python's sqlite3 half as long as all else that a row takes.
+_ADD_PLAIN_MESSAGES = _adding(rows.PLAIN_MESSAGE)
 _SEQS_USED = """
 UPDATE topic SET next_seq = max(next_seq, used.value->>1), next_seq_again = min(next_seq_again, -(used.value->>1))
 FROM json_each(?) AS used WHERE topic.id = used.value->>0
@@ -249,8 +258,8 @@ class SqliteStore:
         """One SQLite transaction for all of them."""
         kinds: defaultdict[type[Record], list[Any]] = defaultdict(list)
         for transaction in transactions:
-            for record in transaction:
-                kinds[type(record)].append(record)
+            for kind, records in groupby(transaction, type):
+                kinds[kind] += records
         db = self._writer()
         try:
             self._look_for_room(db, kinds)
@@ -520,6 +529,9 @@ def _snapshot(db: sqlite3.Connection, topic_in: dict[int, int]) -> Snapshot:
     )
 
 
+_OfTopic = TypeVar("_OfTopic", MessageAdded, MessageRemoved)
+
+
 class _Batch:
     """What is written in one transaction. Slots are taken and given back in it, so that they are not if it fails."""
 
@@ -571,22 +583,18 @@ class _Batch:
     def add_messages(self, db: sqlite3.Connection, records: list[MessageAdded]) -> None:
         used: dict[int, int] = {}
         numbered: list[tuple[int, Message]] = []
-        for topic_id, message in records:
-            number = self.number(topic_id, message.seq)
+        for topic_id, records_of_topic in _by_topic(records):
+            slot = self.slots.get(topic_id)
             # Of a topic that has gone meanwhile; its publisher is told.
-            if number is None:
+            if slot is None:
                 continue
-            numbered.append((number, message))
-            self.size += message.size
-            if used.get(topic_id, 0) <= message.seq:
-                used[topic_id] = message.seq + 1
-        values = rows.message_values(numbered)
-        start = 0
-        for count, statement in _ADD_MESSAGES.items():
-            step = count * rows.MESSAGE_WIDTH
-            while len(values) - start >= step:
-                db.execute(statement, values[start : start + step])
-                start += step
+            messages = [record.message for record in records_of_topic]
+            numbered += [(slot << SEQ_BITS | message.seq, message) for message in messages]
+            self.size += sum([message.size for message in messages])
+            used[topic_id] = max(message.seq for message in messages) + 1
+        plain, others = rows.message_values(numbered)
+        _add(db, _ADD_PLAIN_MESSAGES, plain)
+        _add(db, _ADD_MESSAGES, others)
         db.execute(_SEQS_USED, (rows.keys(used.items()),))
         self.size += 200 * len(numbered)
 
@@ -602,16 +610,16 @@ class _Batch:
         db.execute(_CLEAR_HISTORY, (rows.keys(records),))
 
     def remove_messages(self, db: sqlite3.Connection, records: list[MessageRemoved]) -> None:
-        single: list[MessageRemoved] = []
-        for run in _runs(records):
-            if len(run) < _RUN_MIN:
-                single += run
-                continue
-            (topic_id, first), (_, last) = run[0], run[-1]
-            slot = self.slots.get(topic_id)
-            if slot is not None:
-                db.execute(_REMOVE_RUN, (slot << SEQ_BITS | first, slot << SEQ_BITS | last))
-            db.execute(_REMOVE_HISTORY_OF_RUN, (topic_id, first, last))
+        single: list[tuple[int, int]] = []
+        for topic_id, records_of_topic in _by_topic(records):
+            for first, last in _runs(sorted({record.seq for record in records_of_topic})):
+                if last - first + 1 < _RUN_MIN:
+                    single += [(topic_id, seq) for seq in range(first, last + 1)]
+                    continue
+                slot = self.slots.get(topic_id)
+                if slot is not None:
+                    db.execute(_REMOVE_RUN, (slot << SEQ_BITS | first, slot << SEQ_BITS | last))
+                db.execute(_REMOVE_HISTORY_OF_RUN, (topic_id, first, last))
         if single:
             numbers = [number for topic_id, seq in single if (number := self.number(topic_id, seq)) is not None]
             db.execute(_REMOVE_MESSAGES, (rows.keys(numbers),))
@@ -637,14 +645,31 @@ class _Batch:
             self.free_slot(record.topic_id)
 
 
-def _runs(records: list[MessageRemoved]) -> Iterator[list[MessageRemoved]]:
-    """Messages of one topic with consecutive seqs, together."""
-    ordered = sorted(records)
-    begun = 0
-    for place in range(1, len(ordered) + 1):
-        if place == len(ordered) or ordered[place] != (ordered[place - 1].topic_id, ordered[place - 1].seq + 1):
-            yield ordered[begun:place]
-            begun = place
+def _add(db: sqlite3.Connection, statements: dict[int, str], values: list[Any]) -> None:
+    start, width = 0, statements[1].count("?")
+    for count, statement in statements.items():
+        step = count * width
+        while len(values) - start >= step:
+            db.execute(statement, values[start : start + step])
+            start += step
+
+
+def _by_topic(records: Iterable[_OfTopic]) -> Iterable[tuple[int, list[_OfTopic]]]:
+    found: defaultdict[int, list[_OfTopic]] = defaultdict(list)
+    for topic_id, same in groupby(records, key=itemgetter(0)):
+        found[topic_id] += same
+    return found.items()
+
+
+def _runs(seqs: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The first and the last of each run of consecutive seqs, of seqs in order."""
+    first = last = seqs[0]
+    for seq in seqs:
+        if seq > last + 1:
+            yield first, last
+            first = seq
+        last = seq
+    yield first, last
 
 
 # In this order: what is removed may have been added in the same batch, and a history that is both set and cleared in
