@@ -257,7 +257,7 @@ def test_what_is_kept_is_what_was_written(batches: list[list[list[Record]]]) -> 
 
 
 def test_many_in_one_batch_are_kept_as_few_are(tmp_path: Path) -> None:
-    rows = [added(seq, b"%d" % seq, **({"id": f"k{seq}"} if seq % 7 == 0 else {})) for seq in range(1, 700)]
+    rows = [added(seq, b"%d" % seq, id=None if seq % 7 else f"k{seq}") for seq in range(1, 700)]
     kept = HistorySet(1, 0, 650, "ready", 1)
     gone = [HistorySet(1, 0, seq, "ready", 1) for seq in (3, 500)]
     removed = [MessageRemoved(1, seq) for seq in (*range(600, 1, -1), 602, 604)]

@@ -8,6 +8,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from wakeq_server.core.model import NOTHING_SAID, NewMessage
@@ -42,17 +43,18 @@ def digest(key: str) -> bytes:
 def fingerprint(messages: Sequence[NewMessage]) -> bytes:
     """What is kept of the rest."""
     mark = hashlib.blake2b(digest_size=16)
+    if all(message[1:] == NOTHING_SAID for message in messages):
+        bodies = [message.body for message in messages]
+        sizes = [len(body).to_bytes(8, "little") for body in bodies]
+        mark.update(b"".join(chain.from_iterable(zip(repeat(_NOTHING_SAID), sizes, bodies))))
+        return mark.digest()
     for message in messages:
-        body = message.body
-        if message[1:] == NOTHING_SAID:
-            mark.update(b"".join((_NOTHING_SAID, len(body).to_bytes(8, "little"), body)))
-            continue
         # A tracer gives every try of a publish another traceparent.
         headers = sorted((name, text) for name, text in (message.headers or {}).items() if name != "traceparent")
         rest = (message.content_type, headers, message.id, message.key, message.delay_s, message.ttl_s)
         mark.update(repr(rest).encode("utf-8", "backslashreplace"))
-        mark.update(len(body).to_bytes(8, "little"))
-        mark.update(body)
+        mark.update(len(message.body).to_bytes(8, "little"))
+        mark.update(message.body)
     return mark.digest()
 
 

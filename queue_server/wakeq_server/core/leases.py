@@ -41,13 +41,21 @@ class Lease:
         "state",
     )
 
-    def __init__(self, key: LeaseKey, attempt: int, now: float, owner: Owner | None) -> None:
+    def __init__(
+        self,
+        key: LeaseKey,
+        lease_id: str,
+        attempt: int,
+        now: float,
+        owner: Owner | None,
+        queue: "LeaseQueue | None" = None,
+    ) -> None:
+        """``lease_id`` is the key encoded. ``queue`` must be told (`begin`)."""
         self.key = key
-        self.id = key.encode()
+        self.id = lease_id
         self.attempt = attempt
         self.claimed_at = now
-        self.deadline = now
-        self.durable_end = now
+        self.deadline = self.durable_end = now if queue is None else now + queue.length_s
         """When it ends if none of the extensions that are being written gets there."""
         self.extending: tuple[float, ...] = ()
         """The ends that those would have."""
@@ -55,7 +63,7 @@ class Lease:
         self.moves = 0
         """How often its end was moved by others than the one who has it."""
         self.state = State.LEASED
-        self.queue: LeaseQueue | None = None
+        self.queue = queue
         """Where its clock runs; None while it is SETTLING."""
         self.settling: Outcome | None = None
         self.settled_in: Settle | None = None
@@ -90,12 +98,8 @@ class LeaseQueue:
         first = self.first()
         return None if first is None else first.deadline
 
-    def begin(self, leases: Sequence[Lease], now: float) -> None:
-        """Start the clocks of new leases."""
-        end = now + self.length_s
-        for lease in leases:
-            lease.deadline = lease.durable_end = end
-            lease.queue = self
+    def begin(self, leases: Sequence[Lease]) -> None:
+        """Take in new leases that were made for this queue."""
         self.leases.update(dict.fromkeys(leases))
 
     def add(self, lease: Lease, now: float) -> None:

@@ -8,13 +8,15 @@ Calls change state at once and return what is to be told or written; what happen
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, repeat
+from operator import attrgetter
 
 from wakeq_server.core.deadlines import Deadlines, Timed
 from wakeq_server.core.dedup import Dedup, Seen, digest, fingerprint
 from wakeq_server.core.leases import Lease, LeaseQueue, Owner, RecentOutcomes
-from wakeq_server.core.lifecycle import Event, State
+from wakeq_server.core.lifecycle import Event, State, after
 from wakeq_server.core.model import (
     DEFAULT_GROUP,
+    LEASE_ID,
     NOTHING_SAID,
     GroupPut,
     HistoryCleared,
@@ -436,20 +438,18 @@ class QueueCore:
         """Lease messages that were taken."""
         if not seqs:
             return []
-        topic, attempts, opened, changed = group.topic, group.attempts, group.open, self.changed
+        topic, changed, attempts = group.topic, self.changed, [1] * len(seqs)
+        if group.attempts:
+            attempts = [group.attempts.pop(seq, 0) + 1 for seq in seqs]
+            self.counts.redelivered += sum(attempt > 1 for attempt in attempts)
         queue = group.lease_queue(topic.config.lease_s if lease_s is None else lease_s)
         numbers = range(self._lease_number + 1, self._lease_number + 1 + len(seqs))
-        leases: list[Lease] = []
-        keys = many(LeaseKey, repeat(topic.id), repeat(group.id), seqs, repeat(self.epoch), numbers)
-        for seq, key in zip(seqs, keys, strict=True):
-            attempt = 1
-            if attempts and seq in attempts:
-                attempt += attempts.pop(seq)
-                self.counts.redelivered += 1
-            opened[seq] = lease = Lease(key, attempt, now, owner)
-            self._by_id[lease.id] = lease
-            leases.append(lease)
-        queue.begin(leases, now)
+        keys = list(many(LeaseKey, repeat(topic.id), repeat(group.id), seqs, repeat(self.epoch), numbers))
+        lease_ids = list(map(LEASE_ID.__mod__, keys))
+        leases = list(map(Lease, keys, lease_ids, attempts, repeat(now), repeat(owner), repeat(queue)))
+        queue.begin(leases)
+        group.open.update(zip(seqs, leases, strict=True))
+        self._by_id.update(zip(lease_ids, leases, strict=True))
         self._lease_number = numbers[-1]
         if self._durable:
             for seq in seqs:
@@ -529,7 +529,10 @@ class QueueCore:
     ) -> tuple[list[SettleResult], Settle]:
         """Decide each line, in order. What was decided shows when the transaction commits."""
         transaction, by_id = Settle(self, wall), self._by_id
+        settling = after(State.LEASED, Event.SETTLE)
         statuses: list[SettleStatus] = []
+        acked: list[Lease] = []
+        groups: list[Group] = []
         for line in lines:
             lease = by_id.get(line.lease_id) if line.outcome == "ack" else None
             queue = None if lease is None else lease.queue
@@ -538,7 +541,13 @@ class QueueCore:
                 continue
             # Nearly all are such; the same as the other way.
             statuses.append("ok")
-            self._begin(transaction, Settlement._make((queue.group, lease, "ack", 0.0, None)), "ack")
+            groups.append(queue.group)
+            acked.append(lease)
+            lease.state = settling
+            lease.settling = "ack"
+            lease.settled_in = transaction
+            lease.leave_queue()
+        transaction.settlements += many(Settlement, groups, acked, repeat("ack"), repeat(0.0), repeat(None))
         return list(many(SettleResult, [line.lease_id for line in lines], statuses)), transaction
 
     def acknowledge(self, group: Group, keys: Sequence[LeaseKey], wall: float) -> Settle:
@@ -601,11 +610,10 @@ class QueueCore:
         return max(line.delay_s, backoff_s) if endless else line.delay_s
 
     def _begin(self, transaction: Settle, settlement: Settlement, asked: Outcome) -> None:
-        lease = settlement.lease
-        lease.step(Event.SETTLE)
-        lease.settling = asked
-        lease.settled_in = transaction
-        lease.leave_queue()
+        settlement.lease.step(Event.SETTLE)
+        settlement.lease.settling = asked
+        settlement.lease.settled_in = transaction
+        settlement.lease.leave_queue()
         transaction.settlements.append(settlement)
 
     def _extend(self, group: Group, lease: Lease, lease_s: float | None, transaction: Settle, now: float) -> None:
@@ -656,32 +664,37 @@ class QueueCore:
             self._finish_acks(group, acks, now, wall)
 
     def _finish_acks(self, group: Group, acks: Sequence[Settlement], now: float, wall: float) -> None:
-        """The same as `finish` of each, for a group that `_ends_simply`."""
-        topic, opened, messages, ended = group.topic, group.open, group.topic.messages, []
-        size = memory = 0
-        for settlement in acks:
-            lease = settlement.lease
-            seq = lease.key.seq
-            message = messages.get(seq)
-            if message is None or not message.plain or seq >= group.cursor or opened.get(seq) is not lease:
+        """The same as `finish` of each, for a group that `_ends_simply`: column by column where each is plain."""
+        topic, leases = group.topic, [settlement.lease for settlement in acks]
+        seqs = [lease.key.seq for lease in leases]
+        messages = list(map(topic.messages.get, seqs))
+        if (
+            len(acks) == 1
+            or None in messages
+            or max(seqs) >= group.cursor
+            or list(map(group.open.get, seqs)) != leases
+            or set(map(_key_and_times, messages)) != _NEITHER
+        ):
+            for settlement in acks:
                 self.finish(settlement, now, wall)
-                continue
-            lease.step(Event.COMMIT_ACK)
-            del opened[seq], messages[seq], self._by_id[lease.id]
-            self.changed.pop((group, seq), None)
-            size += message.size
-            memory += _cost(message)
-            ended.append(lease)
-        if not ended:
             return
-        self._recent.note([lease.id for lease in ended], "ack", now)
-        self.effects.ended += [lease for lease in ended if lease.owner is not None]
-        group.settled.add(len(ended), now)
-        group.leased -= len(ended)
-        self.leased -= len(ended)
-        self.memory_used -= memory
-        topic.held_messages -= len(ended)
-        topic.held_bytes -= size
+        whole = list(map(topic.messages.pop, seqs))
+        state = after(State.SETTLING, Event.COMMIT_ACK)
+        for lease in leases:
+            lease.state = state
+            if lease.owner is not None:
+                self.effects.ended.append(lease)
+        lease_ids = [lease.id for lease in leases]
+        for seq, lease_id in zip(seqs, lease_ids, strict=True):
+            del group.open[seq], self._by_id[lease_id]
+            self.changed.pop((group, seq), None)
+        self._recent.note(lease_ids, "ack", now)
+        group.settled.add(len(leases), now)
+        group.leased -= len(leases)
+        self.leased -= len(leases)
+        self.memory_used -= sum(map(_cost, whole))
+        topic.held_messages -= len(whole)
+        topic.held_bytes -= sum(message.size for message in whole)
         self.effects.roomier[topic] = None
 
     def finish(self, settlement: Settlement, now: float, wall: float) -> None:
@@ -1064,6 +1077,10 @@ class QueueCore:
 
 _DUE_AT = Message._fields.index("due_at")
 _AT_ONCE_AND_FOR_EVER = (None, None)
+
+
+_key_and_times = attrgetter("key", "due_at", "expires_at")
+_NEITHER = {(None, None, None)}
 
 
 def _ends_simply(group: Group) -> bool:

@@ -12,6 +12,7 @@ import heapq
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from wakeq_server.core.dedup import Dedup
@@ -167,6 +168,9 @@ _NO_DELAYS: Delays = _NoDelays()
 _NO_DEAD: DeadLetters = _NoDead()
 
 
+_key_of = attrgetter("key")
+
+
 class Group:
     """The consumers that share one copy of a topic's messages."""
 
@@ -295,13 +299,15 @@ class Group:
         topic, first = self.topic, self.cursor
         if self.returned or self.skipped or (topic.scheduled is not None and topic.scheduled.when):
             return range(first, first)
-        messages, seq = topic.messages, first
-        end = min(topic.visible_to, first + most)
-        while seq < end and (message := messages.get(seq)) is not None and message.key is None:
-            seq += 1
-        self.cursor = seq
-        self.passed += seq - first
-        return range(first, seq)
+        fresh = range(first, min(topic.visible_to, first + most))
+        here = list(map(topic.messages.get, fresh))
+        if None in here:
+            del here[here.index(None) :]
+        keys = list(map(_key_of, here))
+        run = fresh[: next((place for place, key in enumerate(keys) if key is not None), len(keys))]
+        self.cursor = first + len(run)
+        self.passed += len(run)
+        return run
 
     def _hold(self, key: str, seq: int) -> bool:
         """Whether a fresh message has its key to itself; else it waits in line behind it."""

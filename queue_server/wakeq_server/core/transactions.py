@@ -4,7 +4,7 @@ Each knows what a store must write (`records`), and what happens when that has s
 (`abort`). Between the two nothing of it shows: that is what PENDING and SETTLING mean.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -109,12 +109,15 @@ class Publish(Decided):
 
     def records(self) -> Iterable[Record]:
         """A row a message, and one for the idempotency key."""
-        yield from many(MessageAdded, repeat(self.topic.id), self.messages)
+        records: list[Record] = [*many(MessageAdded, repeat(self.topic.id), self.messages)]
         if self.key is not None and self.seen is not None:
             expires_at = self.wall + self.topic.config.dedup_window_s
-            yield KeySeen(
-                self.topic.id, self.key, self.seen.fingerprint, self.seen.first_seq, self.seen.count, expires_at
+            records.append(
+                KeySeen(
+                    self.topic.id, self.key, self.seen.fingerprint, self.seen.first_seq, self.seen.count, expires_at
+                )
             )
+        return records
 
     def commit(self, now: float) -> None:
         """The messages are READY, or DELAYED, in every group."""
@@ -191,12 +194,14 @@ class Settle(Decided):
     def records(self) -> Iterable[Record]:
         """Acked messages go; others are kept with their attempts, their delay, or the reason of their death."""
         # The history that is written before this is newer: what has ended or was shortened since must stay so.
-        yield from (extension.record for extension in self.extended if extension.in_force)
+        records: list[Record] = [extension.record for extension in self.extended if extension.in_force]
         if self._simply_acked:
-            group = self.settlements[0].group
+            topic = self.settlements[0].group.topic
             seqs = [settlement.lease.key.seq for settlement in self.settlements]
-            yield from many(MessageRemoved, repeat(group.topic.id), seqs)
-            return
+            return [*records, *many(MessageRemoved, repeat(topic.id), seqs)]
+        return [*records, *self._ends()]
+
+    def _ends(self) -> Iterator[Record]:
         for group, lease, outcome, hidden_s, reason in self.settlements:
             key = lease.key
             if outcome == "ack":

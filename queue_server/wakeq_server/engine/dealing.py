@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import anyio
 
 from wakeq_server.core.leases import Lease
-from wakeq_server.core.model import Consumer, Delivery, LeaseKey
+from wakeq_server.core.model import Consumer, Delivery, LeaseKey, many
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.core.transactions import Transaction
@@ -84,7 +84,15 @@ class Dealer:
     async def deliver(self, group: Group, leases: Sequence[Lease]) -> list[Delivery]:
         """What a consumer is given for its leases; those are undone where that can't be had."""
         seqs = [lease.key.seq for lease in leases]
-        messages = dict(zip(seqs, map(group.topic.messages.get, seqs), strict=True))
+        here = list(map(group.topic.messages.get, seqs))
+        if None not in here and all(message.body is not None for message in here if message is not None):
+            self._stats.delivered += len(leases)
+            ahead_s = self._clocks.wall() - self._clocks.now()
+            ends = [lease.deadline + ahead_s for lease in leases]
+            return list(
+                many(Delivery, here, [lease.key for lease in leases], [lease.attempt for lease in leases], ends)
+            )
+        messages = dict(zip(seqs, here, strict=True))
         away = [seq for seq, message in messages.items() if message is None or message.body is None]
         if away:
             try:

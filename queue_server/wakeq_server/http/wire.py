@@ -248,17 +248,17 @@ def delivery_json(delivery: Delivery) -> bytes:
 def deliveries_json(deliveries: Sequence[Delivery]) -> bytes:
     """The answer to a claim."""
     parts: list[bytes] = []
-    alike: tuple[float, int, float] | None = None
-    form = b""
+    form, published_at, attempt, expires_at = b"", 0.0, 0, 0.0
     for delivery in deliveries:
-        message, key, attempt, expires_at = delivery
+        message, key, times, end = delivery
         if message[_AFTER_PUBLISHED_AT:_DUE_AT] != _NOTHING_SAID:
             parts.append(delivery_json(delivery))
             continue
         # Nearly all are such, and come many at one moment; the same as the above.
-        if (message.published_at, attempt, expires_at) != alike:
-            alike = message.published_at, attempt, expires_at
-            form = _PLAIN_DELIVERY % (instant(expires_at).encode(), attempt, instant(message.published_at).encode())
+        at = message.published_at
+        if at != published_at or times != attempt or end != expires_at or not form:
+            published_at, attempt, expires_at = at, times, end
+            form = _PLAIN_DELIVERY % (instant(end).encode(), times, instant(at).encode())
         parts.append(form % (message.seq, *key, message.body))
     return messages_json(parts)
 

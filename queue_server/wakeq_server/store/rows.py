@@ -159,7 +159,7 @@ def message_values(numbered: Iterable[tuple[int, Message]]) -> tuple[list[Any], 
     others: list[Any] = []
     published_at, published = 0.0, 0
     for number, message in numbered:
-        _, body, size, at = message[:_AFTER_PUBLISHED_AT]
+        body, size, at = message.body, message.size, message.published_at
         assert body is not None
         if message[_AFTER_PUBLISHED_AT:] != _NOTHING_SAID:
             row = message_row(number, message, body)
