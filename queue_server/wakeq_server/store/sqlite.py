@@ -1,9 +1,9 @@
 """The store in one SQLite file, in WAL mode.
 
-A transaction is a fixed number of statements, however many rows it has: each kind of change is one statement
-that takes all its rows as one JSON array (`json_each`), and all new bodies as one blob cut up by `substr`.
-sqlite3 lets go of the GIL around every step, and getting it back from a busy event loop takes up to a switch
-interval; a statement a row would pay that a row.
+A transaction is a few statements, however many rows it has: each kind of change is one statement that takes all its
+rows as one JSON array (`json_each`); but messages are added by statements of up to 256 rows, and those that go in runs
+go by a statement a run. sqlite3 lets go of the GIL around every step, and getting it back from a busy event loop takes
+up to a switch interval; a statement a row would pay that a row.
 
 Three connections: the writer's, one that reads bodies while the writer waits for the disk, and one that folds the log
 into the database (`checkpoints`).
