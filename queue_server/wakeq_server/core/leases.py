@@ -50,7 +50,7 @@ class Lease:
         owner: Owner | None,
         queue: "LeaseQueue | None" = None,
     ) -> None:
-        """``lease_id`` is the key encoded. ``queue`` must be told (`begin`)."""
+        """``lease_id`` is the key encoded. Whoever names a ``queue`` puts it there."""
         self.key = key
         self.id = lease_id
         self.attempt = attempt
@@ -97,10 +97,6 @@ class LeaseQueue:
         """When that is."""
         first = self.first()
         return None if first is None else first.deadline
-
-    def begin(self, leases: Sequence[Lease]) -> None:
-        """Take in new leases that were made for this queue."""
-        self.leases.update(dict.fromkeys(leases))
 
     def add(self, lease: Lease, now: float) -> None:
         """Start the lease's clock anew; it becomes the last to end."""

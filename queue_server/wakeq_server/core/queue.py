@@ -314,9 +314,8 @@ class QueueCore:
             raise TopicFull(f"topic {topic.name} holds its {config.max_bytes} bytes", retry_after_s=1)
 
     def _messages(self, topic: Topic, new: Sequence[NewMessage], first: int, wall: float) -> list[Message]:
-        if topic.config.ttl_s is not None:
-            return [self._message(topic, message, seq, wall) for seq, message in enumerate(new, first)]
-        if any(message[1:] != NOTHING_SAID for message in new):
+        alone = len(new) == 1 or topic.config.ttl_s is not None
+        if alone or any(message[1:] != NOTHING_SAID for message in new):
             return [self._message(topic, message, seq, wall) for seq, message in enumerate(new, first)]
         bodies = [message.body for message in new]
         seqs = range(first, first + len(new))
@@ -342,7 +341,7 @@ class QueueCore:
 
         ``ahead_s`` is what the wall clock was ahead of ``now``'s when they were published.
         """
-        if not self._admit_all(topic, messages):
+        if len(messages) == 1 or not self._admit_all(topic, messages):
             for message in messages:
                 self._admit(topic, message)
                 if message.due_at is None and message.expires_at is None:
@@ -438,22 +437,24 @@ class QueueCore:
         """Lease messages that were taken."""
         if not seqs:
             return []
-        topic, changed, attempts = group.topic, self.changed, [1] * len(seqs)
-        if group.attempts:
-            attempts = [group.attempts.pop(seq, 0) + 1 for seq in seqs]
-            self.counts.redelivered += sum(attempt > 1 for attempt in attempts)
+        topic, had, opened, number = group.topic, group.attempts, group.open, self._lease_number
+        topic_id, group_id, epoch, durable = topic.id, group.id, self.epoch, self._durable
         queue = group.lease_queue(topic.config.lease_s if lease_s is None else lease_s)
-        numbers = range(self._lease_number + 1, self._lease_number + 1 + len(seqs))
-        keys = list(many(LeaseKey, repeat(topic.id), repeat(group.id), seqs, repeat(self.epoch), numbers))
-        lease_ids = list(map(LEASE_ID.__mod__, keys))
-        leases = list(map(Lease, keys, lease_ids, attempts, repeat(now), repeat(owner), repeat(queue)))
-        queue.begin(leases)
-        group.open.update(zip(seqs, leases, strict=True))
-        self._by_id.update(zip(lease_ids, leases, strict=True))
-        self._lease_number = numbers[-1]
-        if self._durable:
-            for seq in seqs:
-                changed.setdefault((group, seq), now)
+        leases: list[Lease] = []
+        for seq in seqs:
+            number += 1
+            attempt = 1
+            if had and seq in had:
+                attempt += had.pop(seq)
+                self.counts.redelivered += 1
+            key = LeaseKey(topic_id, group_id, seq, epoch, number)
+            lease = Lease(key, LEASE_ID % key, attempt, now, owner, queue)
+            opened[seq] = self._by_id[lease.id] = lease
+            queue.leases[lease] = None
+            if durable:
+                self.changed.setdefault((group, seq), now)
+            leases.append(lease)
+        self._lease_number = number
         group.leased += len(leases)
         self.leased += len(leases)
         self._deadlines.touch(queue)
@@ -653,6 +654,9 @@ class QueueCore:
 
     def finish_all(self, settlements: Sequence[Settlement], now: float, wall: float) -> None:
         """Settlements are durable."""
+        if len(settlements) == 1:
+            self.finish(settlements[0], now, wall)
+            return
         together: dict[Group, list[Settlement]] = {}
         for settlement in settlements:
             group = settlement.group
@@ -669,8 +673,7 @@ class QueueCore:
         seqs = [lease.key.seq for lease in leases]
         messages = list(map(topic.messages.get, seqs))
         if (
-            len(acks) == 1
-            or None in messages
+            None in messages
             or max(seqs) >= group.cursor
             or list(map(group.open.get, seqs)) != leases
             or set(map(_key_and_times, messages)) != _NEITHER

@@ -285,6 +285,9 @@ class Group:
     def take_many(self, most: int) -> list[int]:
         """Take up to that many; the same messages as by taking one after the other."""
         seqs: list[int] = []
+        if most == 1:
+            only = self.take()
+            return seqs if only is None else [only]
         while len(seqs) < most:
             seqs += self._take_run(most - len(seqs))
             if len(seqs) < most:

@@ -178,8 +178,8 @@ class Settle(Decided):
 
     @property
     def _simply_acked(self) -> bool:
-        """Whether all of them are acks in the one group of a topic, so that their messages go."""
-        if not self.settlements:
+        """Whether they are several, and all of them acks in the one group of a topic, so that their messages go."""
+        if len(self.settlements) < 2:
             return False
         only = self.settlements[0].group
         if only.gone or len(only.topic.groups) > 1:

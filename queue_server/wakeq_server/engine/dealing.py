@@ -4,12 +4,12 @@ A message that becomes ready while anybody is parked is dealt at that moment, so
 overtakes nobody.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 
 from wakeq_server.core.leases import Lease
-from wakeq_server.core.model import Consumer, Delivery, LeaseKey, many
+from wakeq_server.core.model import Consumer, Delivery, LeaseKey
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.topic import Group, Topic
 from wakeq_server.core.transactions import Transaction
@@ -71,7 +71,7 @@ class Dealer:
         if not group.ready:
             return []
         now = self._clocks.now()
-        leases = self._lease(subscription, self._core.take(group, now, limit), now)
+        leases = self._lease(subscription, self._core.take(group, now, min(limit, group.ready)), now)
         self._act()
         return leases
 
@@ -84,15 +84,7 @@ class Dealer:
     async def deliver(self, group: Group, leases: Sequence[Lease]) -> list[Delivery]:
         """What a consumer is given for its leases; those are undone where that can't be had."""
         seqs = [lease.key.seq for lease in leases]
-        here = list(map(group.topic.messages.get, seqs))
-        if None not in here and all(message.body is not None for message in here if message is not None):
-            self._stats.delivered += len(leases)
-            ahead_s = self._clocks.wall() - self._clocks.now()
-            ends = [lease.deadline + ahead_s for lease in leases]
-            return list(
-                many(Delivery, here, [lease.key for lease in leases], [lease.attempt for lease in leases], ends)
-            )
-        messages = dict(zip(seqs, here, strict=True))
+        messages = dict(zip(seqs, map(group.topic.messages.get, seqs), strict=True))
         away = [seq for seq, message in messages.items() if message is None or message.body is None]
         if away:
             try:
@@ -202,9 +194,11 @@ class Dealer:
         # Others that are READY may be behind their key, or the topic paused: who gets nothing stays in line.
         seqs = self._core.take(group, now, min(group.ready, len(parking)))
         lucky = parking.first(len(seqs))
-        rooms = [parked.room for parked in lucky]
-        seqs += self._core.take(group, now, min(group.ready, sum(rooms) - len(seqs)))
-        for parked, hand in zip(lucky, _dealt(seqs, rooms), strict=True):
+        hands = [[seq] for seq in seqs]
+        if group.ready:
+            rooms = [parked.room for parked in lucky]
+            _deal_on(self._core.take(group, now, min(group.ready, sum(rooms) - len(rooms))), hands, rooms)
+        for parked, hand in zip(lucky, hands, strict=True):
             parked.handed += self._lease(parked.subscription, hand, now)
             parked.handed_at = self._clocks.timer()
             parked.wake()
@@ -255,19 +249,16 @@ class Dealer:
             parked.wake()
 
 
-def _dealt(seqs: Iterable[int], rooms: Sequence[int]) -> list[list[int]]:
+def _deal_on(seqs: Sequence[int], hands: Sequence[list[int]], rooms: Sequence[int]) -> None:
     """One each in turn, until out of them or of room."""
-    hands: list[list[int]] = [[] for _ in rooms]
+    left = iter(seqs)
     turn = list(zip(hands, rooms, strict=True))
-    dealt = iter(seqs)
-    while turn:
+    while turn := [(hand, room) for hand, room in turn if len(hand) < room]:
         for hand, _ in turn:
-            seq = next(dealt, None)
+            seq = next(left, None)
             if seq is None:
-                return hands
+                return
             hand.append(seq)
-        turn = [(hand, room) for hand, room in turn if len(hand) < room]
-    return hands
 
 
 class EmbeddedSubscription:

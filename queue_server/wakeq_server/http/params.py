@@ -3,13 +3,12 @@
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import repeat
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from wakeq_server.core.model import DEFAULT_GROUP, Consumer, Outcome, PushConfig, Schema, Settle, TopicConfig, many
+from wakeq_server.core.model import DEFAULT_GROUP, Consumer, Outcome, PushConfig, Schema, Settle, TopicConfig
 from wakeq_server.errors import BadRequest, BadValue
 from wakeq_server.http import validation
 from wakeq_server.http.wire import Scope, client_address
@@ -227,7 +226,7 @@ class SettleBody(Body):
 
     def lines(self) -> list[Settle]:
         """In the order in which they are applied and answered."""
-        acks = list(many(Settle, repeat("ack"), self.ack, repeat(None), repeat(None), repeat(None)))
+        acks = [Settle("ack", lease_id) for lease_id in self.ack]
         nacks = [_with_reason("nack", line, line.delay_s) for line in self.nack]
         extends = [Settle("extend", line.lease_id, lease_s=line.lease_s) for line in self.extend]
         deaths = [_with_reason("dead", line) for line in self.dead]
