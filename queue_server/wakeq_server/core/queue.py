@@ -685,6 +685,8 @@ class QueueCore:
         state = after(State.SETTLING, Event.COMMIT_ACK)
         for lease in leases:
             lease.state = state
+            # The transaction has the lease, and neither is to be left to the collection of garbage.
+            lease.settled_in = None
             if lease.owner is not None:
                 self.effects.ended.append(lease)
         lease_ids = [lease.id for lease in leases]

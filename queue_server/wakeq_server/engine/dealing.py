@@ -76,8 +76,9 @@ class Dealer:
         return leases
 
     def _lease(self, subscription: "EmbeddedSubscription", seqs: Sequence[int], now: float) -> list[Lease]:
-        leases = self._core.lease(subscription.group, seqs, subscription.lease_s, now, subscription.owner)
-        if subscription.owner is not None:
+        owner = subscription.owner
+        leases = self._core.lease(subscription.group, seqs, subscription.lease_s, now, owner)
+        if owner is not None:
             subscription.in_flight.update(dict.fromkeys(leases))
         return leases
 
