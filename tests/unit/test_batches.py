@@ -35,7 +35,7 @@ def standing(bench: Bench) -> Any:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     new=st.lists(NEW, min_size=1, max_size=8),
     outcomes=OUTCOMES,

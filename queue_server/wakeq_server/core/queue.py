@@ -7,7 +7,7 @@ Calls change state at once and return what is to be told or written; what happen
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import groupby, islice, repeat
 from operator import attrgetter
 
 from wakeq_server.core.deadlines import Deadlines, Timed
@@ -532,8 +532,6 @@ class QueueCore:
         transaction, by_id = Settle(self, wall), self._by_id
         settling = after(State.LEASED, Event.SETTLE)
         statuses: list[SettleStatus] = []
-        acked: list[Lease] = []
-        groups: list[Group] = []
         for line in lines:
             lease = by_id.get(line.lease_id) if line.outcome == "ack" else None
             queue = None if lease is None else lease.queue
@@ -542,13 +540,11 @@ class QueueCore:
                 continue
             # Nearly all are such; the same as the other way.
             statuses.append("ok")
-            groups.append(queue.group)
-            acked.append(lease)
+            transaction.settlements.append(Settlement(queue.group, lease, "ack", 0.0, None))
             lease.state = settling
             lease.settling = "ack"
             lease.settled_in = transaction
             lease.leave_queue()
-        transaction.settlements += many(Settlement, groups, acked, repeat("ack"), repeat(0.0), repeat(None))
         return list(many(SettleResult, [line.lease_id for line in lines], statuses)), transaction
 
     def acknowledge(self, group: Group, keys: Sequence[LeaseKey], wall: float) -> Settle:
@@ -654,18 +650,13 @@ class QueueCore:
 
     def finish_all(self, settlements: Sequence[Settlement], now: float, wall: float) -> None:
         """Settlements are durable."""
-        if len(settlements) == 1:
-            self.finish(settlements[0], now, wall)
-            return
-        together: dict[Group, list[Settlement]] = {}
-        for settlement in settlements:
-            group = settlement.group
-            if settlement.outcome == "ack" and _ends_simply(group):
-                together.setdefault(group, []).append(settlement)
-            else:
+        for (group, outcome), alike in groupby(settlements, key=_group_and_outcome):
+            together = list(alike)
+            if len(together) > 1 and outcome == "ack" and _ends_simply(group):
+                self._finish_acks(group, together, now, wall)
+                continue
+            for settlement in together:
                 self.finish(settlement, now, wall)
-        for group, acks in together.items():
-            self._finish_acks(group, acks, now, wall)
 
     def _finish_acks(self, group: Group, acks: Sequence[Settlement], now: float, wall: float) -> None:
         """The same as `finish` of each, for a group that `_ends_simply`: column by column where each is plain."""
@@ -1084,6 +1075,7 @@ _DUE_AT = Message._fields.index("due_at")
 _AT_ONCE_AND_FOR_EVER = (None, None)
 
 
+_group_and_outcome = attrgetter("group", "outcome")
 _key_and_times = attrgetter("key", "due_at", "expires_at")
 _NEITHER = {(None, None, None)}
 
