@@ -17,7 +17,7 @@ from wakeq._administration import Administration
 from wakeq._attributes import envelope_fields, publish_headers
 from wakeq._bodies import encoded
 from wakeq._claims import Claims
-from wakeq._connection import Answer, Connection, Transport, query
+from wakeq._connection import DEFAULT_URL, Answer, Connection, Transport, query
 from wakeq._consumer import Consumer
 from wakeq._delivery import Delivery, Holder
 from wakeq._errors import LeaseLost, raise_for_answer
@@ -27,7 +27,6 @@ from wakeq._model import Dead, Nack, Published, SettleResult
 from wakeq._publisher import Batch, Message, Outgoing, Publisher, new_key
 from wakeq._settler import Settler, Settling
 
-DEFAULT_URL = "http://127.0.0.1:8001"
 _CONSUMER_MAX = 255
 
 

@@ -106,7 +106,8 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     **dict.fromkeys(
         CONTROL_RULES, (CONTROL_RULES | {"wakeq_control.arguments", "wakeq_control.errors"}, {"pydantic_core"})
     ),
-    "wakeq_control.arguments": ({"wakeq_control.codec", "wakeq_control.errors"}, {"jsonschema", "referencing"}),
+    "wakeq_control.arguments": ({"wakeq_control.codec", "wakeq_control.errors", "wakeq_control.schemas"}, set()),
+    "wakeq_control.schemas": (set(), {"jsonschema", "referencing"}),
     "wakeq_control.errors": (set(), set()),
     "wakeq_control.messages": (CONTROL_RULES | {"wakeq_control.errors"}, {"pydantic"}),
     "wakeq_control.settings": (
@@ -146,12 +147,12 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq._serving.moments",
             "wakeq._serving.origins",
             "wakeq._serving.tokens",
-            "wakeq_control.arguments",
             "wakeq_control.engine.engine",
             "wakeq_control.engine.links",
             "wakeq_control.errors",
             "wakeq_control.http",
             "wakeq_control.messages",
+            "wakeq_control.schemas",
         },
         {"anyio", "pydantic"},
     ),

@@ -172,6 +172,14 @@ def _load(target: str) -> Runnable:
 
 def runnable_of(found: Any) -> Runnable:
     """What an object's tasks are run by. Raises ValueError where it can't be served."""
+    runnable = _runnable_of(found)
+    if runnable.schema is not None:
+        # What checks arguments takes long to load: now, and not while the first task waits.
+        import_module("wakeq_control.schemas")
+    return runnable
+
+
+def _runnable_of(found: Any) -> Runnable:
     if inspect.iscoroutinefunction(found):
         return Function(found)
     if is_workflow(found):
