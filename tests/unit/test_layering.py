@@ -186,10 +186,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"anyio", "httpx", "orjson", "pydantic", "pydantic_core", "structlog", "typer", "uvloop"},
     ),
     # It puts the API server in front of its deployments.
-    "wakeq_control.deploy.cli": (
-        {"wakeq", "wakeq_control"},
-        {"anyio", "platformdirs", "pydantic", "structlog", "typer", "uvloop"},
-    ),
+    "wakeq_control.deploy.running": ({"wakeq", "wakeq_control"}, {"anyio", "pydantic", "structlog"}),
     "wakeq_control.deploy": (
         {
             "wakeq",

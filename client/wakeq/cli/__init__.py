@@ -1,6 +1,5 @@
 """The `wakeq` command. A subcommand's code is imported when it is called: `wakeq --version` loads no server."""
 
-import gc
 import os
 import sys
 from importlib import import_module
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from wakeq._loading import loading
 from wakeq._version import __version__
 from wakeq.cli._style import STYLE
 
@@ -53,11 +53,8 @@ class _LazyGroup(TyperGroup):
 
 def _load(name: str) -> Any:
     module, attribute, _ = _LAZY[name]
-    # Modules stay: looking for what of them is garbage takes a tenth of the time that they take to load.
-    gc.disable()
-    found = getattr(import_module(module), attribute)
-    gc.freeze()
-    gc.enable()
+    with loading():
+        found = getattr(import_module(module), attribute)
     if not isinstance(found, typer.Typer):
         alone = typer.Typer(**STYLE)
         alone.command(name)(found)

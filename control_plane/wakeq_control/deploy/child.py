@@ -8,7 +8,6 @@ When the supervisor is gone, however it ended, its end of the pipe is closed, an
 started.
 """
 
-import gc
 import importlib
 import json
 import os
@@ -19,6 +18,8 @@ import threading
 import traceback
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
+
+from wakeq._loading import loading
 
 _COMMANDS = {"queue": "wakeq_server.cli", "control-plane": "wakeq_control.cli"}
 
@@ -70,8 +71,6 @@ def _end_all() -> NoReturn:
 def main() -> None:
     """Run a part."""
     supervisor = _Supervisor()
-    # What is ours stays: looking for what of it is garbage takes a tenth of the time that it takes to load.
-    gc.disable()
     # Names of folders that are relative mean something else after the change of the working directory.
     sys.path[:] = [os.path.abspath(each) for each in sys.path]
     kind = sys.argv[1]
@@ -83,27 +82,21 @@ def main() -> None:
 
 def _command(supervisor: _Supervisor, kind: str) -> None:
     """A command of ours, whose code is loaded before it is needed."""
-    cli = importlib.import_module("wakeq.cli")
-    importlib.import_module(_COMMANDS[kind])
-    _keep()
+    with loading():
+        cli = importlib.import_module("wakeq.cli")
+        importlib.import_module(_COMMANDS[kind])
     supervisor.tell({"loaded": True})
     sys.argv = ["wakeq", *supervisor.hear()["arguments"]]
     cli.main()
 
 
-def _keep() -> None:
-    """What is loaded up to here is never garbage; what a service's own code leaves may be."""
-    gc.freeze()
-    gc.enable()
-
-
 def _serve(supervisor: _Supervisor) -> None:
     # Loaded here, since a service that can't be loaded is told of in any case.
-    from wakeq._connection import control_token  # noqa: PLC0415
-    from wakeq_control.service.cli import run  # noqa: PLC0415
-    from wakeq_control.service.worker import Options  # noqa: PLC0415
+    with loading():
+        from wakeq._connection import control_token  # noqa: PLC0415
+        from wakeq_control.service.cli import run  # noqa: PLC0415
+        from wakeq_control.service.worker import Options  # noqa: PLC0415
 
-    _keep()
     job = supervisor.hear()
     try:
         runnable = load(job)
