@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """A block that loads modules of ours: they stay, so looking for what of them is garbage is a tenth of it in vain."""
+    """A block that loads modules. They stay: to look for what of them is garbage takes a tenth of it, in vain."""
     gc.disable()
     try:
         yield
