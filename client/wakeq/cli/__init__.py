@@ -1,5 +1,6 @@
 """The `wakeq` command. A subcommand's code is imported when it is called: `wakeq --version` loads no server."""
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -95,6 +96,8 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # A name that the locale has no letters for is still a name.
         sys.stdout.reconfigure(errors="backslashreplace")
+    # What reads a command line is loaded when there is one to read; `_load` switches it on again.
+    gc.disable()
     try:
         # Named here, because the shell asks for completion by this name, however it was started.
         app(prog_name="wakeq")
