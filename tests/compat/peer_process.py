@@ -17,7 +17,7 @@ from wakeq_bench.peers.llama_deploy import script
 
 START_MAX_S = 60.0
 LINE_MAX_S = 20.0
-STOP_MAX_S = 10.0
+STOP_MAX_S = 60.0
 
 
 class PeerProcess:
