@@ -22,11 +22,18 @@ class Clients:
 
     def run(self, python: Path, control_plane_url: str, service: str, *options: str) -> dict[str, Any]:
         """What a client says of one task."""
+        return self._said(python, "client", "--control-plane-url", control_plane_url, "--service", service, *options)
+
+    def publish(self, python: Path, queue_url: str, *options: str) -> dict[str, Any]:
+        """What a publisher says of its messages."""
+        return self._said(python, "publisher", "--url", queue_url, *options)
+
+    def _said(self, python: Path, name: str, *arguments: str) -> dict[str, Any]:
         if python not in self._running:
             errors = self._directory / f"{len(self._running)}.log"
             self._running[python] = self._stack.enter_context(
-                peer(python, SCRIPT, script("client").parent, errors=errors, is_asked=True)
+                peer(python, SCRIPT, script(name).parent, errors=errors, is_asked=True)
             )
-        client = self._running[python]
-        client.ask(json.dumps(["--control-plane-url", control_plane_url, "--service", service, *options]))
-        return client.record(START_MAX_S)
+        asked = self._running[python]
+        asked.ask(json.dumps([name, *arguments]))
+        return asked.record(START_MAX_S)

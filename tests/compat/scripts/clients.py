@@ -1,16 +1,17 @@
-"""What the script `client` does, for what each line of standard input asks: a list of that script's arguments, as JSON.
+"""What the scripts `client` and `publisher` do, for what each line of standard input asks: a script's name and its
+arguments, as JSON.
 
-Most of what a client costs is the import of llama_deploy. Each line has a client of its own, and an event loop.
+Most of what one costs is the import of llama_deploy. Each line has a client of its own, and an event loop.
 """
-
-# mypy: disable-error-code="import-not-found"
 
 import asyncio
 import json
 import sys
+from importlib import import_module
 
 sys.path.insert(0, sys.argv[1])
-from llama_deploy_client import parser, run
 
 for line in sys.stdin:
-    asyncio.run(run(parser().parse_args(json.loads(line))))
+    name, *arguments = json.loads(line)
+    script = import_module(f"llama_deploy_{name}")
+    asyncio.run(script.run(script.parser().parse_args(arguments)))
