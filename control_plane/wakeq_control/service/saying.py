@@ -36,6 +36,7 @@ class Saying:
         self._sent = 0
         self._scope = anyio.CancelScope()
         self._started = False
+        self._ends = False
         self._idle = anyio.Event()
         self._idle.set()
         self._error: Exception | None = None
@@ -44,13 +45,19 @@ class Saying:
     def event(self, data: dict[str, Any]) -> None:
         """Say an event, soon."""
         self._waiting.append(data)
-        if not self._started:
+        if not (self._started or self._ends):
             self._started = True
             self._tasks.start_soon(self._send)
 
+    def about_to_end(self) -> None:
+        """What is said from now on goes with the end."""
+        self._ends = True
+
     async def end(self, outcome: Outcome) -> None:
         """Say how the attempt has ended, behind all events. Raises WakeqError where another attempt may be able to."""
-        await self._idle.wait()
+        if not self._idle.is_set():
+            # Else it would let others go first, and what sends events would send without the end what goes with it.
+            await self._idle.wait()
         try:
             if self._error is not None:
                 raise self._error
