@@ -59,7 +59,7 @@ class TaskContext:
         return self._inputs.popleft()[0]
 
     def hand_over(self, take: Callable[[str], None] | None) -> None:
-        """Have each input, as `receive_text` would return it, the moment that it does; None: no more. For the worker."""
+        """Be given each input the moment that `receive_text` would return it; None: no more. For the worker."""
         self._take = take
         self._tell()
 
