@@ -44,6 +44,8 @@ STATUS: dict[str, int] = {
     "STOPPING": 503,
 }
 JSON_TYPE = (b"content-type", b"application/json")
+# A body with no more brackets than these isn't nested too deeply.
+_SHALLOW = 500
 
 
 class Gone(Exception):
@@ -58,6 +60,9 @@ class Connection(Protocol):
 
     def say(self, reason: str) -> None:
         """What the next status line has behind its number."""
+
+    def when_gone(self, call: Callable[[], None] | None) -> None:
+        """Have this called when the client hangs up, or now where it has; None: nothing any more."""
 
 
 class Response(NamedTuple):
@@ -83,11 +88,14 @@ class Request:
         self.send = send
         self._body_max_bytes = body_max_bytes
         self._query: bytes = scope["query_string"]
+        self._parameters: dict[str, list[str]] | None = None
         self._connection: Connection | None = scope.get("state", {}).get("connection")
 
     def parameter(self, name: str) -> str | None:
         """A parameter of the query."""
-        values = parse_qs(self._query.decode("latin-1"), keep_blank_values=True).get(name)
+        if self._parameters is None:
+            self._parameters = parse_qs(self._query.decode("latin-1"), keep_blank_values=True)
+        values = self._parameters.get(name)
         return None if values is None else values[-1]
 
     def seconds(self, name: str, longest: float) -> float | None:
@@ -142,8 +150,16 @@ class Request:
             raise InvalidBody([_not_json(0, "nested too deeply")]) from None
         except ValueError as error:
             raise InvalidBody([_not_json(getattr(error, "pos", 0), getattr(error, "msg", str(error)))]) from None
-        check_storable(value)
+        if body.count(b"[") + body.count(b"{") > _SHALLOW:
+            check_storable(value)
         return value
+
+    def when_gone(self, call: Callable[[], None] | None) -> bool:
+        """Have this called when the client hangs up; None: nothing any more. False where the server can't tell."""
+        if self._connection is None:
+            return False
+        self._connection.when_gone(call)
+        return True
 
     async def hung_up(self) -> None:
         """Return when the client has closed the connection. The body must have been read."""
