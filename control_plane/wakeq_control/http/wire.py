@@ -1,6 +1,7 @@
 """Requests and answers. The one table from error code to status is here."""
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
@@ -43,6 +44,7 @@ STATUS: dict[str, int] = {
     "CONTROL_PLANE_UNAVAILABLE": 503,
     "STOPPING": 503,
 }
+_QUERIES_KEPT = 64
 JSON_TYPE = (b"content-type", b"application/json")
 # A body with no more brackets than these isn't nested too deeply.
 _SHALLOW = 500
@@ -88,14 +90,11 @@ class Request:
         self.send = send
         self._body_max_bytes = body_max_bytes
         self._query: bytes = scope["query_string"]
-        self._parameters: dict[str, list[str]] | None = None
         self._connection: Connection | None = scope.get("state", {}).get("connection")
 
     def parameter(self, name: str) -> str | None:
         """A parameter of the query."""
-        if self._parameters is None:
-            self._parameters = parse_qs(self._query.decode("latin-1"), keep_blank_values=True)
-        values = self._parameters.get(name)
+        values = _parameters(self._query).get(name)
         return None if values is None else values[-1]
 
     def seconds(self, name: str, longest: float) -> float | None:
@@ -176,6 +175,12 @@ class Request:
         if self._connection is not None:
             self._connection.close()
             await self.hung_up()
+
+
+@lru_cache(_QUERIES_KEPT)
+def _parameters(query: bytes) -> dict[str, list[str]]:
+    """A query's. Most clients ask with the same one again and again."""
+    return parse_qs(query.decode("latin-1"), keep_blank_values=True)
 
 
 def _not_json(position: int, reason: str) -> dict[str, object]:

@@ -33,6 +33,9 @@ class Told(Link):
         super().__init__(None, "worker", None)  # type: ignore[arg-type]
         self._tells = said
         self.words: list[dict[str, Any]] = []
+        self.held = 0
+        """So many of the first words are answered when `go_on` says so."""
+        self.go_on = anyio.Event()
 
     async def announce(self, attempt: Follower) -> None:
         for said in self._tells:
@@ -41,6 +44,8 @@ class Told(Link):
     async def say(self, said: dict[str, Any]) -> dict[str, Any]:
         self.words.append(said)
         await checkpoint()
+        if len(self.words) <= self.held:
+            await self.go_on.wait()
         return {}
 
 
@@ -101,3 +106,33 @@ async def test_what_is_shown_at_the_end_is_one_word_with_it(events: int) -> None
         await Attempt(Start("T", "S", "{}", "P", 0), link).run(Shows(events), tasks)
     (word,) = link.words
     assert (word["index"], word["events"], word["end"]["result"]) == (0, [{"n": n} for n in range(events + 1)], "done")
+
+
+class Talks(Shows):
+    """The same, one event at a time."""
+
+    def __init__(self, events: int) -> None:
+        super().__init__(events)
+        self.over = anyio.Event()
+
+    async def run(self, arguments: dict[str, Any], task: TaskContext, context: dict[str, Any] | None) -> Outcome:
+        for number in range(self._events):
+            task.emit({"n": number})
+            await wait_all_tasks_blocked()
+        self.over.set()
+        return Outcome("done", last={"n": self._events})
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", standing_trio()])
+async def test_what_is_said_while_a_word_is_on_its_way_is_one_word_with_the_end() -> None:
+    link, service = Told({**BEGUN, "inputs": []}), Talks(3)
+    link.held = 1
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Attempt(Start("T", "S", "{}", "P", 0), link).run, service, tasks)
+        await service.over.wait()
+        await wait_all_tasks_blocked()
+        assert len(link.words) == 1
+        link.go_on.set()
+    first, last = link.words
+    assert (first["index"], first["events"], "end" in first) == (0, [{"n": 0}], False)
+    assert (last["index"], last["events"], last["end"]["result"]) == (1, [{"n": n} for n in (1, 2, 3)], "done")
