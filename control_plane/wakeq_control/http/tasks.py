@@ -104,7 +104,6 @@ class Tasks:
         return shown(task, self._engine.runs(task))
 
     async def _ended(self, held: Held, session_id: str, task_id: str, wait_s: float) -> Task:
-        await self._engine.task(session_id, task_id)
         await self._result(held, session_id, task_id, wait_s)
         return await self._engine.task(session_id, task_id)
 
