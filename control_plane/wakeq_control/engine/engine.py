@@ -5,6 +5,7 @@ Reading waits too, until what was read is stored: nobody is shown what a crash c
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -226,7 +227,7 @@ class Engine:
         Raises SessionNotFound.
         """
         self._plane.sessions.get(session_id)
-        with anyio.move_on_after(wait_s):
+        with nullcontext() if wait_s == math.inf else anyio.move_on_after(wait_s):
             while (task := self._find(session_id, task_id)) is not None and task.result is None:
                 await self._signals.wait(_of_end(task_id))
         task = self._find(session_id, task_id)

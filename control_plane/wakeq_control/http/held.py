@@ -20,6 +20,8 @@ BEAT_S = 3.0
 """Seconds between the spaces."""
 OWN_BEAT_S = 15.0
 """About as many between the signs of life that wakeq's own clients get."""
+LONGEST_BEAT_S = OWN_BEAT_S * 2
+"""More than there are between any two."""
 
 
 class Lot:
