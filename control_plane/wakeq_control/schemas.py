@@ -7,6 +7,9 @@ from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
+_KEPT_MAX = 256
+_validators: dict[int, tuple[Mapping[str, Any], Any]] = {}
+"""Those that were made, which takes as long as to use one, by the numbers of their schemas."""
 _REFERENCES = ("$ref", "$dynamicRef")
 
 
@@ -26,9 +29,8 @@ def check_schema(schema: dict[str, Any]) -> dict[str, Any]:
 
 def problem_with(schema: Mapping[str, Any], values: Mapping[str, Any]) -> str | None:
     """Why a schema doesn't allow these values; None: it does."""
-    validator = Draft202012Validator(schema, registry=EMPTY_REGISTRY)
     try:
-        error = next(iter(validator.iter_errors(values)), None)
+        error = next(iter(_validator(schema).iter_errors(values)), None)
     except Unresolvable as unresolvable:
         return f"the service's schema refers to what isn't in it: {unresolvable.ref}"
     except RecursionError:
@@ -37,6 +39,16 @@ def problem_with(schema: Mapping[str, Any], values: Mapping[str, Any]) -> str | 
         return None
     where = ".".join(map(str, error.absolute_path))
     return f"{where}: {error.message}" if where else str(error.message)
+
+
+def _validator(schema: Mapping[str, Any]) -> Any:
+    kept = _validators.get(id(schema))
+    if kept is None:
+        if len(_validators) >= _KEPT_MAX:
+            _validators.clear()
+        # Together with its schema: the number is nobody else's as long as that is there.
+        kept = _validators[id(schema)] = (schema, Draft202012Validator(schema, registry=EMPTY_REGISTRY))
+    return kept[1]
 
 
 def _check_references(schema: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def test_enough_happens_for_that_to_mean_something() -> None:
 
 
 def test_enough_happens_to_replicas() -> None:
-    counts: Counter[str] = sum((Counter(outcome_of(seed).counts) for seed in (6, 12, 18)), Counter())
+    counts: Counter[str] = sum((Counter(outcome_of(seed).counts) for seed in (12, 48, 66)), Counter())
     assert min(counts["runs"], 10 * counts["gone"], 3 * counts["together"]) > 10
 
 
