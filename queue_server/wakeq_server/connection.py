@@ -463,6 +463,20 @@ class Connection(HttpToolsProtocol):
             # The descriptor is the transport's to close.
             self._view.detach()
             self._view = None
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Leave no cycle of a connection that is lost, when no request of it is being answered any more.
+
+        The collector of garbage hardly ever looks at what has become old, as most connections have.
+        """
+        answering = self._answering
+        if self.parser is None and (answering is None or answering.task is None):
+            self.pipeline.clear()
+            self._answering = self._faulty = None
+            # Once raised, they know the frames that they came through.
+            self._refusal = self._objection = None
+            self.cycle = self.scope = self.flow = None  # type: ignore[assignment]
 
     def eof_received(self) -> None:
         """The client has closed its side; ours is still open, and can be asked about it."""

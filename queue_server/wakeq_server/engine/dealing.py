@@ -78,8 +78,9 @@ class Dealer:
         return leases
 
     def _claim_one(self, subscription: "EmbeddedSubscription", now: float) -> Lease | None:
-        lease = self._core.claim(subscription.group, subscription.lease_s, now, subscription.owner)
-        if lease is not None and subscription.owner is not None:
+        owner = subscription.owner
+        lease = self._core.claim(subscription.group, subscription.lease_s, now, owner)
+        if lease is not None and owner is not None:
             subscription.in_flight[lease] = None
         return lease
 
@@ -273,7 +274,6 @@ class EmbeddedSubscription:
         "group",
         "in_flight",
         "lease_s",
-        "owner",
         "parked",
         "prefetch",
     )
@@ -296,8 +296,6 @@ class EmbeddedSubscription:
         self.lease_s = lease_s
         self.prefetch = prefetch
         self.ahead = ahead
-        # Only a consumer whose leases are counted hears of their ends.
-        self.owner = None if prefetch is None else self
         self.in_flight: dict[Lease, None] = {}
         self.parked: Parked | None = None
         self._acknowledge = acknowledge
@@ -305,6 +303,11 @@ class EmbeddedSubscription:
         self._presence: Presence | None = None
         self._consumer = consumer
         self._stream = stream
+
+    @property
+    def owner(self) -> "EmbeddedSubscription | None":
+        """Itself, where its leases are counted: only then it hears of their ends."""
+        return None if self.prefetch is None else self
 
     def room(self, limit: int) -> int:
         """How many of ``limit`` more messages the prefetch leaves."""
