@@ -155,8 +155,13 @@ class Connection(HttpToolsProtocol):
     def _take_known(self, data: bytes) -> bool:
         """Take one whole request whose head has been read before, past the parser; False where this is none."""
         end = data.find(END) + len(END)
-        head = self._heads.get(data[:end])
-        if head is None or head.length != len(data) - end or not self._read_on:
+        head, key = self._heads.get(data[:end]), None
+        if head is None:
+            found = self._heads.get_keyed(data, end)
+            if found is None:
+                return False
+            head, key = found
+        if head.length != len(data) - end or not self._read_on:
             return False
         self._idle.leave(self)
         self.expect_100_continue = False
@@ -164,6 +169,9 @@ class Connection(HttpToolsProtocol):
         scope["client"] = self.client
         scope["server"] = self.server
         scope["state"] = {"connection": self, "head": head}
+        if key is not None:
+            scope["headers"] = head.headers(key)
+            scope["state"]["idempotency_key"] = key
         self._come(Exchange(self, keep_alive=True))
         if head.length:
             self.on_body(data[end:])
@@ -476,7 +484,7 @@ class Connection(HttpToolsProtocol):
             self._answering = self._faulty = None
             # Once raised, they know the frames that they came through.
             self._refusal = self._objection = None
-            self.cycle = self.scope = self.flow = None  # type: ignore[assignment]
+            self.cycle = self.scope = self.flow = None
 
     def eof_received(self) -> None:
         """The client has closed its side; ours is still open, and can be asked about it."""

@@ -36,9 +36,17 @@ class EventStream:
 
     async def write(self, part: bytes) -> None:
         """Write, and wait until all of it has left. Raises ConsumerGone."""
+        event = {"type": "http.response.body", "body": part, "more_body": True}
+        if self.peer is not None and not self.peer.unsent:
+            # Before anything is about limits: somebody waits for it. With nothing left over it is taken at once.
+            await self._send(event)
+            if not self.peer.unsent:
+                return
+            event = {}
         left = 0
         with anyio.move_on_after(BLOCKED_S):
-            await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            if event:
+                await self._send(event)
             if self.peer is not None:
                 left = self.peer.unsent
                 await self.peer.flushed()
