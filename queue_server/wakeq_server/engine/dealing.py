@@ -78,7 +78,8 @@ class Dealer:
         return leases
 
     def _claim_one(self, subscription: "EmbeddedSubscription", now: float) -> Lease | None:
-        owner = subscription.owner
+        # Only a consumer whose leases are counted hears of their ends.
+        owner = None if subscription.prefetch is None else subscription
         lease = self._core.claim(subscription.group, subscription.lease_s, now, owner)
         if lease is not None and owner is not None:
             subscription.in_flight[lease] = None
@@ -303,11 +304,6 @@ class EmbeddedSubscription:
         self._presence: Presence | None = None
         self._consumer = consumer
         self._stream = stream
-
-    @property
-    def owner(self) -> "EmbeddedSubscription | None":
-        """Itself, where its leases are counted: only then it hears of their ends."""
-        return None if self.prefetch is None else self
 
     def room(self, limit: int) -> int:
         """How many of ``limit`` more messages the prefetch leaves."""
