@@ -114,7 +114,7 @@ def a_wake_is_forgotten(original: Any) -> Callable[..., Any]:
     return lambda self, name: None if forgets() else original(self, name)
 
 
-@fault(Engine, "_stored", seed=12)
+@fault(Engine, "_stored", seed=2)
 def a_registration_wakes_nobody(original: Any) -> Callable[..., Any]:
     def stored(self: Engine, effects: Effects) -> None:
         effects.registered.clear()
@@ -158,7 +158,7 @@ def any_task_of_that_id_is_the_same(original: Any) -> Callable[..., Any]:
     return check_task
 
 
-@fault(Stream, "add")
+@fault(Stream, "add", seed=2)
 def an_event_that_comes_again_is_another(original: Any) -> Callable[..., Any]:
     def add(self: Stream, event: Event) -> bool:
         self._indices.discard(event.index)
@@ -180,7 +180,7 @@ def events_are_shown_as_they_come(_: Any) -> Callable[..., Any]:
     return add
 
 
-@fault(Stream, "cut", seed=23)
+@fault(Stream, "cut", seed=4)
 def what_is_cut_off_keeps_what_is_behind_a_gap(_: Any) -> Callable[..., Any]:
     return Stream.close
 
@@ -225,7 +225,7 @@ def a_failed_attempt_is_followed_at_once(_: Any) -> Callable[..., Any]:
     return lambda self, failures, jitter: 0.0
 
 
-@fault(Plane, "begin_attempt", seed=47)
+@fault(Plane, "begin_attempt", seed=19)
 def a_message_begins_an_attempt_after_its_own_has_failed(original: Any) -> Callable[..., Any]:
     return lambda self, session_id, task_id, worker, now, retries=None: original(self, session_id, task_id, worker, now)
 
@@ -239,7 +239,7 @@ def a_failed_attempt_goes_on(original: Any) -> Callable[..., Any]:
     return retry
 
 
-@fault(Tasks, "_set_deadlines", seed=39)
+@fault(Tasks, "_set_deadlines", seed=4)
 def a_retry_is_forgotten_by_a_restart(original: Any) -> Callable[..., Any]:
     def set_deadlines(self: Tasks, task: Task) -> None:
         original(self, replace(task, retry_at=None))
@@ -247,12 +247,12 @@ def a_retry_is_forgotten_by_a_restart(original: Any) -> Callable[..., Any]:
     return set_deadlines
 
 
-@fault(Plane, "_retry_delay_s", seed=14)
+@fault(Plane, "_retry_delay_s")
 def a_failed_attempt_is_always_followed(_: Any) -> Callable[..., Any]:
     return lambda self, task: 2.0
 
 
-@fault(Engine, "hear_attempt", seed=13)
+@fault(Engine, "hear_attempt", seed=2)
 def an_old_attempt_is_heard(original: Any) -> Callable[..., Any]:
     def hear_attempt(self: Engine, link: Any, ref: int, said: Said) -> Any:
         task = self._plane.tasks.find(said.task_id)
@@ -272,12 +272,12 @@ def inputs_are_not_paced(_: Any) -> Callable[..., Any]:
     return give
 
 
-@fault(TaskContext, "give")
+@fault(TaskContext, "give", seed=4)
 def inputs_come_before_they_are_asked_for(original: Any) -> Callable[..., Any]:
     return lambda self, event, after: original(self, event, 0)
 
 
-@fault(Saying, "end", seed=17)
+@fault(Saying, "end", seed=3)
 def a_result_overtakes_events(_: Any) -> Callable[..., Any]:
     async def end(self: Saying, outcome: Outcome) -> None:
         await self._put(0, [], outcome)
@@ -285,7 +285,7 @@ def a_result_overtakes_events(_: Any) -> Callable[..., Any]:
     return end
 
 
-@fault(Saying, "_give_up", seed=7)
+@fault(Saying, "_give_up", seed=16)
 def an_attempt_goes_on_without_an_event(_: Any) -> Callable[..., Any]:
     def give_up(self: Saying, error: Exception) -> None:
         self._error = error
@@ -348,7 +348,7 @@ def the_first_replica_is_given_nothing(_: Any) -> Callable[..., Any]:
     return appeared
 
 
-@fault(Runs, "gone", seed=18)
+@fault(Runs, "gone", seed=48)
 def what_a_replica_had_that_is_gone_never_ends(_: Any) -> Callable[..., Any]:
     return lambda self, address, is_followed, now, effects: None
 
@@ -409,7 +409,7 @@ def every_publish_is_another_message(original: Any) -> Callable[..., Any]:
     return publish
 
 
-@fault(Inbox, "_ack", seed=16)
+@fault(Inbox, "_ack", seed=3)
 def messages_are_acked_before_they_are_stored(_: Any) -> Callable[..., Any]:
     async def ack(self: Inbox) -> None:
         while True:
@@ -434,7 +434,7 @@ def an_attempt_is_not_followed(_: Any) -> Callable[..., Any]:
     return tell
 
 
-@fault(Link, "announce", seed=7)
+@fault(Link, "announce", seed=60)
 def an_attempt_does_not_go_on_over_another_link(original: Any) -> Callable[..., Any]:
     async def announce(self: Link, attempt: Any) -> None:
         if not attempt.begun:
