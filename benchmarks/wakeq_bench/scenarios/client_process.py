@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import wakeq
@@ -28,7 +29,17 @@ def main() -> None:
     parser.add_argument("--url", required=True)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--prefetch", type=int, default=32)
-    asyncio.run(_run(parser.parse_args()))
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
+    options = parser.parse_args()
+    with asyncio.Runner(loop_factory=_uvloop() if options.loop == "uvloop" else None) as runner:
+        runner.run(_run(options))
+
+
+def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
+    # Who doesn't run on it doesn't load it.
+    import uvloop  # noqa: PLC0415
+
+    return uvloop.new_event_loop
 
 
 async def _run(options: argparse.Namespace) -> None:
