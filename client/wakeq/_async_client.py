@@ -72,8 +72,10 @@ class AsyncClient(Administration):
         self._propagator = propagator
         self._claims = Claims(self._connection, consumer)
         self._direct = _Direct(self)
-        # A lane lives as long as somebody goes through it.
+        # A lane lives as long as somebody goes through it; and the last one, since who publishes alone would make one
+        # for each message.
         self._publishers: WeakValueDictionary[str, Publisher] = WeakValueDictionary()
+        self._last_publisher: Publisher | None = None
         self._settlers: WeakValueDictionary[str, Settler] = WeakValueDictionary()
         self._feeds: WeakSet[Feed] = WeakSet()
         self._tasks: TaskGroup | None = None
@@ -142,6 +144,7 @@ class AsyncClient(Administration):
         lane = self._publishers.get(topic)
         if lane is None:
             lane = self._publishers[topic] = Publisher(self._connection, topic, jitter=random.random)
+        self._last_publisher = lane
         return await self._publish(lane, message)
 
     async def publish_many(

@@ -75,7 +75,9 @@ class Settler(Lane[Settling]):
         fields = [b'"%s":[%s]' % (kind.encode(), b",".join(lines[kind])) for kind in kinds]
         answer = await self._connection.ask("POST", self._path, content=b"{%s}" % b",".join(fields), kind="settles")
         raise_for_answer(answer)
-        results = read_answer(answer, lambda said: [SettleResult(**result) for result in said["results"]])
+        results = read_answer(
+            answer, lambda said: [SettleResult(one["lease_id"], one["status"]) for one in said["results"]]
+        )
         at = 0
         for kind in kinds:
             for part in parts:

@@ -8,8 +8,9 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
+
+import anyio
 
 import wakeq
 
@@ -31,15 +32,7 @@ def main() -> None:
     parser.add_argument("--prefetch", type=int, default=32)
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     options = parser.parse_args()
-    with asyncio.Runner(loop_factory=_uvloop() if options.loop == "uvloop" else None) as runner:
-        runner.run(_run(options))
-
-
-def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
-    # Who doesn't run on it doesn't load it.
-    import uvloop  # noqa: PLC0415
-
-    return uvloop.new_event_loop
+    anyio.run(_run, options, backend_options={"use_uvloop": options.loop == "uvloop"})
 
 
 async def _run(options: argparse.Namespace) -> None:
