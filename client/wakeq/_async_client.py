@@ -140,7 +140,8 @@ class AsyncClient(Administration):
         if self._propagator is not None:
             headers = {**self._propagator(), **(headers or {})}
         said = (delay_s, ttl_s, key, headers or {}, new_key() if idempotency_key is None else idempotency_key)
-        message = Message(body, list(publish_headers(*said)), lambda: envelope_fields(*said))
+        is_free = idempotency_key is None and key is None and not headers and delay_s is None and ttl_s is None
+        message = Message(body, list(publish_headers(*said)), lambda: envelope_fields(*said), is_free=is_free)
         lane = self._publishers.get(topic)
         if lane is None:
             lane = self._publishers[topic] = Publisher(self._connection, topic, jitter=random.random)

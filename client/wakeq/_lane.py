@@ -26,11 +26,13 @@ _SOMEBODYS = (400, 415, 422, 431)
 class Part:
     """What one caller puts into a request."""
 
-    __slots__ = ("alone", "error", "last_try_at", "leads", "over", "patience_s", "woken")
+    __slots__ = ("alone", "error", "group", "last_try_at", "leads", "over", "patience_s", "woken")
 
     def __init__(self) -> None:
         self.alone = False
         """It goes into a request of its own."""
+        self.group: object | None = None
+        """It shares a request only with those of the same."""
         self.patience_s = 0.0
         """How long it is tried again."""
         self.last_try_at = 0.0
@@ -146,8 +148,8 @@ class Lane(ABC, Generic[_Part]):
         parts = [waiting.popleft()]
         if not waiting or parts[0].alone:
             return parts
-        size = parts[0].size
-        while waiting and len(parts) < self._most and not waiting[0].alone:
+        size, group = parts[0].size, parts[0].group
+        while waiting and len(parts) < self._most and not waiting[0].alone and waiting[0].group is group:
             size += waiting[0].size
             if size > self._max_bytes:
                 break
