@@ -151,6 +151,16 @@ class _Group:
         self.content = b"\n".join([message.content for message in messages])
         self.headers: list[Header] = [(b"content-type", _LINES), (b"idempotency-key", new_key().encode())]
 
+    def join(self) -> None:
+        """From now on they go in no other way."""
+        for message in self.messages:
+            message.group = self
+
+    def dissolve(self) -> None:
+        """They may. In the end, too: messages and their group would be a cycle, left to the garbage collector."""
+        for message in self.messages:
+            message.group = None
+
 
 def _in_base64(content: bytes) -> dict[str, str]:
     return {"body_b64": base64.b64encode(content).decode(), "content_type": _BYTES.decode()}
@@ -188,6 +198,8 @@ class Publisher(Lane[Outgoing]):
         another message what comes again. Whoever has lost no answer pays nothing for this.
         """
         if all(part.maybe_sent_at is None for part in parts):
+            # Another time it may be another.
+            self._window_s = None
             return parts
         if self._window_s is None:
             self._window_s = await self._dedup_window_s()
@@ -215,15 +227,13 @@ class Publisher(Lane[Outgoing]):
     async def _are_taken(self, group: _Group) -> bool:
         """Send it for the first time; False where nothing of it is taken together."""
         # Before: the leader may be cancelled while it waits for the answer.
-        for message in group.messages:
-            message.group = group
+        group.join()
         try:
             await self._send_group(group)
         except WakeqError as error:
             refused = error.status in _FOR_ONE
             if refused or not getattr(error, "may_have_happened", error.status != _BUSY):
-                for message in group.messages:
-                    message.group = None
+                group.dissolve()
             if not refused:
                 raise
             return False
@@ -236,6 +246,7 @@ class Publisher(Lane[Outgoing]):
             if isinstance(error, ServerUnavailable) or error.status == _BUSY:
                 raise
             # They may have been enqueued the first time, so they go in no other way.
+            group.dissolve()
             for message in group.messages:
                 if not message.over:
                     message.end(same_error(error))
@@ -243,6 +254,7 @@ class Publisher(Lane[Outgoing]):
     async def _send_group(self, group: _Group) -> None:
         answer = await self._post(group.content, group.headers)
         first = read_answer(answer, lambda said: int(said["first_seq"]))
+        group.dissolve()
         for seq, message in enumerate(group.messages, first):
             if not message.over:
                 message.published(Published(seq, seq))

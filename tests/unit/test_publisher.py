@@ -27,6 +27,7 @@ class Server(Connection):
     def __init__(self) -> None:
         super().__init__("http://127.0.0.1:1", token=None, timeout=1.0)
         self.asked: list[tuple[dict[bytes, bytes], list[Any]]] = []
+        self.asked_for_window = 0
         self.answers: list[Answer | wakeq.WakeqError | None] = []
         self.gate = anyio.Event()
         self.seq = 0
@@ -35,6 +36,7 @@ class Server(Connection):
         self, method: str, path: str, *, content: bytes = b"", headers: Sequence[Header] = (), **_: Any
     ) -> Answer:
         if method == "GET":
+            self.asked_for_window += 1
             return Answer(200, {}, orjson.dumps({"config": {"dedup_window_s": 600}}), path)
         said, lines = dict(headers), [orjson.loads(line) for line in content.split(b"\n")]
         self.asked.append((said, lines))
@@ -215,3 +217,16 @@ async def test_what_is_refused_the_second_time_goes_in_no_other_way() -> None:
         await server.let()
     assert len(server.asked) == 4
     assert callers.outcomes == {1: 1, 2: "INVALID_MESSAGE", 3: "INVALID_MESSAGE", 4: 2}
+
+
+async def test_how_long_keys_are_remembered_is_asked_anew_another_time() -> None:
+    server = Server()
+    server.answers = [wakeq.ServerUnavailable("lost"), None, None, wakeq.ServerUnavailable("lost")]
+    async with anyio.create_task_group() as tasks:
+        callers = Callers(server, tasks)
+        for number in (1, 2, 3):
+            await callers.publish(number)
+            await server.let()
+            await server.let()
+    assert callers.outcomes == {1: 1, 2: 2, 3: 3}
+    assert server.asked_for_window == 2
