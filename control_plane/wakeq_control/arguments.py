@@ -26,6 +26,9 @@ _PYTHON = {
 }
 
 
+_KEPT_MAX = 256
+_validators: dict[int, tuple[Mapping[str, Any], Any]] = {}
+"""Those that were made, which takes as long as to use one, by the numbers of their schemas."""
 _REFERENCES = ("$ref", "$dynamicRef")
 
 
@@ -114,9 +117,8 @@ def _meant(unknown: list[str], missing: list[str], free: list[str]) -> str:
 
 
 def _wrong(schema: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
-    validator = Draft202012Validator(schema, registry=EMPTY_REGISTRY)
     try:
-        error = next(iter(validator.iter_errors(values)), None)
+        error = next(iter(_validator(schema).iter_errors(values)), None)
     except Unresolvable as unresolvable:
         return [f"the service's schema refers to what isn't in it: {unresolvable.ref}"]
     except RecursionError:
@@ -125,6 +127,16 @@ def _wrong(schema: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
         return []
     where = ".".join(map(str, error.absolute_path))
     return [f"{where}: {error.message}" if where else error.message]
+
+
+def _validator(schema: Mapping[str, Any]) -> Any:
+    kept = _validators.get(id(schema))
+    if kept is None:
+        if len(_validators) >= _KEPT_MAX:
+            _validators.clear()
+        # Together with its schema: the number is nobody else's as long as that is there.
+        kept = _validators[id(schema)] = (schema, Draft202012Validator(schema, registry=EMPTY_REGISTRY))
+    return kept[1]
 
 
 def _takes(schema: Mapping[str, Any]) -> str:

@@ -78,8 +78,10 @@ class Dealer:
         return leases
 
     def _claim_one(self, subscription: "EmbeddedSubscription", now: float) -> Lease | None:
-        lease = self._core.claim(subscription.group, subscription.lease_s, now, subscription.owner)
-        if lease is not None and subscription.owner is not None:
+        # Only a consumer whose leases are counted hears of their ends.
+        owner = None if subscription.prefetch is None else subscription
+        lease = self._core.claim(subscription.group, subscription.lease_s, now, owner)
+        if lease is not None and owner is not None:
             subscription.in_flight[lease] = None
         return lease
 
@@ -273,7 +275,6 @@ class EmbeddedSubscription:
         "group",
         "in_flight",
         "lease_s",
-        "owner",
         "parked",
         "prefetch",
     )
@@ -296,8 +297,6 @@ class EmbeddedSubscription:
         self.lease_s = lease_s
         self.prefetch = prefetch
         self.ahead = ahead
-        # Only a consumer whose leases are counted hears of their ends.
-        self.owner = None if prefetch is None else self
         self.in_flight: dict[Lease, None] = {}
         self.parked: Parked | None = None
         self._acknowledge = acknowledge
