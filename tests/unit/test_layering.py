@@ -89,8 +89,16 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq._line": (set(), set()),
     "wakeq._asyncio_line": ({"wakeq._line"}, {"anyio"}),
     "wakeq._anyio_line": ({"wakeq._line"}, {"anyio"}),
+    "wakeq._loops": (set(), {"anyio"}),
     "wakeq._http": (
-        {"wakeq._answers", "wakeq._anyio_line", "wakeq._asyncio_line", "wakeq._line", "wakeq._wire"},
+        {
+            "wakeq._answers",
+            "wakeq._anyio_line",
+            "wakeq._asyncio_line",
+            "wakeq._line",
+            "wakeq._loops",
+            "wakeq._wire",
+        },
         {"anyio", "httpx"},
     ),
     "wakeq._over_httpx": ({"wakeq._wire"}, {"httpx"}),
