@@ -3,9 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Most tests wait for a server or a disk. Those of a file share what it has started.
-PARALLEL := --numprocesses auto --dist loadfile
+# Most tests wait for a server or a disk. Those of a file share what it has started. Files come in the order of their
+# names: those that have the most tests are not those that take the longest, and the last ones must be short.
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 CODE := client queue_server control_plane benchmarks tests examples
+
+# What each of the many processes of the tests imports is compiled once, whatever the machine is set up for.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-quick check bench bench-quick bench-docs reference format lock build clean
 

@@ -8,8 +8,8 @@ from blockbuster import blockbuster_ctx
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Half as many again as there are cores: most tests wait for a process that they have started."""
-    return (os.cpu_count() or 1) * 3 // 2
+    """Twice as many as there are cores: most tests wait for a process that they have started, or for a disk."""
+    return (os.cpu_count() or 1) * 2
 
 
 @pytest.fixture(autouse=True)

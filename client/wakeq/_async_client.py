@@ -17,7 +17,7 @@ from wakeq._administration import Administration
 from wakeq._attributes import envelope_fields, publish_headers
 from wakeq._bodies import encoded
 from wakeq._claims import Claims
-from wakeq._connection import Answer, Connection, Transport, query
+from wakeq._connection import DEFAULT_URL, Answer, Connection, Transport, query
 from wakeq._consumer import Consumer
 from wakeq._delivery import Delivery, Holder
 from wakeq._errors import LeaseLost, raise_for_answer
@@ -27,7 +27,6 @@ from wakeq._model import Dead, Nack, Published, SettleResult
 from wakeq._publisher import Batch, Message, Outgoing, Publisher, new_key
 from wakeq._settler import Settler, Settling
 
-DEFAULT_URL = "http://127.0.0.1:8001"
 _CONSUMER_MAX = 255
 
 
@@ -72,8 +71,10 @@ class AsyncClient(Administration):
         self._propagator = propagator
         self._claims = Claims(self._connection, consumer)
         self._direct = _Direct(self)
-        # A lane lives as long as somebody goes through it.
+        # A lane lives as long as somebody goes through it; and the last one, since who publishes alone would make one
+        # for each message.
         self._publishers: WeakValueDictionary[str, Publisher] = WeakValueDictionary()
+        self._last_publisher: Publisher | None = None
         self._settlers: WeakValueDictionary[str, Settler] = WeakValueDictionary()
         self._feeds: WeakSet[Feed] = WeakSet()
         self._tasks: TaskGroup | None = None
@@ -138,10 +139,12 @@ class AsyncClient(Administration):
         if self._propagator is not None:
             headers = {**self._propagator(), **(headers or {})}
         said = (delay_s, ttl_s, key, headers or {}, new_key() if idempotency_key is None else idempotency_key)
-        message = Message(body, list(publish_headers(*said)), lambda: envelope_fields(*said))
+        is_free = idempotency_key is None and key is None and not headers and delay_s is None and ttl_s is None
+        message = Message(body, list(publish_headers(*said)), lambda: envelope_fields(*said), is_free=is_free)
         lane = self._publishers.get(topic)
         if lane is None:
             lane = self._publishers[topic] = Publisher(self._connection, topic, jitter=random.random)
+        self._last_publisher = lane
         return await self._publish(lane, message)
 
     async def publish_many(

@@ -19,6 +19,7 @@ from anyio.abc import TaskGroup
 
 from wakeq._bodies import as_event, encoded
 from wakeq._connection import (
+    DEFAULT_CONTROL_URL,
     JSON,
     SILENCE_S,
     Answer,
@@ -36,7 +37,6 @@ from wakeq._task_events import TaskEvents
 from wakeq._task_feed import TaskFeed
 from wakeq._wire import Arriving, Header
 
-DEFAULT_CONTROL_URL = "http://127.0.0.1:8000"
 _WAIT_S = 55.0
 """How long one request for a task's end is held."""
 SERVICE_WAIT_S = 30.0

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Transport: TypeAlias = "httpx.AsyncBaseTransport | None"
 
+DEFAULT_URL = "http://127.0.0.1:8001"
+DEFAULT_CONTROL_URL = "http://127.0.0.1:8000"
 _PATHS_KEPT = 256
 SILENCE_S = 37.5
 """Two and a half heartbeats of 15 s: a stream that silent is dead."""

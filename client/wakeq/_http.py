@@ -4,7 +4,6 @@ Each request has the connection that was used last. One that was cancelled, or w
 closed: what would come on it is nobody's.
 """
 
-import asyncio
 import os
 import ssl
 import time
@@ -16,6 +15,7 @@ import anyio
 from wakeq import _anyio_line, _asyncio_line
 from wakeq._answers import Answers, NoAnswer
 from wakeq._line import Line, LineTooSlow
+from wakeq._loops import on_asyncio
 from wakeq._wire import Arriving, Broken, Header, Kind, Request, Wire
 
 IDLE_S = 60.0
@@ -219,8 +219,4 @@ def _reason(error: BaseException) -> str:
 
 def _connector() -> Callable[[str, int, ssl.SSLContext | None], Awaitable[Line]]:
     """What makes lines on the event loop that runs."""
-    try:
-        on_asyncio = asyncio.current_task() is not None
-    except RuntimeError:
-        on_asyncio = False
-    return _asyncio_line.connect if on_asyncio else _anyio_line.connect
+    return _asyncio_line.connect if on_asyncio() else _anyio_line.connect

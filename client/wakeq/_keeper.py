@@ -114,7 +114,9 @@ class Keeper(Holder):
 
     async def settle(self, topic: str, end: Settling) -> None:
         """End a lease, and return when the server knows. Raises LeaseLost, ServerUnavailable."""
-        (result,) = await self._ask(end)
+        end.patience_s = self._patience_s
+        await self._settler.submit(end)
+        (result,) = end.results
         self.drop(result.lease_id)
         if result.status != "ok":
             raise LeaseLost(f"the lease {result.lease_id} has ended")

@@ -16,6 +16,7 @@ import anyio.lowlevel
 
 from wakeq._backoff import Backoff
 from wakeq._errors import ServerUnavailable, WakeqError, same_error
+from wakeq._loops import Loop, Signal, running_loop
 
 _TOO_LARGE = 413
 _BUSY = 503
@@ -25,11 +26,13 @@ _SOMEBODYS = (400, 415, 422, 431)
 class Part:
     """What one caller puts into a request."""
 
-    __slots__ = ("_woken", "alone", "error", "last_try_at", "leads", "over", "patience_s")
+    __slots__ = ("alone", "error", "group", "last_try_at", "leads", "over", "patience_s", "woken")
 
     def __init__(self) -> None:
         self.alone = False
         """It goes into a request of its own."""
+        self.group: object | None = None
+        """It shares a request only with those of the same."""
         self.patience_s = 0.0
         """How long it is tried again."""
         self.last_try_at = 0.0
@@ -37,7 +40,8 @@ class Part:
         self.over = False
         self.error: WakeqError | None = None
         self.leads = False
-        self._woken: anyio.Event | None = None
+        self.woken: Signal | None = None
+        """It is over, or leads: who follows waits for that."""
 
     @property
     def size(self) -> int:
@@ -52,16 +56,10 @@ class Part:
         self.over, self.error = True, error
         self.wake()
 
-    async def wait(self) -> None:
-        """Until it is over, or leads."""
-        if not (self.over or self.leads):
-            self._woken = anyio.Event()
-            await self._woken.wait()
-
     def wake(self) -> None:
         """End the wait."""
-        if self._woken is not None:
-            self._woken.set()
+        if self.woken is not None:
+            self.woken.set()
 
 
 _Part = TypeVar("_Part", bound=Part)
@@ -80,6 +78,8 @@ class Lane(ABC, Generic[_Part]):
         self._crowded = False
         """Several shared the last request, so several may come at a time again."""
         self._not_before: float | None = None
+        self._loop: Loop | None = None
+        """That of those who go through it now."""
 
     @abstractmethod
     async def send(self, parts: list[_Part]) -> None:
@@ -87,27 +87,31 @@ class Lane(ABC, Generic[_Part]):
 
     async def submit(self, part: _Part) -> None:
         """Send it, with others where there are any; returns when it is over. Raises its error."""
-        now = anyio.current_time()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = running_loop()
+        now = loop.now()
         part.last_try_at = now + part.patience_s
         self._waiting.append(part)
         if self._led:
-            await self._follow(part)
+            await self._follow(part, loop)
         else:
             self._led = True
             await self._lead(part, now)
         if part.error is not None:
             raise part.error
 
-    async def _follow(self, part: _Part) -> None:
+    async def _follow(self, part: _Part, loop: Loop) -> None:
+        woken = part.woken = loop.signal()
         try:
-            await part.wait()
+            await woken.wait()
         except BaseException:
             self._leave(part)
             if part.leads:
                 self._hand_on()
             raise
         if not part.over:
-            await self._lead(part, anyio.current_time())
+            await self._lead(part, loop.now())
 
     async def _lead(self, own: _Part, now: float) -> None:
         try:
@@ -144,11 +148,11 @@ class Lane(ABC, Generic[_Part]):
         parts = [waiting.popleft()]
         if not waiting or parts[0].alone:
             return parts
-        size = parts[0].size
-        while (
-            waiting and len(parts) < self._most and not waiting[0].alone and size + waiting[0].size <= self._max_bytes
-        ):
+        size, group = parts[0].size, parts[0].group
+        while waiting and len(parts) < self._most and not waiting[0].alone and waiting[0].group is group:
             size += waiting[0].size
+            if size > self._max_bytes:
+                break
             parts.append(waiting.popleft())
         return parts
 
@@ -191,6 +195,6 @@ class Lane(ABC, Generic[_Part]):
             self._waiting[0].leads = True
             self._waiting[0].wake()
         else:
-            # Whoever comes next has seen no failure, and isn't to wait for one.
-            self._not_before = None
+            # Whoever comes next has seen no failure, and isn't to wait for one; and may be on another event loop.
+            self._not_before = self._loop = None
             self._backoff.succeeded()

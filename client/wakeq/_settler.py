@@ -67,14 +67,17 @@ class Settler(Lane[Settling]):
 
     async def send(self, parts: list[Settling]) -> None:
         """All in one request; each is told what became of its own leases."""
-        kinds = [kind for kind in _KINDS if any(kind in part.lines for part in parts)]
-        fields = [
-            b'"%s":[%s]' % (kind.encode(), b",".join([part.lines[kind] for part in parts if kind in part.lines]))
-            for kind in kinds
-        ]
+        lines: dict[str, list[bytes]] = {kind: [] for kind in _KINDS}
+        for part in parts:
+            for kind, line in part.lines.items():
+                lines[kind].append(line)
+        kinds = [kind for kind in _KINDS if lines[kind]]
+        fields = [b'"%s":[%s]' % (kind.encode(), b",".join(lines[kind])) for kind in kinds]
         answer = await self._connection.ask("POST", self._path, content=b"{%s}" % b",".join(fields), kind="settles")
         raise_for_answer(answer)
-        results = read_answer(answer, lambda said: [SettleResult(**result) for result in said["results"]])
+        results = read_answer(
+            answer, lambda said: [SettleResult(one["lease_id"], one["status"]) for one in said["results"]]
+        )
         at = 0
         for kind in kinds:
             for part in parts:

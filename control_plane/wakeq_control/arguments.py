@@ -1,16 +1,11 @@
 """Whether a task's arguments are what its service takes, in words that say what it takes.
 
-A schema is a JSON Schema of an object whose properties are the arguments. It is the service's, so nothing that it
-refers to is fetched.
+A schema is a JSON Schema of an object whose properties are the arguments.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-untyped]
-from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
 from wakeq_control.codec import load
 from wakeq_control.errors import InvalidArguments
@@ -24,54 +19,6 @@ _PYTHON = {
     "object": "dict",
     "null": "None",
 }
-
-
-_REFERENCES = ("$ref", "$dynamicRef")
-
-
-def check_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema. Raises ValueError where it is none of an object, or refers to what isn't in it."""
-    try:
-        Draft202012Validator.check_schema(schema)
-        _check_references(schema)
-    except SchemaError as error:
-        raise ValueError(f"is no JSON Schema: {error.message}") from None
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
-    if schema.get("type") != "object":
-        raise ValueError("must be of type object: its properties are the arguments")
-    return schema
-
-
-def _check_references(schema: dict[str, Any]) -> None:
-    """Raises ValueError."""
-    places = {id(part): place for place, part in _parts("", schema)}
-    root = DRAFT202012.create_resource(schema)
-    left = [(root, EMPTY_REGISTRY.resolver_with_root(root))]
-    while left:
-        part, resolver = left.pop()
-        # A schema may be `true`, too.
-        contents = part.contents if isinstance(part.contents, Mapping) else {}
-        for reference in (contents[name] for name in _REFERENCES if name in contents):
-            if not _leads_to_schema(resolver, reference):
-                where = places[id(contents)] or "its root"
-                raise ValueError(f"{where} refers to {reference!r}, which is no schema in it")
-        left += [(sub, resolver.in_subresource(sub)) for sub in part.subresources()]
-
-
-def _leads_to_schema(resolver: Any, reference: str) -> bool:
-    try:
-        return isinstance(resolver.lookup(reference).contents, Mapping | bool)
-    except Unresolvable:
-        return False
-
-
-def _parts(place: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """All values of a JSON value, with where they are."""
-    yield place, value
-    named = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, one in named:
-        yield from _parts(f"{place}.{name}" if place else str(name), one)
 
 
 def check_input(schema: Mapping[str, Any] | None, text: str) -> None:
@@ -98,7 +45,11 @@ def check(schema: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         raise InvalidArguments(f"{_named('unknown', unknown)}; {_takes(schema)}{hint}")
     if missing:
         raise InvalidArguments(f"{_named('missing', missing)}; {_takes(schema)}")
-    for problem in _wrong(schema, values):
+    # Takes long to load, and services that take any arguments don't need it.
+    from wakeq_control.schemas import problem_with  # noqa: PLC0415
+
+    problem = problem_with(schema, values)
+    if problem is not None:
         raise InvalidArguments(f"{problem}; {_takes(schema)}")
 
 
@@ -111,20 +62,6 @@ def _meant(unknown: list[str], missing: list[str], free: list[str]) -> str:
     # One is missing and one is too much: it may have been renamed altogether.
     meant = close or (missing if len(missing) == len(unknown) == 1 else [])
     return f". Did you mean {meant[0]!r}?" if meant else ""
-
-
-def _wrong(schema: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
-    validator = Draft202012Validator(schema, registry=EMPTY_REGISTRY)
-    try:
-        error = next(iter(validator.iter_errors(values)), None)
-    except Unresolvable as unresolvable:
-        return [f"the service's schema refers to what isn't in it: {unresolvable.ref}"]
-    except RecursionError:
-        return ["the service's schema refers to itself without end, or the values are nested too deeply"]
-    if error is None:
-        return []
-    where = ".".join(map(str, error.absolute_path))
-    return [f"{where}: {error.message}" if where else error.message]
 
 
 def _takes(schema: Mapping[str, Any]) -> str:

@@ -226,6 +226,10 @@ class Effects:
     gone: list[str] = field(default_factory=list)
     """Addresses of replicas that are gone and have nothing to end: nobody needs their topics."""
 
+    def __bool__(self) -> bool:
+        """Whether it asks for anything."""
+        return bool(self.changes or self.messages or self.wakes or self.registered or self.deregistered or self.gone)
+
     def put(self, table: Table, key: str, value: object, number: int = 0) -> None:
         """Store a row."""
         self.changes.append(Change(table, key, number, dump(value)))

@@ -155,8 +155,13 @@ class Connection(HttpToolsProtocol):
     def _take_known(self, data: bytes) -> bool:
         """Take one whole request whose head has been read before, past the parser; False where this is none."""
         end = data.find(END) + len(END)
-        head = self._heads.get(data[:end])
-        if head is None or head.length != len(data) - end or not self._read_on:
+        head, key = self._heads.get(data[:end]), None
+        if head is None:
+            found = self._heads.get_keyed(data, end)
+            if found is None:
+                return False
+            head, key = found
+        if head.length != len(data) - end or not self._read_on:
             return False
         self._idle.leave(self)
         self.expect_100_continue = False
@@ -164,6 +169,9 @@ class Connection(HttpToolsProtocol):
         scope["client"] = self.client
         scope["server"] = self.server
         scope["state"] = {"connection": self, "head": head}
+        if key is not None:
+            scope["headers"] = head.headers(key)
+            scope["state"]["idempotency_key"] = key
         self._come(Exchange(self, keep_alive=True))
         if head.length:
             self.on_body(data[end:])
@@ -463,6 +471,20 @@ class Connection(HttpToolsProtocol):
             # The descriptor is the transport's to close.
             self._view.detach()
             self._view = None
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Leave no cycle of a connection that is lost, when no request of it is being answered any more.
+
+        The collector of garbage hardly ever looks at what has become old, as most connections have.
+        """
+        answering = self._answering
+        if self.parser is None and (answering is None or answering.task is None):
+            self.pipeline.clear()
+            self._answering = self._faulty = None
+            # Once raised, they know the frames that they came through.
+            self._refusal = self._objection = None
+            self.cycle = self.scope = self.flow = None
 
     def eof_received(self) -> None:
         """The client has closed its side; ours is still open, and can be asked about it."""

@@ -90,6 +90,7 @@ class Exchange(RequestResponseCycle):
             if self.task is not None:
                 self.connection.tasks.discard(self.task)
                 self.task = None
+                self.connection.let_go()
 
     async def _fail(self) -> None:
         if self.response_started and self._head is None:

@@ -27,6 +27,10 @@ from wakeq_server.idle import Idle
 from wakeq_server.settings import Settings
 from wakeq_server.tcp import set_timeouts
 
+_FULL_COLLECTIONS = 20_000
+"""Hardly ever: with CPython's own thresholds, parking 10,000 requests is mostly walking them. So nothing that comes and
+goes may be in a cycle when it goes, since no other collection finds what has become old."""
+
 _log = structlog.get_logger("wakeq.server")
 
 
@@ -98,7 +102,7 @@ async def serve(
     listener = quiet.listen(settings.host, settings.port, StartupError, prepare=set_timeouts)
     with contextlib.closing(listener):
         async with open_app(settings, version) as (engine, app):
-            files = tune_process()
+            files = tune_process(full=_FULL_COLLECTIONS)
 
             def announce() -> None:
                 _announce(settings, listener, files, has_token=app.has_token)

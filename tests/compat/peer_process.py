@@ -9,7 +9,7 @@ import queue
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from wakeq_bench.peers.llama_deploy import script
 
 START_MAX_S = 60.0
 LINE_MAX_S = 20.0
-STOP_MAX_S = 10.0
+STOP_MAX_S = 60.0
 
 
 class PeerProcess:
@@ -32,6 +32,15 @@ class PeerProcess:
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def ask(self, line: str) -> None:
+        """Give it a line of standard input, if it was started with one."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(f"{line}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise AssertionError(f"the process ended; {self._explanation()}") from None
 
     def line(self, timeout_s: float = LINE_MAX_S) -> str:
         """The next line of its output."""
@@ -74,6 +83,9 @@ class PeerProcess:
             self.process.wait()
             self._reader.join()
             self._stdout.close()
+            if self.process.stdin is not None:
+                with suppress(BrokenPipeError):
+                    self.process.stdin.close()
         return list(self._unread())
 
     def _unread(self) -> Iterator[str]:
@@ -93,7 +105,12 @@ class PeerProcess:
 
 @contextmanager
 def peer(
-    python: Path, name: str | Path, *arguments: object, errors: Path, environment: Mapping[str, str] | None = None
+    python: Path,
+    name: str | Path,
+    *arguments: object,
+    errors: Path,
+    environment: Mapping[str, str] | None = None,
+    is_asked: bool = False,
 ) -> Iterator[PeerProcess]:
     """The running script `name`, whose stderr goes to the file `errors`; it is ended on the way out."""
     path = name if isinstance(name, Path) else script(name)
@@ -101,7 +118,15 @@ def peer(
     settings = {**os.environ, **(environment or {})}
     with errors.open("w") as stderr:
         running = PeerProcess(
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=settings), errors
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if is_asked else None,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=settings,
+            ),
+            errors,
         )
     try:
         yield running

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.compat.clients import Clients
 from tests.compat.peer_process import START_MAX_S, PeerProcess, peer
 from tests.compat.test_deployment import unused_ports
 from tests.support.raw import wait_until
@@ -29,14 +30,11 @@ class Deployment:
     service: PeerProcess
     directory: Path
     is_pushed: bool
+    clients: Clients
 
     def run(self, *options: str) -> dict[str, Any]:
         """What an unmodified client says of one task."""
-        arguments = ["--control-plane-url", self.control_plane.url, "--service", SERVICE, *options]
-        with peer(self.python, "client", *arguments, errors=self.directory / "client.log") as client:
-            record = client.record(START_MAX_S)
-            client.finish()
-            return record
+        return self.clients.run(self.python, self.control_plane.url, SERVICE, *options)
 
 
 def service_options(control_plane: ServerProcess, port: int) -> list[object]:
@@ -47,7 +45,7 @@ def service_options(control_plane: ServerProcess, port: int) -> list[object]:
 
 @pytest.fixture(scope="module", params=["pushed", "parked"])
 def deployment(
-    request: pytest.FixtureRequest, python: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, python: Path, tmp_path_factory: pytest.TempPathFactory, clients: Clients
 ) -> Iterator[Deployment]:
     directory = tmp_path_factory.mktemp("control")
     # Where the queue may push nowhere, services are served by their own requests.
@@ -59,7 +57,7 @@ def deployment(
         peer(python, "system", *service_options(control_plane, port), errors=directory / "service.log") as service,
     ):
         assert service.line(START_MAX_S) == "READY"
-        yield Deployment(python, queue, control_plane, service, directory, request.param == "pushed")
+        yield Deployment(python, queue, control_plane, service, directory, request.param == "pushed", clients)
 
 
 def test_a_task_runs(deployment: Deployment) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.compat.clients import Clients
 from tests.compat.peer_process import START_MAX_S, peer
 from tests.compat.tap import Tap, tapped
 from tests.compat.under_test import queue_server
@@ -37,15 +38,11 @@ class Deployment:
     control_plane_url: str
     service_url: str
     tap: Tap
-    directory: Path
+    clients: Clients
 
     def run(self, *options: str) -> dict[str, Any]:
         """What the client says of one task."""
-        arguments = ["--control-plane-url", self.control_plane_url, "--service", SERVICE, *options]
-        with peer(self.python, "client", *arguments, errors=self.directory / "client.log") as client:
-            record = client.record(START_MAX_S)
-            client.finish()
-            return record
+        return self.clients.run(self.python, self.control_plane_url, SERVICE, *options)
 
 
 def unused_ports(count: int) -> list[int]:
@@ -60,7 +57,7 @@ def unused_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def deployment(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def deployment(python: Path, tmp_path_factory: pytest.TempPathFactory, clients: Clients) -> Iterator[Deployment]:
     directory = tmp_path_factory.mktemp("deployment")
     control_plane, service = unused_ports(2)
     with queue_server(directory / "data") as queue, tapped(queue.host, queue.port) as tap:
@@ -68,7 +65,7 @@ def deployment(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         with peer(python, "system", *options, "--service-name", SERVICE, errors=directory / "system.log") as system:
             assert system.line(START_MAX_S) == "READY"
             control_plane_url, service_url = (f"http://127.0.0.1:{port}" for port in (control_plane, service))
-            yield Deployment(python, queue.url, control_plane_url, service_url, tap, directory)
+            yield Deployment(python, queue.url, control_plane_url, service_url, tap, clients)
 
 
 def test_a_task_runs(deployment: Deployment) -> None:

@@ -1,14 +1,16 @@
 """The real `llamactl` of both lines, unmodified, with our API server."""
 
+import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.compat.peer_process import START_MAX_S, peer
+from tests.compat.peer_process import START_MAX_S, PeerProcess, peer
 from tests.support.deployments import deploying, none_left
 from tests.support.raw import wait_until
 
@@ -48,21 +50,27 @@ async def asks(user_msg: str, task: TaskContext) -> str:
 TOOK_MAX_S = 60.0
 
 SCRIPT = Path(__file__).parent / "scripts" / "apiserver_calls.py"
+MANY = Path(__file__).parent / "scripts" / "llamactls.py"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Llamactl:
     """`llamactl` of a version, at an API server."""
 
     python: Path
     api: str
+    stack: ExitStack
+    many: PeerProcess | None = None
 
     def __call__(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        with self.begun(*arguments) as running:
-            out, err = running.communicate(timeout=TOOK_MAX_S)
-        return subprocess.CompletedProcess(arguments, running.returncode, out, err)
+        if self.many is None:
+            self.many = self.stack.enter_context(peer(self.python, MANY, errors=Path("llamactl.log"), is_asked=True))
+        self.many.ask(json.dumps(["-s", self.api, *arguments]))
+        said = self.many.record(START_MAX_S + TOOK_MAX_S)
+        return subprocess.CompletedProcess(arguments, said["code"], said["out"], said["err"])
 
     def begun(self, *arguments: str) -> "subprocess.Popen[str]":
+        """As somebody starts it."""
         command = [str(self.python.with_name("llamactl")), "-s", self.api, *arguments]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -75,8 +83,11 @@ def llamactl(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     (tmp_path / "greetings.yml").write_text(FILE)
     # 0.4.2 doesn't say where the file is, so sources are where the server is.
     monkeypatch.chdir(tmp_path)
-    with deploying("--data", str(tmp_path / "data"), "--api-port", "0", "--grace", "1") as server:
-        yield Llamactl(python, str(server.wait_for_api()["url"]))
+    with (
+        deploying("--data", str(tmp_path / "data"), "--api-port", "0", "--grace", "1") as server,
+        ExitStack() as stack,
+    ):
+        yield Llamactl(python, str(server.wait_for_api()["url"]), stack)
         parts = server.parts()
         assert server.terminate() == 0
     assert none_left(parts)

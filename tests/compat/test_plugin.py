@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.compat.clients import Clients
 from tests.compat.peer_process import START_MAX_S, PeerProcess, peer
 from tests.compat.tap import tapped
 from tests.compat.test_deployment import EVENTS, SERVICE, Deployment, unused_ports
@@ -37,7 +38,7 @@ ANSWER = json.dumps(
 
 @pytest.fixture(scope="module", params=["0.4.2", "0.8.1"])
 def deployed(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, clients: Clients
 ) -> Iterator[tuple[Deployment, PeerProcess]]:
     """A deployment, and the process that is its control plane and its service."""
     python = python_of(request.param, for_wakeq=True)
@@ -50,7 +51,7 @@ def deployed(
         with peer(python, "system", *options, errors=directory / "system.log", environment=environment) as system:
             assert system.line(START_MAX_S) == "READY"
             control_plane_url, service_url = (f"http://127.0.0.1:{port}" for port in (control_plane, service))
-            yield Deployment(python, queue.url, control_plane_url, service_url, tap, directory), system
+            yield Deployment(python, queue.url, control_plane_url, service_url, tap, clients), system
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def test_tasks_of_one_session_lose_nothing_to_each_other(deployment: Deployment)
 
 
 @pytest.mark.parametrize("plugged", ["core", "service"])
-def test_a_part_without_the_plug_in_understands_one_with_it(plugged: str, tmp_path: Path) -> None:
+def test_a_part_without_the_plug_in_understands_one_with_it(plugged: str, tmp_path: Path, clients: Clients) -> None:
     python, path = python_of("0.8.1", for_wakeq=True), tmp_path / "path"
     path.mkdir()
     environment = wakeq_on_path(path)
@@ -157,10 +158,9 @@ def test_a_part_without_the_plug_in_understands_one_with_it(plugged: str, tmp_pa
             errors = tmp_path / f"{part}.log"
             running = stack.enter_context(peer(python, "system", *options, errors=errors, environment=environment))
             assert running.line(START_MAX_S) == "READY"
-        asking = ["--control-plane-url", f"http://127.0.0.1:{control_plane}", "--service", SERVICE]
-        asking += ["--arg", "user_msg=hello", "--arg", "ask=Who are you?", "--respond", "Ann"]
-        client = stack.enter_context(peer(python, "client", *asking, errors=tmp_path / "client.log"))
-        assert client.record(START_MAX_S)["result"] == "answer: Ann"
+        asking = ["--arg", "user_msg=hello", "--arg", "ask=Who are you?", "--respond", "Ann"]
+        said = clients.run(python, f"http://127.0.0.1:{control_plane}", SERVICE, *asking)
+        assert said["result"] == "answer: Ann"
         assert {consumer["streams"] for consumer in consumers(queue.url, "control_plane")} == {int(plugged == "core")}
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.compat.clients import Clients
 from tests.compat.peer_process import START_MAX_S, peer
 from tests.support.server import ServerProcess, start_control_plane, start_server, start_worker
 
@@ -23,30 +23,20 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPr
         yield server
 
 
-def run(python: Path, control_plane: ServerProcess, log: Path, *options: str) -> dict[str, Any]:
-    """What an unmodified client says of one task."""
-    arguments = ["--control-plane-url", control_plane.url, "--service", "wf", *options]
-    with peer(python, "client", *arguments, errors=log) as client:
-        record = client.record(START_MAX_S)
-        client.finish()
-        return record
-
-
-def test_it_gets_the_result(python: Path, control_plane: ServerProcess, tmp_path: Path) -> None:
-    said = run(python, control_plane, tmp_path / "log", "--arg", "user_msg=hello")
+def test_it_gets_the_result(python: Path, control_plane: ServerProcess, clients: Clients) -> None:
+    said = clients.run(python, control_plane.url, "wf", "--arg", "user_msg=hello")
     assert said["result"] == "echo: hello"
 
 
-def test_it_gets_every_event(python: Path, control_plane: ServerProcess, tmp_path: Path) -> None:
-    said = run(python, control_plane, tmp_path / "log", "--arg", "user_msg=hello", "--arg", "events=40", "--stream")
+def test_it_gets_every_event(python: Path, control_plane: ServerProcess, clients: Clients) -> None:
+    said = clients.run(python, control_plane.url, "wf", "--arg", "user_msg=hello", "--arg", "events=40", "--stream")
     assert said["result"] == "echo: hello"
     assert [data["number"] for data in said["event_data"] if "number" in data] == list(range(40))
 
 
-def test_it_answers_a_question(python: Path, control_plane: ServerProcess, tmp_path: Path) -> None:
-    said = run(
-        python, control_plane, tmp_path / "log", "--arg", "user_msg=hello", "--arg", "ask=who?", "--respond", "Ann"
-    )
+def test_it_answers_a_question(python: Path, control_plane: ServerProcess, clients: Clients) -> None:
+    asking = ["--arg", "user_msg=hello", "--arg", "ask=who?", "--respond", "Ann"]
+    said = clients.run(python, control_plane.url, "wf", *asking)
     assert said["result"] == "answer: Ann"
     assert {"_data": {"prefix": "who?"}} in [{"_data": data.get("_data", data)} for data in said["event_data"]]
 

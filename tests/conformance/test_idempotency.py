@@ -41,6 +41,23 @@ def test_keys_are_each_topics_own(queue: Queue) -> None:
         assert queue.standing(topic)["ready"] == 1
 
 
+@pytest.mark.parametrize("more", [{}, {"wakeq-h-a": "b", "wakeq-ttl": "90"}])
+def test_publishes_that_differ_in_their_keys_alone_are_messages_of_their_own(
+    queue: Queue, more: dict[str, str]
+) -> None:
+    topic = queue.topic()
+    for key in ("one", "two", "three", "two"):
+        queue.post(topic, b"[1]", headers={"idempotency-key": key, **more})
+    assert [delivery["id"] for delivery in queue.claim(topic, max=9)] == ["one", "two", "three"]
+
+
+def test_batches_that_differ_in_their_keys_alone_are_batches_of_their_own(queue: Queue) -> None:
+    topic = queue.topic()
+    for key in ("one", "two", "three", "two"):
+        queue.batch(topic, b"[1]\n[2]", headers={"idempotency-key": key})
+    assert queue.standing(topic)["ready"] == 6
+
+
 OTHERS: list[tuple[bytes, dict[str, str]]] = [
     (b"[2]", {}),
     (b"[1] ", {}),

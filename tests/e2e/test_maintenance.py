@@ -9,27 +9,47 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from tests.e2e.api import Api, leases, serving
 from tests.support.server import STOP_S
+from wakeq.cli import app
 
 DATABASE = "wakeq.sqlite3"
 LOG = f"{DATABASE}-wal"
 
 
-def wakeq(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+class Ended(NamedTuple):
+    """How a command has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def wakeq(*arguments: str | Path) -> Ended:
+    """A command in this process."""
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return Ended(result.exit_code, result.stdout, result.stderr)
+
+
+def process(*arguments: str | Path) -> Ended:
+    """A command as somebody starts it."""
     command = [sys.executable, "-m", "wakeq", *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=STOP_S)
     assert "Traceback" not in result.stderr
-    return result
+    return Ended(result.returncode, result.stdout, result.stderr)
 
 
 def refused(*arguments: str | Path) -> tuple[str, str]:
     """The sentence and the hint of a command that fails."""
-    result = wakeq(*arguments)
+    # A server that is not refused would never end here.
+    result = (process if arguments[0] == "serve" else wakeq)(*arguments)
     assert (result.returncode, result.stdout) == (1, "")
     message, hint = result.stderr.splitlines()
     assert message.startswith("wakeq: ")
@@ -97,7 +117,7 @@ def test_a_copy_holds_one_moment_while_publishes_go_on(tmp_path: Path) -> None:
         try:
             assert enough.wait(STOP_S)
             before = len(answered)
-            made = wakeq("backup", tmp_path / "copy", "--data", tmp_path / "data")
+            made = process("backup", tmp_path / "copy", "--data", tmp_path / "data")
             after = len(answered)
         finally:
             stop.set()
@@ -169,7 +189,7 @@ def test_where_there_is_no_database(tmp_path: Path, command: tuple[str, ...]) ->
 def test_a_sound_database_is_read_whole_beside_its_server(tmp_path: Path) -> None:
     with serving(tmp_path) as api:
         fill(api)
-        found = wakeq("doctor", "--data", tmp_path)
+        found = process("doctor", "--data", tmp_path)
         assert rest(api) == LEFT
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout == "read 1 topics, 1 groups, 9 messages, 1 histories: no damage\n"

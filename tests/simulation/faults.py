@@ -34,16 +34,18 @@ class Fault(NamedTuple):
     name: str
     replace: Replace
     """From what was there, what is there instead."""
+    seed: int
+    """The one whose simulation shows it soonest, when that was looked for."""
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(owner: Any, name: str, faults: dict[str, Fault] = FAULTS) -> Callable[[Replace], Replace]:
+def fault(owner: Any, name: str, faults: dict[str, Fault] = FAULTS, *, seed: int = 1) -> Callable[[Replace], Replace]:
     """Register a replacement of an attribute under its function's name."""
 
     def register(replace: Replace) -> Replace:
-        faults[replace.__name__] = Fault(owner, name, replace)
+        faults[replace.__name__] = Fault(owner, name, replace, seed)
         return replace
 
     return register
@@ -55,7 +57,7 @@ def injected(name: str, faults: dict[str, Fault] = FAULTS) -> Iterator[None]:
     if name == "none":
         yield
         return
-    owner, attribute, replace = faults[name]
+    owner, attribute, replace, _ = faults[name]
     with patch.object(owner, attribute, replace(getattr(owner, attribute))):
         yield
 
@@ -69,14 +71,14 @@ def undo_is_dropped(_: Any) -> Callable[..., Any]:
     return lambda self, group, keys: self._act()
 
 
-@fault(Dealer, "deal")
+@fault(Dealer, "deal", seed=3)
 def deal_is_forgotten(original: Any) -> Callable[..., Any]:
     """Every third time that something becomes deliverable nobody is woken."""
     calls = iter(range(1 << 62))
     return lambda self, group: None if next(calls) % 3 == 0 else original(self, group)
 
 
-@fault(Dealer, "deal")
+@fault(Dealer, "deal", seed=3)
 def one_message_wakes_two(original: Any) -> Callable[..., Any]:
     def deal(self: Dealer, group: Group) -> None:
         woken = self.woken
@@ -88,7 +90,7 @@ def one_message_wakes_two(original: Any) -> Callable[..., Any]:
     return deal
 
 
-@fault(Parking, "first")
+@fault(Parking, "first", seed=4)
 def last_parked_goes_first(_: Any) -> Callable[..., Any]:
     return lambda self, count: [self._line.popitem()[0] for _ in range(min(count, len(self._line)))]
 
@@ -98,7 +100,7 @@ def prefetch_room_is_not_noticed(_: Any) -> Callable[..., Any]:
     return lambda self, subscription: None
 
 
-@fault(EmbeddedSubscription, "room")
+@fault(EmbeddedSubscription, "room", seed=3)
 def prefetch_is_ignored(_: Any) -> Callable[..., Any]:
     return lambda self, limit: limit
 
@@ -144,7 +146,7 @@ def expired_lease_is_not_returned(_: Any) -> Callable[..., Any]:
     return end_leases
 
 
-@fault(QueueCore, "shorten")
+@fault(QueueCore, "shorten", seed=3)
 def grace_is_ignored(_: Any) -> Callable[..., Any]:
     return lambda self, group, key, length_s, now: None
 
@@ -253,7 +255,7 @@ def half_a_batch_is_stored(original: Any) -> Callable[..., Any]:
 # Keys, order, purges
 
 
-@fault(Group, "let_go")
+@fault(Group, "let_go", seed=8)
 def dead_letter_keeps_its_key(original: Any) -> Callable[..., Any]:
     def let_go(self: Group, seq: int) -> bool:
         return False if self.open.get(seq) is State.DEAD else bool(original(self, seq))
@@ -266,7 +268,7 @@ def key_holds_nobody_back(_: Any) -> Callable[..., Any]:
     return lambda self, key, seq: self.holders.__setitem__(key, seq) is None
 
 
-@fault(Group, "put_back")
+@fault(Group, "put_back", seed=8)
 def returned_message_loses_its_place(_: Any) -> Callable[..., Any]:
     """What comes back goes behind what came back before."""
 
@@ -309,7 +311,7 @@ def release_loses_the_message(original: Any) -> Callable[..., Any]:
     return finish
 
 
-@fault(transactions.Settle, "records")
+@fault(transactions.Settle, "records", seed=5)
 def release_forgets_the_message_on_disk(original: Any) -> Callable[..., Any]:
     """No history and no attempts: in front of the cursor that says that it is done with."""
 
@@ -382,7 +384,7 @@ def room_wakes_no_publisher(_: Any) -> Callable[..., Any]:
     return lambda self, topic: None
 
 
-@fault(QueueCore, "_admit")
+@fault(QueueCore, "_admit", seed=5)
 def memory_budget_is_ignored(original: Any) -> Callable[..., Any]:
     def admit(self: QueueCore, topic: Topic, message: Message) -> None:
         with patch.object(self, "memory_budget", 1 << 62):
@@ -394,24 +396,24 @@ def memory_budget_is_ignored(original: Any) -> Callable[..., Any]:
 # Restarts
 
 
-@fault(restoring, "_left_s")
+@fault(restoring, "_left_s", seed=15)
 def clock_set_back_hides_messages(_: Any) -> Callable[..., Any]:
     """What is left of a stored lease or delay isn't kept within what it was at the start."""
     return lambda history, wall: max(0.0, history.due_at - wall)
 
 
-@fault(deciding, "_instant")
+@fault(deciding, "_instant", seed=15)
 def clock_set_back_prolongs_times(_: Any) -> Callable[..., Any]:
     """Nor what is left of a message's own delay or time to live."""
     return lambda at, message, now, ahead_s: None if at is None else at - ahead_s
 
 
-@fault(restoring, "_died_at")
+@fault(restoring, "_died_at", seed=7)
 def last_attempt_that_ran_out_unattended_comes_again(_: Any) -> Callable[..., Any]:
     return lambda topic, history, wall: history.due_at if history.standing == "dead" else None
 
 
-@fault(KeepingStore, "load")
+@fault(KeepingStore, "load", seed=3)
 def epoch_is_not_raised(original: Any) -> Callable[..., Any]:
     def load(self: KeepingStore) -> Snapshot:
         snapshot: Snapshot = original(self)
@@ -420,7 +422,7 @@ def epoch_is_not_raised(original: Any) -> Callable[..., Any]:
     return load
 
 
-@fault(KeepingStore, "apply")
+@fault(KeepingStore, "apply", seed=7)
 def cursor_is_lost_at_restart(original: Any) -> Callable[..., Any]:
     """A group's row is written once, and then never again."""
 
@@ -431,7 +433,7 @@ def cursor_is_lost_at_restart(original: Any) -> Callable[..., Any]:
     return apply
 
 
-@fault(KeepingStore, "apply")
+@fault(KeepingStore, "apply", seed=4)
 def delays_are_not_stored(original: Any) -> Callable[..., Any]:
     def apply(self: KeepingStore, record: Any) -> None:
         if not (isinstance(record, HistorySet) and record.standing == "delayed"):
@@ -440,7 +442,7 @@ def delays_are_not_stored(original: Any) -> Callable[..., Any]:
     return apply
 
 
-@fault(KeepingStore, "apply")
+@fault(KeepingStore, "apply", seed=4)
 def idempotency_keys_are_not_stored(original: Any) -> Callable[..., Any]:
     return lambda self, record: None if isinstance(record, KeySeen) else original(self, record)
 

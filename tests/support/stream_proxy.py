@@ -1,8 +1,9 @@
 """Proxies that do to a stream what proxies do; everything else gets through."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
@@ -44,6 +45,8 @@ class _Handler(BaseHTTPRequestHandler):
         upstream = HTTPConnection("127.0.0.1", self.server.upstream_port, timeout=PATIENCE_S)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
         try:
+            upstream.connect()
+            self.server.forwards(upstream.sock)
             upstream.request(self.command, self.path, body, headers)
             with upstream.getresponse() as answer:
                 self.answer(answer.status, answer.getheader("content-type") or "", answer.read())
@@ -73,6 +76,25 @@ class Proxy(ThreadingHTTPServer):
         self.on_stream = on_stream
         self.seen: SimpleQueue[str] = SimpleQueue()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self._upstream: list[socket.socket] = []
+        self._changing = threading.Lock()
+        self._hung_up = False
+
+    def forwards(self, upstream: socket.socket) -> None:
+        """Something is asked over that connection, which is broken off when the proxy ends."""
+        with self._changing:
+            self._upstream.append(upstream)
+            hung_up = self._hung_up
+        if hung_up:
+            raise ConnectionAbortedError
+
+    def hang_up(self) -> None:
+        """Wait for no answer any more: a claim's may take its whole wait."""
+        with self._changing:
+            self._hung_up = True
+        for upstream in self._upstream:
+            with suppress(OSError):
+                upstream.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
@@ -85,6 +107,7 @@ def proxy(upstream_port: int, on_stream: OnStream) -> Iterator[Proxy]:
             yield server
         finally:
             server.shutdown()
+            server.hang_up()
             thread.join(PATIENCE_S)
 
 

@@ -2,6 +2,7 @@
 it. Operations and entries are counted, nothing is timed."""
 
 import gc
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -179,3 +180,20 @@ def test_sizes_that_only_the_store_knows_do_not_add_up_to_a_debt() -> None:
     assert (topic.held_messages, topic.held_bytes) == (0, 0)
     bench.tick(30 * 86_400.0)
     assert (topic.held_messages, topic.held_bytes, topic.cold_bytes) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("outcome", ["ack", "nack", "dead", "release"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_settle_leaves_no_cycle_for_the_collector(bench: Bench, outcome: str, fails: bool) -> None:
+    topic = bench.topic()
+    bench.publish(topic)
+    lease = bench.claim(topic.groups["default"])
+    settle = bench.settling(topic, outcome, lease)
+    bench.write(settle, fails=[settle] if fails else [])
+    gone = weakref.ref(settle)
+    gc.disable()
+    try:
+        del settle
+        assert gone() is None
+    finally:
+        gc.enable()

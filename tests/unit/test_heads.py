@@ -26,10 +26,10 @@ UPGRADE = b"GET /up HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r
 WRONG = b"GET /wrong HTTP/1.1\r\n\r\n"
 LONG = b"GET /long HTTP/1.1\r\nHost: a\r\nX: " + b"x" * KEPT_MAX_BYTES + b"\r\n\r\n"
 BLANK = b"\r\n\r\n"
-KEYED = b"GET /keyed HTTP/1.1\r\nHost: a\r\nIdempotency-Key: k\r\n\r\n"
+TRACED = b"GET /traced HTTP/1.1\r\nHost: a\r\nTraceparent: k\r\n\r\n"
 
 NEVER_KEPT = [
-    KEYED,
+    TRACED,
     CLOSE,
     OLD,
     CHUNKS,
@@ -42,6 +42,26 @@ NEVER_KEPT = [
     POST + b"abcd",
     BLANK + GET,
 ]
+
+
+def keyed(line: bytes, body: bytes = b"abc") -> bytes:
+    """A request with an idempotency key between its other headers."""
+    return POST.replace(b"Content-Length", line + b"\r\nContent-Length") + body
+
+
+KEY_LINES = [
+    b"idempotency-key: %s",
+    b"Idempotency-Key: %s",
+    b"idempotency-key:%s",
+    b"idempotency-key:  %s",
+    b"idempotency-key: %s ",
+    b"idempotency-key: %s\r\nidempotency-key: other",
+    b"idempotency-key: other\r\nidempotency-key: %s",
+    b"idempotency-key: %s\r\n folded",
+    b"idempotency-key: %s\nX: y",
+    b"x-idempotency-key: %s",
+]
+KEYS = [b"k", b"another", b"", b'"two words"', b"x" * 255, b"x" * 256, b"\xc3\xa9", b"a\tb", b"a\x00b", b"a\rb"]
 
 
 class Transport(asyncio.Transport):
@@ -236,3 +256,24 @@ async def test_parts_mean_what_the_whole_means(cuts: tuple[int, int]) -> None:
     first, second = cuts
     reads = [whole[:first], whole[first:second], whole[second:]]
     assert (await told(heads, reads))[0] == (await told(heads, [whole]))[0]
+
+
+@pytest.mark.parametrize("line", KEY_LINES)
+@pytest.mark.parametrize("key", KEYS)
+async def test_a_request_with_another_key_is_read_as_it_is(line: bytes, key: bytes) -> None:
+    heads = await warm(GET, *[keyed(each % b"first") for each in KEY_LINES])
+    reads = [keyed(line % key, b"x\0y"), GET, keyed(line % b"k"), keyed(line % key, b"abcd")]
+    assert await told(heads, reads) == await told(Forgetful(), reads)
+
+
+async def test_a_head_is_found_whatever_its_key() -> None:
+    heads = Heads()
+    heads._keyed = counting = Counting()
+    await told(heads, [keyed(b"idempotency-key: %d" % number) for number in range(5)])
+    assert (counting.found, len(counting), len(heads._known)) == (4, 1, 0)
+
+
+async def test_an_empty_key_is_not_taken_for_any() -> None:
+    heads = await warm(keyed(b"idempotency-key: k"))
+    assert heads.get(keyed(b"idempotency-key: ")) is None
+    assert heads.get_keyed(keyed(b"idempotency-key: "), len(keyed(b"idempotency-key: ")) - 3) is None

@@ -102,6 +102,20 @@ async def test_those_that_were_answered_together_ask_again_together() -> None:
     assert lane.made[-2:] == ["d", "e"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+def test_a_lane_may_be_used_on_one_event_loop_after_another(anyio_backend: Any) -> None:
+    lane = Requests()
+
+    async def ask() -> None:
+        async with anyio.create_task_group() as tasks:
+            for name in "abc":
+                tasks.start_soon(lane.submit, Named(name))
+
+    for _ in range(2):
+        anyio.run(ask, backend=anyio_backend)
+    assert lane.made == ["a", "bc", "abc"]
+
+
 async def test_a_request_has_at_most_its_bytes_and_what_is_larger_goes_alone() -> None:
     lane = Requests(max_bytes=10)
     lane.gate = anyio.Event()

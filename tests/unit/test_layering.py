@@ -89,8 +89,16 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "wakeq._line": (set(), set()),
     "wakeq._asyncio_line": ({"wakeq._line"}, {"anyio"}),
     "wakeq._anyio_line": ({"wakeq._line"}, {"anyio"}),
+    "wakeq._loops": (set(), {"anyio"}),
     "wakeq._http": (
-        {"wakeq._answers", "wakeq._anyio_line", "wakeq._asyncio_line", "wakeq._line", "wakeq._wire"},
+        {
+            "wakeq._answers",
+            "wakeq._anyio_line",
+            "wakeq._asyncio_line",
+            "wakeq._line",
+            "wakeq._loops",
+            "wakeq._wire",
+        },
         {"anyio", "httpx"},
     ),
     "wakeq._over_httpx": ({"wakeq._wire"}, {"httpx"}),
@@ -106,7 +114,8 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     **dict.fromkeys(
         CONTROL_RULES, (CONTROL_RULES | {"wakeq_control.arguments", "wakeq_control.errors"}, {"pydantic_core"})
     ),
-    "wakeq_control.arguments": ({"wakeq_control.codec", "wakeq_control.errors"}, {"jsonschema", "referencing"}),
+    "wakeq_control.arguments": ({"wakeq_control.codec", "wakeq_control.errors", "wakeq_control.schemas"}, set()),
+    "wakeq_control.schemas": (set(), {"jsonschema", "referencing"}),
     "wakeq_control.errors": (set(), set()),
     "wakeq_control.messages": (CONTROL_RULES | {"wakeq_control.errors"}, {"pydantic"}),
     "wakeq_control.settings": (
@@ -146,12 +155,12 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
             "wakeq._serving.moments",
             "wakeq._serving.origins",
             "wakeq._serving.tokens",
-            "wakeq_control.arguments",
             "wakeq_control.engine.engine",
             "wakeq_control.engine.links",
             "wakeq_control.errors",
             "wakeq_control.http",
             "wakeq_control.messages",
+            "wakeq_control.schemas",
         },
         {"anyio", "pydantic"},
     ),
@@ -185,10 +194,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"anyio", "httpx", "orjson", "pydantic", "pydantic_core", "structlog", "typer", "uvloop"},
     ),
     # It puts the API server in front of its deployments.
-    "wakeq_control.deploy.cli": (
-        {"wakeq", "wakeq_control"},
-        {"anyio", "platformdirs", "pydantic", "structlog", "typer", "uvloop"},
-    ),
+    "wakeq_control.deploy.running": ({"wakeq", "wakeq_control"}, {"anyio", "pydantic", "structlog"}),
     "wakeq_control.deploy": (
         {
             "wakeq",

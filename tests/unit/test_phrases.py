@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from tests.unit.test_sending import Loop, Wire
-from wakeq._serving.phrases import _Answers
+from wakeq._serving.phrases import PhrasedProtocol, _Answers
 from wakeq._serving.sending import Turn
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
@@ -79,3 +81,30 @@ def test_a_reason_stands_in_one_status_line(answers: _Answers, log: list[tuple[s
         answers.close()
     written = [what for _, what in log if what != "close"]
     assert written == [b"HTTP/1.1 200 no such task\r\ncontent-length: 2\r\n\r\n", HEAD]
+
+
+def connection() -> PhrasedProtocol:
+    """One that nobody has asked anything over."""
+    loop = SoonLoop()
+    config = uvicorn.Config(app=lambda scope: None, loop="none", log_config=None)
+    protocol = PhrasedProtocol(config, ServerState(), {}, loop, turn=Turn(loop.call_soon))
+    protocol.connection_made(OpenWire("a", []))
+    return protocol
+
+
+def test_who_asks_is_told_when_the_client_hangs_up() -> None:
+    told: list[str] = []
+    asked = connection()
+    asked.when_gone(lambda: told.append("before"))
+    asked.connection_lost(ConnectionResetError())
+    asked.when_gone(lambda: told.append("after"))
+    assert told == ["before", "after"]
+
+
+def test_who_has_his_answer_is_told_nothing() -> None:
+    told: list[str] = []
+    asked = connection()
+    asked.when_gone(lambda: told.append("before"))
+    asked.when_gone(None)
+    asked.connection_lost(ConnectionResetError())
+    assert told == []

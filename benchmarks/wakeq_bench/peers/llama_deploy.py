@@ -58,5 +58,6 @@ def _for_wakeq(recipe: Recipe) -> Recipe:
         directory=f"{recipe.directory}-wakeq",
         requirements=(*recipe.requirements, *needs.read_text(encoding="utf-8").split()),
         more_constraints=(needs,),
+        base=recipe,
         modules=f"{recipe.modules}, anyio, httptools, httpx, orjson",
     )

@@ -10,6 +10,8 @@ import sys
 import time
 from typing import Any
 
+import anyio
+
 import wakeq
 
 TOPIC = "t"
@@ -28,7 +30,9 @@ def main() -> None:
     parser.add_argument("--url", required=True)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--prefetch", type=int, default=32)
-    asyncio.run(_run(parser.parse_args()))
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
+    options = parser.parse_args()
+    anyio.run(_run, options, backend_options={"use_uvloop": options.loop == "uvloop"})
 
 
 async def _run(options: argparse.Namespace) -> None:

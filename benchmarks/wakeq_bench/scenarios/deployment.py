@@ -3,6 +3,7 @@
 Tasks of the API server are run by llama_deploy's own client and `llamactl`, beside llama_deploy's own API server.
 """
 
+import json
 import statistics
 import subprocess
 import sys
@@ -47,7 +48,9 @@ _IDLE = f"idle deployment of {SERVICES} services: CPU"
 _IMPORTED = "import time; began = time.perf_counter(); import wakeq.cli.run; print(time.perf_counter() - began)"
 # Before an idle window: everybody has parked.
 _SETTLED_S = 5.0
-_PLANNED_S = {"start": 3.0, "run": 1.5, "apiserver": 10.0, "llamactl": 5.5}
+_LLAMACTL_RUNS = 3
+"""Of each round."""
+_PLANNED_S = {"start": 3.0, "run": 1.5, "apiserver": 10.0, "llamactl": 8.0}
 """Of each round."""
 _STARTING_PLANNED_S = {"start": 0.0, "run": 3.0, "apiserver": 10.0, "llamactl": 3.0, "idle": 6.0}
 
@@ -118,8 +121,8 @@ class _Found:
         with deployed() as deployment:
             command = [sys.executable, "-m", "wakeq", "run", "-d", NAME, "-a", "user_msg", _MESSAGE]
             command += ["--api-server", deployment.api_url]
-            _timed(command, _RESULT)
-            found = [(_timed(command, _RESULT), _import_s()) for _ in self._rounds("run")]
+            _timed(command)
+            found = [(_timed(command), _import_s()) for _ in self._rounds("run")]
         self._show("wakeq run of an echo, the whole process", [seconds for seconds, _ in found], _RUN_MAX)
         self._show("its imports", [seconds for _, seconds in found], _IMPORT_MAX)
 
@@ -142,13 +145,14 @@ class _Found:
         self._report.figures.append(Figure(name, ratio, "", _HALF, ratio_interval(ours, theirs)))
 
     def llamactl(self) -> None:
-        """`llamactl run`, unmodified, beside what it takes to say how it is used."""
-        command = str(self._python.with_name("llamactl"))
+        """`llamactl run`, unmodified, but for what it takes to load: that varies by more than a run takes."""
+        command = [str(self._python), str(llama_deploy.script("llamactl"))]
         with deployed() as deployment:
-            task = [command, "-s", deployment.api_url, "run", "-d", NAME, "-a", "user_msg", _MESSAGE]
-            _timed(task, _RESULT)
-            more = [_timed(task, _RESULT) - _timed([command, "--help"]) for _ in self._rounds("llamactl")]
-        self._show("llamactl run, beyond llamactl --help", more, _LLAMACTL_MAX)
+            command += ["-s", deployment.api_url, "run", "-d", NAME, "-a", "user_msg", _MESSAGE]
+            _loaded_s(command)
+            taken = [_loaded_s(command) for _ in self._rounds("llamactl") for _ in range(_LLAMACTL_RUNS)]
+        self._show("llamactl run, once it is loaded", [seconds for seconds, _ in taken], _LLAMACTL_MAX)
+        self._show("CPU of llamactl itself in that", [cpu_s for _, cpu_s in taken])
 
     def idle(self) -> None:
         """All processes of a deployment while nothing happens."""
@@ -187,14 +191,26 @@ def _accept(url: str) -> None:
         raise BrokenAnswer(f"a task was answered {answer.status_code}: {answer.text[:200]}")
 
 
-def _timed(command: Sequence[str], wanted: str | None = None) -> float:
-    """How long a command takes, whose output has to end so. Raises BrokenAnswer."""
+def _timed(command: Sequence[str]) -> float:
+    """How long a command takes that runs a task. Raises BrokenAnswer."""
     began = time.perf_counter()
+    _said(command)
+    return time.perf_counter() - began
+
+
+def _loaded_s(command: Sequence[str]) -> tuple[float, float]:
+    """What a command that runs a task says it took, and its CPU. Raises BrokenAnswer."""
+    said = json.loads(_said(command))
+    return said["seconds"], said["cpu_seconds"]
+
+
+def _said(command: Sequence[str]) -> str:
+    """What a command says behind the task's result. Raises BrokenAnswer."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_MAX_S, check=False)
-    seconds = time.perf_counter() - began
-    if done.returncode != 0 or (wanted is not None and not done.stdout.endswith(f"{wanted}\n")):
+    _, result, rest = f"\n{done.stdout}".partition(f"\n{_RESULT}\n")
+    if done.returncode != 0 or not result:
         raise BrokenAnswer(f"{Path(command[0]).name} ended with {done.returncode}: {done.stdout}{done.stderr[-500:]}")
-    return seconds
+    return rest
 
 
 def _client(python: Path, url: str, tasks: int) -> list[float]:

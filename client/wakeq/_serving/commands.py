@@ -1,13 +1,16 @@
 """What the commands that run servers have in common: options of settings, and how a mistake is told."""
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
-from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    # A command that has no such settings needs none of it.
+    from pydantic import BaseModel
 
 
-def option(settings: type[BaseModel], name: str, prefix: str, flag: str | None = None) -> Any:
+def option(settings: "type[BaseModel]", name: str, prefix: str, flag: str | None = None) -> Any:
     """A command-line option of a setting: one description and one default, those of ``settings``."""
     field = settings.model_fields[name]
     default = field.get_default(call_default_factory=True)
@@ -20,7 +23,7 @@ def option(settings: type[BaseModel], name: str, prefix: str, flag: str | None =
     )
 
 
-def problem_of(settings: type[BaseModel], name: str, error: Mapping[str, Any]) -> str:
+def problem_of(settings: "type[BaseModel]", name: str, error: Mapping[str, Any]) -> str:
     """What is wrong with a setting, from pydantic's error."""
     if error["type"] == "extra_forbidden":
         return "there is no such setting"

@@ -7,6 +7,7 @@ A head that is written alone would wake a client that can do nothing with it.
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,11 +33,20 @@ class PhrasedProtocol(HttpToolsProtocol):
         """``turn`` is that of all connections of the loop."""
         super().__init__(*arguments, **named)
         self._turn = turn
+        self._is_gone = False
+        self._when_gone: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """uvicorn's, on a transport that knows about reasons."""
         self._answers = _Answers(transport, self._turn, self.loop)
         super().connection_made(self._answers)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """uvicorn's, and who asked is told."""
+        super().connection_lost(exc)
+        self._is_gone = True
+        if self._when_gone is not None:
+            self._when_gone()
 
     def on_message_begin(self) -> None:
         """uvicorn's, and the request can find its connection."""
@@ -51,6 +61,12 @@ class PhrasedProtocol(HttpToolsProtocol):
     def close(self) -> None:
         """Close the connection, whatever has been sent."""
         self.transport.close()
+
+    def when_gone(self, call: Callable[[], None] | None) -> None:
+        """Have this called when the client hangs up, or now where it has; None: nothing any more."""
+        self._when_gone = call
+        if call is not None and self._is_gone:
+            call()
 
 
 class _Answers(Sending):

@@ -1,5 +1,6 @@
 """The `wakeq` command. A subcommand's code is imported when it is called: `wakeq --version` loads no server."""
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from wakeq._loading import loading
 from wakeq._version import __version__
 from wakeq.cli._style import STYLE
 
@@ -52,7 +54,8 @@ class _LazyGroup(TyperGroup):
 
 def _load(name: str) -> Any:
     module, attribute, _ = _LAZY[name]
-    found = getattr(import_module(module), attribute)
+    with loading():
+        found = getattr(import_module(module), attribute)
     if not isinstance(found, typer.Typer):
         alone = typer.Typer(**STYLE)
         alone.command(name)(found)
@@ -93,6 +96,8 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # A name that the locale has no letters for is still a name.
         sys.stdout.reconfigure(errors="backslashreplace")
+    # What reads a command line is loaded when there is one to read; `_load` switches it on again.
+    gc.disable()
     try:
         # Named here, because the shell asks for completion by this name, however it was started.
         app(prog_name="wakeq")

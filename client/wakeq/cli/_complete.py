@@ -46,7 +46,7 @@ def services(ctx: typer.Context, incomplete: str) -> list[str]:
     return _asked(ctx, found, wakeq.AsyncControlPlane)
 
 
-async def _names(client: wakeq.AsyncClient, beginning: str) -> AsyncIterator[str]:
+async def _names(client: "wakeq.AsyncClient", beginning: str) -> AsyncIterator[str]:
     left = _MOST
     async for info in client.topics():
         if info.name.startswith(beginning):

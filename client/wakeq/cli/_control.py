@@ -8,7 +8,7 @@ import anyio
 import typer
 
 import wakeq
-from wakeq._async_control import DEFAULT_CONTROL_URL
+from wakeq._connection import DEFAULT_CONTROL_URL
 from wakeq.cli import _complete, _values
 from wakeq.cli._talk import check_token, fail, server_url
 

@@ -11,8 +11,7 @@ import orjson
 import typer
 
 import wakeq
-from wakeq._async_client import DEFAULT_URL
-from wakeq._connection import is_server_url, is_token
+from wakeq._connection import DEFAULT_URL, is_server_url, is_token
 from wakeq.cli import _complete, _values
 
 _T = TypeVar("_T")
@@ -89,7 +88,7 @@ IfNotExists = Annotated[bool, typer.Option("--if-not-exists", help="Leave it as 
 DEFAULT_GROUP = "default"
 
 
-def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: str, retry_s: float = 0.0) -> _T:
+def talk(url: str, work: Callable[["wakeq.AsyncClient"], Awaitable[_T]], *topics: str, retry_s: float = 0.0) -> _T:
     """What ``work`` returns. Where the server refuses or can't be reached: a sentence, a hint and exit code 1.
 
     ``topics`` are those that it is about: for one that doesn't exist, the hint has the nearest name that does. For
@@ -114,7 +113,7 @@ def talk(url: str, work: Callable[[wakeq.AsyncClient], Awaitable[_T]], *topics: 
         fail(error.detail, _HINTS.get(error.code, ""))
 
 
-def _client(url: str, retry_s: float) -> wakeq.AsyncClient:
+def _client(url: str, retry_s: float) -> "wakeq.AsyncClient":
     try:
         return wakeq.AsyncClient(url, retry_s=retry_s)
     except ValueError as error:
@@ -129,7 +128,7 @@ def check_token(*names: str) -> None:
         fail(f"{name} is no token", "a token is printable ASCII without spaces", code=2)
 
 
-async def _nearest(client: wakeq.AsyncClient, topics: Sequence[str]) -> str | None:
+async def _nearest(client: "wakeq.AsyncClient", topics: Sequence[str]) -> str | None:
     """The existing name that is most like the first of these that isn't there, if any is."""
     names: list[str] = []
     with anyio.move_on_after(_LOOK_S):

@@ -8,7 +8,7 @@ import anyio
 import typer
 
 import wakeq
-from wakeq._async_client import DEFAULT_URL
+from wakeq._connection import DEFAULT_URL
 from wakeq.cli import _pipes, _values
 from wakeq.cli._deliveries import body_of, whole
 from wakeq.cli._exec import Commands

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import orjson
 import typer
 
-from wakeq._async_client import DEFAULT_URL
+from wakeq._connection import DEFAULT_URL
 from wakeq.cli import _tables
 from wakeq.cli._talk import DEFAULT_GROUP, Group, Topic, Url, counted, note, say, talk
 

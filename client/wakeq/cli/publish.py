@@ -11,7 +11,7 @@ import orjson
 import typer
 
 import wakeq
-from wakeq._async_client import DEFAULT_URL
+from wakeq._connection import DEFAULT_URL
 from wakeq.cli import _values
 from wakeq.cli._ndjson import publish_lines
 from wakeq.cli._talk import Topic, Url, fail, note, say, talk

@@ -2,7 +2,7 @@
 
 import typer
 
-from wakeq._async_control import DEFAULT_CONTROL_URL
+from wakeq._connection import DEFAULT_CONTROL_URL
 from wakeq.cli import _control_tables
 from wakeq.cli._control import Service, Url, talk
 from wakeq.cli._style import STYLE

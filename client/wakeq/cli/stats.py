@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 import wakeq
-from wakeq._async_client import DEFAULT_URL
+from wakeq._connection import DEFAULT_URL
 from wakeq.cli import _complete, _tables, _values
 from wakeq.cli._standing import Standing
 from wakeq.cli._talk import Url, fail, note, talk

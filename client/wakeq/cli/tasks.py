@@ -8,7 +8,7 @@ import orjson
 import typer
 
 import wakeq
-from wakeq._async_control import DEFAULT_CONTROL_URL
+from wakeq._connection import DEFAULT_CONTROL_URL
 from wakeq.cli import _control_tables, _pipes, _values
 from wakeq.cli._arguments import arguments_of, value_of
 from wakeq.cli._control import RETRY_S, Service, Session, Task, Url, outcome, talk

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 import wakeq
-from wakeq._async_client import DEFAULT_URL
+from wakeq._connection import DEFAULT_URL
 from wakeq.cli import _tables, _values
 from wakeq.cli._style import STYLE
 from wakeq.cli._talk import (

@@ -19,6 +19,8 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from wakeq._loading import loading
+
 _COMMANDS = {"queue": "wakeq_server.cli", "control-plane": "wakeq_control.cli"}
 
 
@@ -80,8 +82,9 @@ def main() -> None:
 
 def _command(supervisor: _Supervisor, kind: str) -> None:
     """A command of ours, whose code is loaded before it is needed."""
-    cli = importlib.import_module("wakeq.cli")
-    importlib.import_module(_COMMANDS[kind])
+    with loading():
+        cli = importlib.import_module("wakeq.cli")
+        importlib.import_module(_COMMANDS[kind])
     supervisor.tell({"loaded": True})
     sys.argv = ["wakeq", *supervisor.hear()["arguments"]]
     cli.main()
@@ -89,9 +92,10 @@ def _command(supervisor: _Supervisor, kind: str) -> None:
 
 def _serve(supervisor: _Supervisor) -> None:
     # Loaded here, since a service that can't be loaded is told of in any case.
-    from wakeq._connection import control_token  # noqa: PLC0415
-    from wakeq_control.service.cli import run  # noqa: PLC0415
-    from wakeq_control.service.worker import Options  # noqa: PLC0415
+    with loading():
+        from wakeq._connection import control_token  # noqa: PLC0415
+        from wakeq_control.service.cli import run  # noqa: PLC0415
+        from wakeq_control.service.worker import Options  # noqa: PLC0415
 
     job = supervisor.hear()
     try:

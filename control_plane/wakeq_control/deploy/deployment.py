@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import anyio
 import anyio.abc
@@ -24,6 +24,7 @@ from wakeq_control.deploy.base import ServiceStatus
 from wakeq_control.deploy.config import DeploymentConfig, ServiceConfig
 from wakeq_control.deploy.environments import environment
 from wakeq_control.deploy.errors import DeploymentError, DeploymentFailed
+from wakeq_control.deploy.options import Options
 from wakeq_control.deploy.process import Job, Problem
 from wakeq_control.deploy.servers import Place, Server
 from wakeq_control.deploy.sources import Code, Sources
@@ -34,18 +35,6 @@ MAX_CONCURRENT_TASKS = 8
 _STOP_S = 10.0
 """How long the queue and the control plane have to end; they don't need a second."""
 _log: Any = structlog.get_logger("wakeq.deploy")
-
-
-class Options(NamedTuple):
-    """What is the same for all deployments."""
-
-    data: Path
-    """Directory of what they keep, each in a directory of its name."""
-    durability: Literal["fsync", "memory"]
-    grace_s: float
-    """Seconds that running tasks have when their service is to end."""
-    lease_s: float
-    """Seconds for which a task is leased."""
 
 
 Found = Callable[[list[Path]], None]
@@ -214,11 +203,12 @@ class RunningDeployment:
             return ["--queue", self.queue_url, "--namespace", control.topic_namespace]
 
         return (
-            Server(("queue", "serve"), at_queue, lambda: keeping("queue"), self._tasks),
+            Server(("queue", "serve"), at_queue, lambda: keeping("queue"), self._options.ahead, self._tasks),
             Server(
                 ("control-plane", "control-plane"),
                 Place(host, port, 8000, f"{config.file}: control-plane"),
                 lambda: [*about_queue(), *keeping("control-plane")],
+                self._options.ahead,
                 self._tasks,
             ),
         )

@@ -10,8 +10,9 @@ import anyio.abc
 import structlog
 
 from wakeq_control.deploy.config import DeploymentConfig
-from wakeq_control.deploy.deployment import Found, Options, RunningDeployment
+from wakeq_control.deploy.deployment import Found, RunningDeployment
 from wakeq_control.deploy.errors import DeploymentExists, DeploymentNotFound
+from wakeq_control.deploy.options import Options
 
 _log: Any = structlog.get_logger("wakeq.deploy")
 

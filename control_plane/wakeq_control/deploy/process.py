@@ -6,6 +6,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +43,15 @@ class Job(NamedTuple):
     """On top of the supervisor's own."""
     first: Mapping[str, Any] | None = None
     """What is to be loaded, of a service."""
+
+
+SERVERS = ("queue", "control-plane")
+"""The names of what every deployment has one of."""
+
+
+def server_job(name: str) -> Job:
+    """What the process of one of them runs."""
+    return Job(name, (name,), Path(sys.executable), {})
 
 
 class Problem(NamedTuple):

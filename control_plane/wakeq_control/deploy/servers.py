@@ -1,16 +1,14 @@
 """The queue and the control plane of a deployment: where they listen, and that they do so there again."""
 
 import socket
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import anyio.abc
 
 from wakeq_control.deploy.errors import DeploymentFailed
-from wakeq_control.deploy.process import Job
+from wakeq_control.deploy.process import Process, server_job
 from wakeq_control.deploy.unit import Unit
 
 
@@ -33,15 +31,19 @@ class Server:
         command: tuple[str, str],
         place: Place,
         more: Callable[[], Sequence[str]],
+        ahead: dict[str, Process],
         tasks: anyio.abc.TaskGroup,
     ) -> None:
-        """``command``: its name for people, and for `wakeq`. ``more``: its other options, as of when it begins."""
+        """``command``: its name for people, and for `wakeq`. ``more``: its other options, as of when it begins.
+
+        ``ahead``: those that load already, of which it takes its own.
+        """
         self.name, self._command = command
         self._place = place
         self._more = more
         self._is_usual_taken = False
-        job = Job(self.name, (self.name,), Path(sys.executable), {})
-        self.unit = Unit(job, lambda: {"arguments": self._arguments()}, tasks)
+        loading = ahead.pop(self.name, None)
+        self.unit = Unit(server_job(self.name), lambda: {"arguments": self._arguments()}, tasks, loading)
 
     @property
     def url(self) -> str:

@@ -23,9 +23,16 @@ _log: Any = structlog.get_logger("wakeq.deploy")
 class Unit:
     """A queue, a control plane or a service."""
 
-    def __init__(self, job: Job, word: Callable[[], Mapping[str, Any]], tasks: anyio.abc.TaskGroup) -> None:
-        """``word`` makes what a process is told when it is to begin."""
+    def __init__(
+        self,
+        job: Job,
+        word: Callable[[], Mapping[str, Any]],
+        tasks: anyio.abc.TaskGroup,
+        loading: Process | None = None,
+    ) -> None:
+        """``word`` makes what a process is told when it is to begin. ``loading``: the first one, if it is started."""
         self._job = job
+        self._loading = loading
         self._word = word
         self._tasks = tasks
         self._process: Process | None = None
@@ -51,7 +58,8 @@ class Unit:
         """Start a process and have it load; returns why it can't. Raises DeploymentFailed."""
         with anyio.CancelScope(shield=True):
             # A process that is started is known, whatever happens meanwhile.
-            process = self._process = await Process.start(self._job, self._tasks)
+            process = self._process = self._loading or await Process.start(self._job, self._tasks)
+            self._loading = None
         return await process.load()
 
     async def run(self) -> Problem | None:

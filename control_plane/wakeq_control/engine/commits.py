@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from wakeq._serving.offload import Offload
 from wakeq_control.model import Effects
@@ -37,20 +38,19 @@ class Commits:
         self._offload = offload
         self._open = _Batch()
         self._writing: _Batch | None = None
-        self._something = anyio.Event()
-        self._urgent = anyio.Event()
+        self._news: anyio.Event | None = None
+        """What `run` sleeps by."""
 
     def submit(self, effects: Effects) -> None:
         """Store this with the next commit."""
         self._open.effects.append(effects)
         self._open.urgent = True
-        self._something.set()
-        self._urgent.set()
+        self._wake()
 
     def ride(self, effects: Effects) -> None:
         """Store this soon, with what others submit; nobody will ever wait for it, or be told of it."""
         self._open.effects.append(effects)
-        self._something.set()
+        self._wake()
 
     async def settled(self) -> None:
         """Return when everything that has been decided so far, and may be waited for, is durable."""
@@ -63,29 +63,40 @@ class Commits:
         """Return when all of it is durable, what rides along too."""
         if self._open.effects:
             self._open.urgent = True
-            self._urgent.set()
+            self._wake()
         await self.settled()
 
     async def run(self) -> None:
         """Write batches, for ever. Raises StorageFailed."""
         while True:
-            await self._something.wait()
-            if not self._urgent.is_set():
+            if self._open.effects:
+                # Who was told of the last commit may have something for this one.
+                await checkpoint()
+            while not self._open.effects:
+                await self._sleep()
+            if not self._open.urgent:
                 with anyio.move_on_after(RIDE_S):
-                    await self._urgent.wait()
+                    while not self._open.urgent:
+                        await self._sleep()
             await self.flush()
+
+    async def _sleep(self) -> None:
+        self._news = anyio.Event()
+        await self._news.wait()
+
+    def _wake(self) -> None:
+        news, self._news = self._news, None
+        if news is not None:
+            news.set()
 
     async def flush(self) -> None:
         """Write what there is."""
         batch = self._writing = self._open
         self._open = _Batch()
-        self._something = anyio.Event()
-        self._urgent = anyio.Event()
         changes = [change for effects in batch.effects for change in effects.changes]
-        # Not cancelled half-way: the thread would go on, and nobody would know how it ended.
-        with anyio.CancelScope(shield=True):
-            if changes:
-                await self._offload(partial(self._store.commit, changes))
+        if changes:
+            # Which is not cancelled half-way.
+            await self._offload(partial(self._store.commit, changes))
         self._writing = None
         for effects in batch.effects:
             self._stored(effects)

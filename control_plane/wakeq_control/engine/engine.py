@@ -5,6 +5,7 @@ Reading waits too, until what was read is stored: nobody is shown what a crash c
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -226,9 +227,9 @@ class Engine:
         Raises SessionNotFound.
         """
         self._plane.sessions.get(session_id)
-        with anyio.move_on_after(wait_s):
+        with nullcontext() if wait_s == math.inf else anyio.move_on_after(wait_s):
             while (task := self._find(session_id, task_id)) is not None and task.result is None:
-                await self._signals.wait(_of_task(task_id))
+                await self._signals.wait(_of_end(task_id))
         task = self._find(session_id, task_id)
         result = None if task is None else task.result
         if result is not None:
@@ -325,7 +326,7 @@ class Engine:
     def sent(self, message: Outgoing) -> None:
         """The queue has it. Should that be forgotten by a crash, it is published again, and is the same message."""
         effects = self._plane.sent(message.number)
-        if effects != Effects():
+        if effects:
             self._commits.ride(effects)
 
     def refused(self, message: Outgoing, reason: str) -> None:
@@ -353,6 +354,8 @@ class Engine:
             return None
 
     async def _service(self, name: str, wait_s: float = math.inf) -> None:
+        if name in self._plane.registry:
+            return
         with anyio.move_on_after(min(wait_s, self._wait_for_service_s)):
             while name not in self._plane.registry:
                 await self._signals.wait(_of_service(name))
@@ -362,7 +365,7 @@ class Engine:
         await self._commits.settled()
 
     def _submit(self, effects: Effects) -> None:
-        if effects != Effects():
+        if effects:
             self._commits.submit(effects)
         due = self._plane.next_deadline()
         if due != self._due:
@@ -381,13 +384,16 @@ class Engine:
             self.gone(address)
         for task_id in effects.wakes:
             self._signals.wake(_of_task(task_id))
+            task = self._plane.tasks.find(task_id)
+            if task is None or task.result is not None:
+                self._signals.wake(_of_end(task_id))
             self.links.wake(task_id)
 
     async def _keep_time(self) -> None:
         while True:
             effects, self._due = self._plane.tick(self.now())
             self._timer = anyio.Event()
-            if effects != Effects():
+            if effects:
                 self._commits.submit(effects)
             with anyio.move_on_after(math.inf if self._due is None else max(0.0, self._due - self.now())):
                 await self._timer.wait()
@@ -395,6 +401,10 @@ class Engine:
 
 def _of_task(task_id: str) -> str:
     return f"task:{task_id}"
+
+
+def _of_end(task_id: str) -> str:
+    return f"end:{task_id}"
 
 
 def _of_service(name: str) -> str:

@@ -20,6 +20,8 @@ BEAT_S = 3.0
 """Seconds between the spaces."""
 OWN_BEAT_S = 15.0
 """About as many between the signs of life that wakeq's own clients get."""
+LONGEST_BEAT_S = OWN_BEAT_S * 2
+"""More than there are between any two."""
 
 
 class Lot:
@@ -41,6 +43,20 @@ class Lot:
         """Do work as long as the client is there. Raises Gone, Stopping, and what the work raises."""
         if self.stopping:
             raise Stopping
+        scope = anyio.CancelScope()
+        if not request.when_gone(scope.cancel):
+            return await self._attend_watched(request, work)
+        self._waiting.add(scope)
+        try:
+            with scope:
+                return await work()
+        finally:
+            request.when_gone(None)
+            self._waiting.discard(scope)
+        raise self._why_cancelled()
+
+    async def _attend_watched(self, request: Request, work: Callable[[], Awaitable[_T]]) -> _T:
+        """The same by a task that waits for the client to hang up, where the server tells nobody else."""
         ended = _Ended[_T]()
         async with anyio.create_task_group() as tasks:
             self._waiting.add(tasks.cancel_scope)

@@ -37,15 +37,7 @@ class App(Application):
         self._tasks = tasks
         self._streams = streams
         self._attempts = attempts
-
-    def refuse(self, request: Request, error: ControlError) -> Response:
-        """What a refusal looks like on the wire."""
-        return error_answer(error)
-
-    def calls(self, request: Request) -> Mapping[str, Call]:
-        """What can be done with this path, by method."""
-        services, sessions = self._services, self._sessions
-        plain: dict[str, dict[str, Callable[[Request], Awaitable[Response]]]] = {
+        self._plain: dict[str, dict[str, Callable[[Request], Awaitable[Response]]]] = {
             "/": {"GET": services.home},
             "/queue_config": {"GET": services.queue_config},
             "/process_message": {"POST": services.process_message},
@@ -55,8 +47,16 @@ class App(Application):
             "/v1/sessions": {"GET": sessions.page},
             "/healthz": {"GET": services.health},
         }
-        if request.path in plain:
-            return {method: partial(call, request) for method, call in plain[request.path].items()}
+
+    def refuse(self, request: Request, error: ControlError) -> Response:
+        """What a refusal looks like on the wire."""
+        return error_answer(error)
+
+    def calls(self, request: Request) -> Mapping[str, Call]:
+        """What can be done with this path, by method."""
+        services, sessions = self._services, self._sessions
+        if request.path in self._plain:
+            return {method: partial(call, request) for method, call in self._plain[request.path].items()}
         match request.path.split("/"):
             case ["", "services", name] if name:
                 posts = {"register": services.register, "deregister": services.deregister}

@@ -16,13 +16,13 @@ from pydantic import (
 )
 
 from wakeq._serving.hosts import ANYWHERE, host_name
-from wakeq_control.arguments import check_schema
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import InvalidBody
 from wakeq_control.http.wire import Request, Response, answer
 from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name, check_replica, in_body, read_message
 from wakeq_control.model import NO_RETRY, Delivery, Retry, Service
 from wakeq_control.registry import to_definition
+from wakeq_control.schemas import check_schema
 from wakeq_control.tasks import MAX_ATTEMPTS
 
 CONCURRENT_MAX = 1_000

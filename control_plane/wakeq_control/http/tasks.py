@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from wakeq_control.codec import dump
 from wakeq_control.engine.engine import Engine
 from wakeq_control.errors import ControlError, InvalidBody, Stopping
-from wakeq_control.http.held import Held, Lot
+from wakeq_control.http.held import LONGEST_BEAT_S, Held, Lot
 from wakeq_control.http.wire import JSON_TYPE, Request, Response, answer
 from wakeq_control.messages import EventDefinition, TaskDefinition, in_body, service_of
 from wakeq_control.model import Task
@@ -104,7 +104,6 @@ class Tasks:
         return shown(task, self._engine.runs(task))
 
     async def _ended(self, held: Held, session_id: str, task_id: str, wait_s: float) -> Task:
-        await self._engine.task(session_id, task_id)
         await self._result(held, session_id, task_id, wait_s)
         return await self._engine.task(session_id, task_id)
 
@@ -132,9 +131,13 @@ class Tasks:
 
     async def _result(self, held: Held, session_id: str, task_id: str, wait_s: float) -> dict[str, object] | None:
         deadline = self._engine.now() + wait_s
-        return await held.wait(
-            lambda: self._engine.result(session_id, task_id, max(0.0, deadline - self._engine.now()))
-        )
+
+        async def wait() -> dict[str, object] | None:
+            left_s = max(0.0, deadline - self._engine.now())
+            # For the next sign of life it is begun again, and needs no end of its own before that.
+            return await self._engine.result(session_id, task_id, math.inf if left_s > LONGEST_BEAT_S else left_s)
+
+        return await held.wait(wait)
 
 
 def shown(task: Task, runs: Iterable[Task]) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Requests and answers. The one table from error code to status is here."""
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
@@ -43,7 +44,10 @@ STATUS: dict[str, int] = {
     "CONTROL_PLANE_UNAVAILABLE": 503,
     "STOPPING": 503,
 }
+_QUERIES_KEPT = 64
 JSON_TYPE = (b"content-type", b"application/json")
+# A body with no more brackets than these isn't nested too deeply.
+_SHALLOW = 500
 
 
 class Gone(Exception):
@@ -58,6 +62,9 @@ class Connection(Protocol):
 
     def say(self, reason: str) -> None:
         """What the next status line has behind its number."""
+
+    def when_gone(self, call: Callable[[], None] | None) -> None:
+        """Have this called when the client hangs up, or now where it has; None: nothing any more."""
 
 
 class Response(NamedTuple):
@@ -87,7 +94,7 @@ class Request:
 
     def parameter(self, name: str) -> str | None:
         """A parameter of the query."""
-        values = parse_qs(self._query.decode("latin-1"), keep_blank_values=True).get(name)
+        values = _parameters(self._query).get(name)
         return None if values is None else values[-1]
 
     def seconds(self, name: str, longest: float) -> float | None:
@@ -142,8 +149,16 @@ class Request:
             raise InvalidBody([_not_json(0, "nested too deeply")]) from None
         except ValueError as error:
             raise InvalidBody([_not_json(getattr(error, "pos", 0), getattr(error, "msg", str(error)))]) from None
-        check_storable(value)
+        if body.count(b"[") + body.count(b"{") > _SHALLOW:
+            check_storable(value)
         return value
+
+    def when_gone(self, call: Callable[[], None] | None) -> bool:
+        """Have this called when the client hangs up; None: nothing any more. False where the server can't tell."""
+        if self._connection is None:
+            return False
+        self._connection.when_gone(call)
+        return True
 
     async def hung_up(self) -> None:
         """Return when the client has closed the connection. The body must have been read."""
@@ -160,6 +175,12 @@ class Request:
         if self._connection is not None:
             self._connection.close()
             await self.hung_up()
+
+
+@lru_cache(_QUERIES_KEPT)
+def _parameters(query: bytes) -> dict[str, list[str]]:
+    """A query's. Most clients ask with the same one again and again."""
+    return parse_qs(query.decode("latin-1"), keep_blank_values=True)
 
 
 def _not_json(position: int, reason: str) -> dict[str, object]:

@@ -54,9 +54,12 @@ class Outbox:
         waiting = self._waiting[service]
         while waiting:
             batch = _one_of_each_task(waiting)
-            async with anyio.create_task_group() as tasks:
-                for message in batch:
-                    tasks.start_soon(self._publish, message)
+            if len(batch) == 1:
+                await self._publish(batch[0])
+            else:
+                async with anyio.create_task_group() as tasks:
+                    for message in batch:
+                        tasks.start_soon(self._publish, message)
             for _ in batch:
                 waiting.popleft()
         del self._waiting[service]

@@ -97,7 +97,8 @@ class Attempt:
         if outcome is None:
             # An event can't be sent, which its end will say.
             return Outcome("")
-        if outcome.last is not None:
+        if outcome.last is not None and self._saying is not None:
+            self._saying.about_to_end()
             self._task.emit(outcome.last)
         return outcome
 

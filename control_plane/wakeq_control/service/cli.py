@@ -14,6 +14,7 @@ import uvloop
 from wakeq._connection import control_token, is_server_url, is_token
 from wakeq._serving import logs
 from wakeq._serving.commands import fail
+from wakeq._serving.process import tune_collector
 from wakeq_control.errors import StartupError, first_of
 from wakeq_control.messages import CONTROL_PLANE, SERVICE_MAX, check_name, check_replica
 from wakeq_control.model import NO_RETRY, Retry
@@ -114,6 +115,7 @@ def run(
 ) -> None:
     """Work until a signal says so; ``working`` is called each time that the worker begins to take tasks."""
     logs.configure(log_format)
+    tune_collector()
     try:
         anyio.run(serve, runnable, options, working, backend_options={"loop_factory": uvloop.new_event_loop})
     except* StartupError as group:
@@ -172,6 +174,14 @@ def _load(target: str) -> Runnable:
 
 def runnable_of(found: Any) -> Runnable:
     """What an object's tasks are run by. Raises ValueError where it can't be served."""
+    runnable = _runnable_of(found)
+    if runnable.schema is not None:
+        # What checks arguments takes long to load: now, and not while the first task waits.
+        import_module("wakeq_control.schemas")
+    return runnable
+
+
+def _runnable_of(found: Any) -> Runnable:
     if inspect.iscoroutinefunction(found):
         return Function(found)
     if is_workflow(found):

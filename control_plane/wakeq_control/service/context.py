@@ -26,7 +26,8 @@ class TaskContext:
         self._emitted = 0
         self._questions = 0
         self._inputs: deque[tuple[str, int]] = deque()
-        self._something = anyio.Event()
+        self._something: anyio.Event | None = None
+        self._take: Callable[[str], None] | None = None
 
     def emit(self, event: Any) -> None:
         """Show clients an event: a mapping, or a pydantic model. It is on its way when this returns.
@@ -51,18 +52,31 @@ class TaskContext:
 
         An attempt that begins anew is given the inputs of the one before, each when it has asked as many questions.
         """
-        while not self._inputs or self._inputs[0][1] > self._questions:
+        while not self._is_due():
+            if self._something is None:
+                self._something = anyio.Event()
             await self._something.wait()
         return self._inputs.popleft()[0]
+
+    def hand_over(self, take: Callable[[str], None] | None) -> None:
+        """Be given each input the moment that `receive_text` would return it; None: no more. For the worker."""
+        self._take = take
+        self._tell()
 
     def give(self, event: str, after: int) -> None:
         """A client has sent an input, when the task had asked so many questions; for the worker."""
         self._inputs.append((event, after))
         self._tell()
 
+    def _is_due(self) -> bool:
+        return bool(self._inputs) and self._inputs[0][1] <= self._questions
+
     def _tell(self) -> None:
-        self._something.set()
-        self._something = anyio.Event()
+        while self._take is not None and self._is_due():
+            self._take(self._inputs.popleft()[0])
+        something, self._something = self._something, None
+        if something is not None:
+            something.set()
 
 
 def plain(text: str) -> Any:

@@ -34,23 +34,34 @@ class Saying:
         self._failed = failed
         self._waiting: list[dict[str, Any]] = []
         self._sent = 0
-        self._scope = anyio.CancelScope()
-        self._started = False
-        self._idle = anyio.Event()
-        self._idle.set()
+        self._sender: anyio.CancelScope | None = None
+        """Of the task that says events, if there is one."""
+        self._ends = False
+        """Whether what is said from now on goes with the end."""
+        self._busy = False
+        """Whether a word is on its way."""
+        self._answered: anyio.Event | None = None
+        """What the end waits for it by."""
         self._error: Exception | None = None
         self._unsendable = ""
 
     def event(self, data: dict[str, Any]) -> None:
         """Say an event, soon."""
         self._waiting.append(data)
-        if not self._started:
-            self._started = True
-            self._tasks.start_soon(self._send)
+        if self._sender is None and not self._ends:
+            self._sender = anyio.CancelScope()
+            self._tasks.start_soon(self._send, self._sender)
+
+    def about_to_end(self) -> None:
+        """What is said from now on goes with the end."""
+        self._ends = True
 
     async def end(self, outcome: Outcome) -> None:
         """Say how the attempt has ended, behind all events. Raises WakeqError where another attempt may be able to."""
-        await self._idle.wait()
+        self._ends = True
+        while self._busy:
+            self._answered = anyio.Event()
+            await self._answered.wait()
         try:
             if self._error is not None:
                 raise self._error
@@ -62,30 +73,35 @@ class Saying:
 
     def stop(self) -> None:
         """Say nothing more."""
-        self._scope.cancel()
+        self._ends = True
+        if self._sender is not None:
+            self._sender.cancel()
 
-    async def _send(self) -> None:
-        with self._scope:
+    async def _send(self, scope: anyio.CancelScope) -> None:
+        with scope:
             # An end that has come meanwhile takes along what there is.
-            while self._waiting and self._idle.is_set():
+            while self._waiting and not (self._busy or self._ends):
                 try:
                     await self._send_some()
                 except (wakeq.WakeqError, ValueError, RecursionError) as error:
                     self._give_up(error)
                     return
-        self._started = False
+        self._sender = None
 
     def _give_up(self, error: Exception) -> None:
         self._error = error
         self._failed()
 
     async def _send_some(self, outcome: Outcome | None = None) -> None:
-        self._idle = anyio.Event()
+        self._busy = True
         events = self._waiting[:EVENTS_MAX]
         try:
             await self._put(self._sent, events, outcome)
         finally:
-            self._idle.set()
+            self._busy = False
+            answered, self._answered = self._answered, None
+            if answered is not None:
+                answered.set()
         del self._waiting[: len(events)]
         self._sent += len(events)
 

@@ -5,6 +5,7 @@ Nothing of it is imported here: what is needed is where the workflow itself come
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -46,17 +47,16 @@ class Workflow:
             handler = self._workflow.run(ctx=self._restored(context), **arguments)
         except Exception as error:
             return failed(error)
+        task.hand_over(partial(self._hand_over, handler, task))
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._hand_over, handler, task)
-                outcome = await self._follow(handler, task)
-                tasks.cancel_scope.cancel()
+            return await self._follow(handler, task)
         except BaseException:
             with anyio.move_on_after(_CANCEL_S, shield=True), suppress(Exception):
                 await handler.cancel_run()
                 await handler
             raise
-        return outcome
+        finally:
+            task.hand_over(None)
 
     def _restored(self, saved: dict[str, Any] | None) -> Any:
         if saved is None:
@@ -86,13 +86,11 @@ class Workflow:
             return None
         return saved
 
-    async def _hand_over(self, handler: Any, task: TaskContext) -> None:
-        while True:
-            text = await task.receive_text()
-            try:
-                handler.ctx.send_event(self._event(text))
-            except Exception as error:
-                _log.warning("an input was not understood", task=task.task_id, reason=str(error))
+    def _hand_over(self, handler: Any, task: TaskContext, text: str) -> None:
+        try:
+            handler.ctx.send_event(self._event(text))
+        except Exception as error:
+            _log.warning("an input was not understood", task=task.task_id, reason=str(error))
 
     def _event(self, text: str) -> Any:
         """The event that a client sent, of a class that is there: names of others are not imported."""

@@ -8,7 +8,7 @@ believe its own memory.
     2   rows of sessions and tasks have fields that control planes of format 1 can't read
     3   tasks have runs, whose events stand in their task's rows
 
-A transaction is two statements a table at most, however many rows it has: the rows go in as one JSON array, and their
+A transaction is two statements a table at most, however many rows it has: several go in as one JSON array, and their
 values as one blob that `substr` cuts up. sqlite3 lets go of the GIL around every step, and a statement a row would wait
 for a busy event loop that often.
 """
@@ -67,10 +67,15 @@ class SqliteStore:
             with self._database:
                 self._database.execute("BEGIN IMMEDIATE")
                 for table, (dropped, put) in _folded(changes).items():
-                    if dropped:
+                    if len(dropped) == 1:
+                        self._database.execute(_DROP_ONE.format(table=table), list(dropped))
+                    elif dropped:
                         self._database.execute(_DROP.format(table=table), [json.dumps(list(dropped))])
-                    if put:
-                        self._database.execute(_PUT.format(table=table), _parameters(put))
+                    rows = [(key, *row) for key, numbers in put.items() for row in numbers.items()]
+                    if len(rows) == 1:
+                        self._database.execute(_PUT_ONE.format(table=table), rows[0])
+                    elif rows:
+                        self._database.execute(_PUT.format(table=table), _parameters(rows))
         except sqlite3.Error as error:
             raise StorageFailed(f"a change can't be stored: {error}") from error
 
@@ -80,13 +85,12 @@ class SqliteStore:
         self._lock.close()
 
 
+_DROP_ONE = "DELETE FROM {table} WHERE key = ?"
 _DROP = "DELETE FROM {table} WHERE key IN (SELECT value FROM json_each(?))"
 # An upsert leaves a row where it is, and rows are read in the order in which they were made.
-_PUT = """
-INSERT INTO {table} (key, number, value)
-SELECT value->>0, value->>1, substr(?2, value->>2, value->>3) FROM json_each(?1) WHERE true
-ON CONFLICT (key, number) DO UPDATE SET value = excluded.value
-"""
+_UPSERT = "INSERT INTO {table} (key, number, value) %s ON CONFLICT (key, number) DO UPDATE SET value = excluded.value"
+_PUT_ONE = _UPSERT % "VALUES (?, ?, ?)"
+_PUT = _UPSERT % ("SELECT value->>0, value->>1, substr(?2, value->>2, value->>3) FROM json_each(?1) WHERE true")
 _Rows = dict[str, dict[int, bytes]]
 """Values by key and number."""
 
@@ -104,14 +108,12 @@ def _folded(changes: Iterable[Change]) -> dict[str, tuple[set[str], _Rows]]:
     return found
 
 
-def _parameters(put: _Rows) -> tuple[str, bytes]:
-    rows, values, at = [], [], 1
-    for key, numbers in put.items():
-        for number, value in numbers.items():
-            rows.append((key, number, at, len(value)))
-            values.append(value)
-            at += len(value)
-    return json.dumps(rows), b"".join(values)
+def _parameters(rows: Sequence[tuple[str, int, bytes]]) -> tuple[str, bytes]:
+    places, at = [], 1
+    for key, number, value in rows:
+        places.append((key, number, at, len(value)))
+        at += len(value)
+    return json.dumps(places), b"".join([value for _, _, value in rows])
 
 
 def _select(table: str) -> str:

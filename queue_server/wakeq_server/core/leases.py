@@ -67,7 +67,7 @@ class Lease:
         """Where its clock runs; None while it is SETTLING."""
         self.settling: Outcome | None = None
         self.settled_in: Settle | None = None
-        """While it is SETTLING: what will end it, if that becomes durable."""
+        """While it is SETTLING: what will end it, if that becomes durable. Not longer, or each would keep the other."""
 
     def step(self, event: Event) -> None:
         """Go where the transition table says."""

@@ -696,6 +696,7 @@ class QueueCore:
     def finish(self, settlement: Settlement, now: float, wall: float) -> None:
         """A settlement is durable."""
         group, lease, outcome, hidden_s, reason = settlement
+        lease.settled_in = None
         seq = lease.key.seq
         if group.lease_of(seq) is not lease:
             return

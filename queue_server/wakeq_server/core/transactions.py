@@ -231,6 +231,7 @@ class Settle(Decided):
         for extension in self.extended:
             self.core.undo_extension(extension, now)
         for settlement in self.settlements:
+            settlement.lease.settled_in = None
             settlement.lease.step(Event.ABORT)
             if not settlement.group.gone:
                 left_s = max(0.0, settlement.lease.deadline - now)

@@ -76,7 +76,8 @@ class Dealer:
         return leases
 
     def _lease(self, subscription: "EmbeddedSubscription", seqs: Sequence[int], now: float) -> list[Lease]:
-        owner = subscription.owner
+        # Only a consumer whose leases are counted hears of their ends.
+        owner = None if subscription.prefetch is None else subscription
         leases = self._core.lease(subscription.group, seqs, subscription.lease_s, now, owner)
         if owner is not None:
             subscription.in_flight.update(dict.fromkeys(leases))
@@ -276,7 +277,6 @@ class EmbeddedSubscription:
         "group",
         "in_flight",
         "lease_s",
-        "owner",
         "parked",
         "prefetch",
     )
@@ -299,8 +299,6 @@ class EmbeddedSubscription:
         self.lease_s = lease_s
         self.prefetch = prefetch
         self.ahead = ahead
-        # Only a consumer whose leases are counted hears of their ends.
-        self.owner = None if prefetch is None else self
         self.in_flight: dict[Lease, None] = {}
         self.parked: Parked | None = None
         self._acknowledge = acknowledge

@@ -53,9 +53,12 @@ class Attributes(NamedTuple):
     ttl_s: float | None = None
     headers: Mapping[str, str] | None = None
 
-    def given_to(self, message: NewMessage) -> NewMessage:
-        """The message, with them."""
-        return message if self is NO_ATTRIBUTES else message._replace(**self._asdict())
+    def given_to(self, message: NewMessage, key: str | None = None) -> NewMessage:
+        """The message, with them, and with that idempotency key in place of theirs where it is given."""
+        if self is NO_ATTRIBUTES:
+            return message
+        own = self.id if key is None else key
+        return NewMessage(message.body, message.content_type, self.headers, own, self.key, self.delay_s, self.ttl_s)
 
     def check(self, config: TopicConfig, *, delay: str, ttl: str) -> None:
         """Raises BadValue where they contradict each other or the topic; ``delay`` and ``ttl`` are their names here."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import repeat
+from typing import Any
 
 import structlog
 
@@ -29,6 +30,7 @@ from wakeq_server.settings import (
 
 _LINES = b"application/x-ndjson"
 _ENVELOPES = b"application/vnd.wakeq.envelopes+x-ndjson"
+_NO_STATE: Mapping[str, Any] = {}
 
 _log = structlog.get_logger("wakeq.server")
 
@@ -68,13 +70,14 @@ class Publishing:
             # Not sooner, since what is wrong with it is not the first thing to be said.
             if said is None:
                 said = attributes.of_headers(headers)
+            own = _own_key(scope) or said.id
             most = max_message_bytes(config)
             if said is attributes.NO_ATTRIBUTES:
                 message = schemas.new_message(config.schema, await read_body(receive, most, headers), content_type)
             else:
                 said.check(config, delay="Wakeq-Delay", ttl="Wakeq-TTL")
                 body = await read_body(receive, most, headers)
-                message = said.given_to(schemas.new_message(config.schema, body, content_type, said.id))
+                message = said.given_to(schemas.new_message(config.schema, body, content_type, own), own)
             check_size(most, "the message", message.body)
             if config.schema == "queue_message":
                 published = await self._publish_held(topic, message)
@@ -129,6 +132,12 @@ class Publishing:
         published = iter(await self._engine.publish_each(topic, messages) if messages else ())
         results = [_result(next(published) if isinstance(o, NewMessage) else o) for o in outcomes]
         return json_response({"results": results})
+
+
+def _own_key(scope: Scope) -> str | None:
+    """The idempotency key of a request whose head, but for that, has been read before."""
+    key: bytes | None = scope.get("state", _NO_STATE).get("idempotency_key")
+    return None if key is None else key.decode()
 
 
 def whole_key(messages: Sequence[NewMessage], key: str | None) -> str | None:

@@ -85,7 +85,7 @@ class App:
             call = None if head is None else head.call
             if call is None:
                 call = self._decided(scope)
-                if head is not None:
+                if head is not None and (not head.has_key or _is_publish(scope)):
                     head.call = call
             response = await call(scope, receive, send)
             if response is not None:
@@ -249,6 +249,15 @@ def _is_legacy_call(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
     if path.startswith(_MESSAGES):
         return "/" not in path[len(_MESSAGES) :] and not wants_stream(headers) and not is_batch(headers)
     return path == "/" or (method == "POST" and _is_topic(path))
+
+
+def _is_publish(scope: Scope) -> bool:
+    """Whether it publishes one message: the call that takes another idempotency key than it was decided by."""
+    return (
+        scope["method"] == "POST"
+        and scope["path"].startswith(_MESSAGES)
+        and _is_legacy_call(scope, dict(scope["headers"]))
+    )
 
 
 def _is_topic(path: str) -> bool:

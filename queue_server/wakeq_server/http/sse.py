@@ -36,18 +36,27 @@ class EventStream:
 
     async def write(self, part: bytes) -> None:
         """Write, and wait until all of it has left. Raises ConsumerGone."""
+        event = {"type": "http.response.body", "body": part, "more_body": True}
+        peer = self.peer
+        is_sent = peer is not None and not peer.unsent
+        if is_sent:
+            # It is taken at once, where nothing stands still. Whoever waits for it needn't wait for a limit to be set.
+            await self._send(event)
+        if peer is not None and is_sent and not peer.unsent:
+            return
         left = 0
         with anyio.move_on_after(BLOCKED_S):
-            await self._send({"type": "http.response.body", "body": part, "more_body": True})
-            if self.peer is not None:
-                left = self.peer.unsent
-                await self.peer.flushed()
+            if not is_sent:
+                await self._send(event)
+            if peer is not None:
+                left = peer.unsent
+                await peer.flushed()
             return
         # A large part may take a slow client longer, as long as it gets on.
-        while self.peer is not None and self.peer.unsent < left:
-            left = self.peer.unsent
+        while peer is not None and peer.unsent < left:
+            left = peer.unsent
             with anyio.move_on_after(BLOCKED_S):
-                await self.peer.flushed()
+                await peer.flushed()
                 return
         raise ConsumerGone
 

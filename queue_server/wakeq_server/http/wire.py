@@ -99,6 +99,10 @@ class KnownHead(Protocol):
     call: "Call | None"
     """What the application has decided by it, for the next request that has the same."""
 
+    @property
+    def has_key(self) -> bool:
+        """Whether the next one's idempotency key, which is in ``scope["state"]["idempotency_key"]``, is another."""
+
 
 def connection(scope: Scope) -> Connection | None:
     """The request's connection; None under a server that isn't ours."""
@@ -230,7 +234,13 @@ async def hung_up(receive: Receive) -> None:
 @lru_cache(maxsize=256)
 def instant(wall: float) -> str:
     """Wall-clock seconds as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, microseconds = divmod(round(wall * 1e6), 1_000_000)
+    return f"{_second(second)}.{microseconds // 1000:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
 
 
 def delivery_json(delivery: Delivery) -> bytes:

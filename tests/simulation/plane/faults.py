@@ -32,9 +32,9 @@ from wakeq_control.tasks import Tasks
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(owner: Any, name: str) -> Callable[[Replace], Replace]:
+def fault(owner: Any, name: str, *, seed: int = 1) -> Callable[[Replace], Replace]:
     """Register a replacement of an attribute under its function's name."""
-    return faults.fault(owner, name, FAULTS)
+    return faults.fault(owner, name, FAULTS, seed=seed)
 
 
 def injected(name: str) -> AbstractContextManager[None]:
@@ -64,7 +64,7 @@ def answered_before_it_is_stored(_: Any) -> Callable[..., Any]:
     return decided
 
 
-@fault(Commits, "settled")
+@fault(Commits, "settled", seed=2)
 def reading_does_not_wait_for_the_disk(_: Any) -> Callable[..., Any]:
     async def settled(self: Commits) -> None:
         return
@@ -114,7 +114,7 @@ def a_wake_is_forgotten(original: Any) -> Callable[..., Any]:
     return lambda self, name: None if forgets() else original(self, name)
 
 
-@fault(Engine, "_stored")
+@fault(Engine, "_stored", seed=2)
 def a_registration_wakes_nobody(original: Any) -> Callable[..., Any]:
     def stored(self: Engine, effects: Effects) -> None:
         effects.registered.clear()
@@ -158,7 +158,7 @@ def any_task_of_that_id_is_the_same(original: Any) -> Callable[..., Any]:
     return check_task
 
 
-@fault(Stream, "add")
+@fault(Stream, "add", seed=2)
 def an_event_that_comes_again_is_another(original: Any) -> Callable[..., Any]:
     def add(self: Stream, event: Event) -> bool:
         self._indices.discard(event.index)
@@ -180,7 +180,7 @@ def events_are_shown_as_they_come(_: Any) -> Callable[..., Any]:
     return add
 
 
-@fault(Stream, "cut")
+@fault(Stream, "cut", seed=4)
 def what_is_cut_off_keeps_what_is_behind_a_gap(_: Any) -> Callable[..., Any]:
     return Stream.close
 
@@ -195,7 +195,7 @@ def the_end_forgets_what_is_late(_: Any) -> Callable[..., Any]:
     return close
 
 
-@fault(Plane, "complete")
+@fault(Plane, "complete", seed=4)
 def the_last_end_wins(original: Any) -> Callable[..., Any]:
     def complete(self: Plane, end: Any, now: float) -> Effects:
         task = self.tasks.find(end.result["task_id"])
@@ -225,7 +225,7 @@ def a_failed_attempt_is_followed_at_once(_: Any) -> Callable[..., Any]:
     return lambda self, failures, jitter: 0.0
 
 
-@fault(Plane, "begin_attempt")
+@fault(Plane, "begin_attempt", seed=19)
 def a_message_begins_an_attempt_after_its_own_has_failed(original: Any) -> Callable[..., Any]:
     return lambda self, session_id, task_id, worker, now, retries=None: original(self, session_id, task_id, worker, now)
 
@@ -239,7 +239,7 @@ def a_failed_attempt_goes_on(original: Any) -> Callable[..., Any]:
     return retry
 
 
-@fault(Tasks, "_set_deadlines")
+@fault(Tasks, "_set_deadlines", seed=4)
 def a_retry_is_forgotten_by_a_restart(original: Any) -> Callable[..., Any]:
     def set_deadlines(self: Tasks, task: Task) -> None:
         original(self, replace(task, retry_at=None))
@@ -252,7 +252,7 @@ def a_failed_attempt_is_always_followed(_: Any) -> Callable[..., Any]:
     return lambda self, task: 2.0
 
 
-@fault(Engine, "hear_attempt")
+@fault(Engine, "hear_attempt", seed=2)
 def an_old_attempt_is_heard(original: Any) -> Callable[..., Any]:
     def hear_attempt(self: Engine, link: Any, ref: int, said: Said) -> Any:
         task = self._plane.tasks.find(said.task_id)
@@ -272,12 +272,12 @@ def inputs_are_not_paced(_: Any) -> Callable[..., Any]:
     return give
 
 
-@fault(TaskContext, "give")
+@fault(TaskContext, "give", seed=4)
 def inputs_come_before_they_are_asked_for(original: Any) -> Callable[..., Any]:
     return lambda self, event, after: original(self, event, 0)
 
 
-@fault(Saying, "end")
+@fault(Saying, "end", seed=3)
 def a_result_overtakes_events(_: Any) -> Callable[..., Any]:
     async def end(self: Saying, outcome: Outcome) -> None:
         await self._put(0, [], outcome)
@@ -285,7 +285,7 @@ def a_result_overtakes_events(_: Any) -> Callable[..., Any]:
     return end
 
 
-@fault(Saying, "_give_up")
+@fault(Saying, "_give_up", seed=16)
 def an_attempt_goes_on_without_an_event(_: Any) -> Callable[..., Any]:
     def give_up(self: Saying, error: Exception) -> None:
         self._error = error
@@ -293,7 +293,7 @@ def an_attempt_goes_on_without_an_event(_: Any) -> Callable[..., Any]:
     return give_up
 
 
-@fault(Plane, "delete_session")
+@fault(Plane, "delete_session", seed=2)
 def tasks_outlive_their_session(_: Any) -> Callable[..., Any]:
     def delete_session(self: Plane, session_id: str) -> Effects:
         effects = Effects()
@@ -303,7 +303,7 @@ def tasks_outlive_their_session(_: Any) -> Callable[..., Any]:
     return delete_session
 
 
-@fault(Plane, "cancel")
+@fault(Plane, "cancel", seed=4)
 def a_cancellation_is_ignored(_: Any) -> Callable[..., Any]:
     return lambda self, task_id, now: Effects()
 
@@ -317,7 +317,7 @@ def tasks_are_forgotten_too_soon(original: Any) -> Callable[..., Any]:
     return tick
 
 
-@fault(Plane, "context")
+@fault(Plane, "context", seed=4)
 def the_context_of_another_session(_: Any) -> Callable[..., Any]:
     def context(self: Plane, task: Task) -> Any:
         def kept(session: Session) -> Any:
@@ -331,7 +331,7 @@ def the_context_of_another_session(_: Any) -> Callable[..., Any]:
 # Runs
 
 
-@fault(Runs, "give_out")
+@fault(Runs, "give_out", seed=12)
 def one_replica_is_left_out(original: Any) -> Callable[..., Any]:
     def give_out(self: Runs, service: str, replicas: Any, now: float, effects: Effects) -> None:
         original(self, service, replicas[:2], now, effects)
@@ -339,7 +339,7 @@ def one_replica_is_left_out(original: Any) -> Callable[..., Any]:
     return give_out
 
 
-@fault(Replicas, "appeared")
+@fault(Replicas, "appeared", seed=18)
 def the_first_replica_is_given_nothing(_: Any) -> Callable[..., Any]:
     def appeared(self: Replicas, address: str, consumer: str, now: float) -> Effects:
         self._registry.appeared(address, consumer)
@@ -348,17 +348,17 @@ def the_first_replica_is_given_nothing(_: Any) -> Callable[..., Any]:
     return appeared
 
 
-@fault(Runs, "gone")
+@fault(Runs, "gone", seed=48)
 def what_a_replica_had_that_is_gone_never_ends(_: Any) -> Callable[..., Any]:
     return lambda self, address, is_followed, now, effects: None
 
 
-@fault(Runs, "_show")
+@fault(Runs, "_show", seed=12)
 def events_of_runs_are_not_stored(original: Any) -> Callable[..., Any]:
     return lambda self, run, task, effects: original(self, run, task, Effects())
 
 
-@fault(Runs, "_changed")
+@fault(Runs, "_changed", seed=12)
 def runs_outlive_their_task(original: Any) -> Callable[..., Any]:
     def changed(self: Runs, task: Task, now: float, effects: Effects) -> None:
         if task.run_of is not None:
@@ -367,7 +367,7 @@ def runs_outlive_their_task(original: Any) -> Callable[..., Any]:
     return changed
 
 
-@fault(Runs, "_follow")
+@fault(Runs, "_follow", seed=18)
 def a_task_ends_with_its_first_run(original: Any) -> Callable[..., Any]:
     def follow(self: Runs, run: Task, task: Task, now: float, effects: Effects) -> None:
         if run.finished_at is not None:
@@ -378,7 +378,7 @@ def a_task_ends_with_its_first_run(original: Any) -> Callable[..., Any]:
     return follow
 
 
-@fault(Runs, "give")
+@fault(Runs, "give", seed=18)
 def an_input_reaches_one_run(original: Any) -> Callable[..., Any]:
     def give(self: Runs, task: Task, event: str, now: float, effects: Effects) -> None:
         if task.replicas:
@@ -409,7 +409,7 @@ def every_publish_is_another_message(original: Any) -> Callable[..., Any]:
     return publish
 
 
-@fault(Inbox, "_ack")
+@fault(Inbox, "_ack", seed=3)
 def messages_are_acked_before_they_are_stored(_: Any) -> Callable[..., Any]:
     async def ack(self: Inbox) -> None:
         while True:
@@ -434,7 +434,7 @@ def an_attempt_is_not_followed(_: Any) -> Callable[..., Any]:
     return tell
 
 
-@fault(Link, "announce")
+@fault(Link, "announce", seed=60)
 def an_attempt_does_not_go_on_over_another_link(original: Any) -> Callable[..., Any]:
     async def announce(self: Link, attempt: Any) -> None:
         if not attempt.begun:

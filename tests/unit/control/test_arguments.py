@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from wakeq_control.arguments import check_input, check_schema
+from wakeq_control.arguments import check_input
 from wakeq_control.errors import InvalidArguments
+from wakeq_control.schemas import check_schema
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -7,6 +7,7 @@ Run by the python of a peer's environment: the standard library only.
 
 import argparse
 import asyncio
+import gc
 import resource
 import selectors
 import sys
@@ -56,6 +57,10 @@ def main(connect: Connect) -> None:
 
 async def _run(connect: Connect, options: argparse.Namespace) -> None:
     async with connect(options) as queue:
+        if options.job in _ON_TIME:
+            # Else the collector walks, now and then, all that was imported, and whatever is due meanwhile is late.
+            gc.collect()
+            gc.freeze()
         await JOBS[options.job][0](queue, options)
 
 

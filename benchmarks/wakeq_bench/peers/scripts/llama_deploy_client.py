@@ -57,8 +57,8 @@ def pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def main() -> None:
-    """Parse the command line and run."""
+def parser() -> argparse.ArgumentParser:
+    """The command line's."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--control-plane-url", required=True)
     parser.add_argument("--service", default="agentic_workflow")
@@ -67,8 +67,8 @@ def main() -> None:
     parser.add_argument("--stream", action="store_true", help="read the events of each task")
     parser.add_argument("--respond", help="answer so when the workflow asks a human; implies --stream")
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds for a task")
-    asyncio.run(run(parser.parse_args()))
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(run(parser().parse_args()))

@@ -18,8 +18,10 @@ from llama_deploy import QueueMessage
 from llama_deploy.message_queues.simple import SimpleMessageQueue, SimpleMessageQueueConfig
 
 
-async def publish(options: argparse.Namespace) -> None:
+async def run(options: argparse.Namespace) -> None:
     """Publish them all."""
+    # A line of log a message would be measured with it.
+    logging.getLogger("llama_deploy").setLevel(logging.WARNING)
     address = urlsplit(options.url)
     config = SimpleMessageQueueConfig(
         host=address.hostname, port=address.port or 80, client_kwargs=json.loads(options.client_kwargs)
@@ -32,8 +34,8 @@ async def publish(options: argparse.Namespace) -> None:
     say_json({"published": options.count, "seconds": time.perf_counter() - started})
 
 
-def main() -> None:
-    """Parse the command line and publish."""
+def parser() -> argparse.ArgumentParser:
+    """The command line's."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", required=True, help="of the queue server, as http://127.0.0.1:PORT")
     parser.add_argument("--topic", required=True)
@@ -41,10 +43,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first message")
     parser.add_argument("--type", default="default")
     parser.add_argument("--client-kwargs", default="{}", help="JSON, handed to httpx.AsyncClient")
-    # A line of log a message would be measured with it.
-    logging.getLogger("llama_deploy").setLevel(logging.WARNING)
-    asyncio.run(publish(parser.parse_args()))
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(run(parser().parse_args()))
