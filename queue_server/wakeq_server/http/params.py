@@ -218,11 +218,12 @@ class DeadLine(Body):
 class SettleBody(Body):
     """`POST /messages/{topic}/settle`."""
 
-    ack: list[str] = []
-    nack: list[NackLine] = []
-    extend: list[ExtendLine] = []
-    dead: list[DeadLine] = []
-    release: list[str] = []
+    # A default that is a list would be copied deeply for each body that has it not.
+    ack: list[str] = Field(default_factory=list)
+    nack: list[NackLine] = Field(default_factory=list)
+    extend: list[ExtendLine] = Field(default_factory=list)
+    dead: list[DeadLine] = Field(default_factory=list)
+    release: list[str] = Field(default_factory=list)
 
     def lines(self) -> list[Settle]:
         """In the order in which they are applied and answered."""
