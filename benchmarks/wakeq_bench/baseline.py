@@ -84,7 +84,7 @@ def _tune_process() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     gc.collect()
     gc.freeze()
-    gc.set_threshold(1_000, 5, 20_000)
+    gc.set_threshold(1_000, 5, 1_000)
 
 
 APPS: dict[str, Callable[[], App]] = {"null": lambda: null, "sink": lambda: sink, "exchange": Exchange}

@@ -27,9 +27,10 @@ from wakeq_server.idle import Idle
 from wakeq_server.settings import Settings
 from wakeq_server.tcp import set_timeouts
 
-_FULL_COLLECTIONS = 20_000
-"""Hardly ever: with CPython's own thresholds, parking 10,000 requests is mostly walking them. So nothing that comes and
-goes may be in a cycle when it goes, since no other collection finds what has become old."""
+_FULL_COLLECTIONS = 1_000
+"""Seldom, after five million objects that stayed: with CPython's own thresholds, parking 10,000 requests is mostly
+walking them. So nothing that comes and goes may be in a cycle when it goes, since no other collection finds what has
+become old."""
 
 _log = structlog.get_logger("wakeq.server")
 
