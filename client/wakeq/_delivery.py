@@ -63,9 +63,9 @@ class Received:
         return attempt
 
     @property
-    def id(self) -> str | None:
-        """The idempotency key of its publish."""
-        found: str | None = self._wire["id"]
+    def id(self) -> str:
+        """The same at each delivery: the idempotency key that its publish was given, or an id that no other has."""
+        found: str = self._wire["id"]
         return found
 
     @property

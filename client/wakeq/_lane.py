@@ -139,6 +139,11 @@ class Lane(ABC, Generic[_Part]):
             self._backoff.succeeded()
         except WakeqError as error:
             self._failed(parts, error, started)
+        except BaseException:
+            # Cancelled, perhaps between the request and its answer.
+            for part in parts:
+                part.sent(started)
+            raise
         finally:
             # What has no outcome is first in line for the next request.
             self._waiting.extendleft(part for part in reversed(parts) if not part.over)

@@ -74,6 +74,12 @@ class Outgoing(Part):
         if self.maybe_sent_at is None:
             self.maybe_sent_at = at
 
+    def end(self, error: WakeqError | None = None) -> None:
+        """It has its outcome. What was sent before may be there, though it could not be sent again."""
+        if isinstance(error, ServerUnavailable) and self.maybe_sent_at is not None:
+            error.may_have_happened = True
+        super().end(error)
+
     def read(self, answer: Answer) -> Published:
         """What the answer to a request of its own says."""
         raise NotImplementedError
@@ -215,7 +221,13 @@ class Publisher(Lane[Outgoing]):
 
     async def _dedup_window_s(self) -> float:
         answer = await self._connection.ask("GET", topic_path(self._topic))
-        raise_for_answer(answer)
+        try:
+            raise_for_answer(answer)
+        except WakeqError as error:
+            if error.status not in _FOR_ONE:
+                raise
+            # It would be taken for a refusal of what is to be published.
+            raise ServerUnavailable(f"the topic can't be looked at: {error.detail}") from error
         return read_answer(answer, lambda said: float(said["config"]["dedup_window_s"]))
 
     async def _send_one(self, part: Outgoing) -> None:

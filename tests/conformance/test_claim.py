@@ -25,7 +25,19 @@ def test_a_delivery_has_these_fields(queue: Queue) -> None:
     (delivery,) = answer.json()["messages"]
     assert set(delivery) == FIELDS
     assert (delivery["seq"], delivery["attempt"], delivery["body"]) == (seq, 1, {"a": 1})
-    assert (delivery["id"], delivery["key"], delivery["headers"]) == (None, None, {})
+    assert (delivery["id"][:6], delivery["key"], delivery["headers"]) == ("wakeq-", None, {})
+
+
+def test_a_message_without_a_key_has_an_id_of_its_own_at_each_delivery(queue: Queue) -> None:
+    topics = [queue.topic(), queue.topic()]
+    for topic in topics:
+        queue.publish(topic, 1, 2)
+    first = [delivery for topic in topics for delivery in queue.claim(topic, max=2)]
+    for topic in topics:
+        queue.settle(topic, nack=[{"lease_id": one["lease_id"]} for one in first])
+    again = [queue.claim_one(topic) for topic in topics for _ in range(2)]
+    assert [delivery["id"] for delivery in again] == [delivery["id"] for delivery in first]
+    assert len({delivery["id"] for delivery in first}) == 4
 
 
 def test_instants_are_utc_and_tell_the_lease(queue: Queue) -> None:

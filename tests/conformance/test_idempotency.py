@@ -22,7 +22,7 @@ def test_a_duplicate_is_answered_as_the_first_time_and_enqueues_nothing(queue: Q
     assert (again.status_code, again.content) == (200, b"null")
     assert again.headers["wakeq-seq"] == first.headers["wakeq-seq"]
     deliveries = queue.claim(topic, max=5)
-    assert [(d["body"], d["id"]) for d in deliveries] == [([1], "same"), ("between", None)]
+    assert [(d["body"], d["id"] == "same") for d in deliveries] == [([1], True), ("between", False)]
 
 
 def test_a_duplicate_is_one_when_the_message_has_gone_and_when_the_topic_is_full(queue: Queue) -> None:
@@ -94,7 +94,7 @@ def test_a_batch_has_one_key_for_the_whole(queue: Queue) -> None:
     assert again == first | {"duplicates": 3}
     deliveries = queue.claim(topic, max=9)
     assert bodies(deliveries) == [1, 2, 3]
-    assert [delivery["id"] for delivery in deliveries] == [None] * 3
+    assert len({delivery["id"] for delivery in deliveries}) == 3
 
 
 @pytest.mark.capability("idempotency_conflict")

@@ -13,6 +13,8 @@ AT_ONCE = 250
 ROUNDS = 8
 PARKED = request("localhost", "POST", "/messages/json/claim", b'{"wait_s": 60}')
 STREAM = request("localhost", "GET", "/messages/json?lease=30", headers={"Accept": "text/event-stream"})
+PARKED_AT_GONE = PARKED.replace(b"/messages/json", b"/messages/gone")
+STREAM_OF_GONE = STREAM.replace(b"/messages/json", b"/messages/gone")
 CHUNKED = request("localhost", "POST", "/messages/json", None, {**JSON, "Transfer-Encoding": "chunked"})
 
 POINTS = {
@@ -58,6 +60,20 @@ def test_who_hangs_up_leaves_nothing(inside: InsideServer, sent: bytes, hang_up:
         hang_up(client)
     inside.wait_quiet()
     assert call(inside, "GET", "/healthz").status == 200
+
+
+@pytest.mark.parametrize("sent", [PARKED_AT_GONE, STREAM_OF_GONE], ids=["parked", "in a stream"])
+def test_whose_topic_is_deleted_leaves_nothing(inside: InsideServer, sent: bytes) -> None:
+    call(inside, "PUT", "/topics/gone", b"{}", JSON)
+    clients = [Client(inside) for _ in range(20)]
+    for client in clients:
+        client.socket.sendall(sent)
+    wait_until(lambda: call(inside, "GET", "/topics/gone").json()["groups"]["default"]["parked"] == 20)
+    call(inside, "DELETE", "/topics/gone")
+    for client in clients:
+        assert client.answer().status in (200, 404)
+        client.close()
+    inside.wait_quiet()
 
 
 def test_thousands_of_connections_leave_nothing(inside: InsideServer) -> None:

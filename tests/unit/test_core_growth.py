@@ -24,6 +24,10 @@ class Counted(dict[int, object]):
         self.asked += 1
         return super().__contains__(key)
 
+    def get(self, key: int, default: object = None) -> object:  # type: ignore[override]
+        self.asked += 1
+        return super().get(key, default)
+
     def __iter__(self) -> Iterator[int]:
         for key in super().__iter__():
             self.asked += 1
@@ -197,3 +201,11 @@ def test_a_settle_leaves_no_cycle_for_the_collector(bench: Bench, outcome: str, 
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_many_with_keys_are_taken_without_looking_at_each_again_and_again(bench: Bench) -> None:
+    topic = bench.topic()
+    bench.publish(topic, *[NewMessage(b"x", key=f"{number}") for number in range(MANY)])
+    counted = counting(topic)
+    assert len(topic.groups["default"].take_many(MANY)) == MANY
+    assert counted.asked < 10 * MANY

@@ -19,6 +19,12 @@ class OpenWire(Wire):
     def is_closing(self) -> bool:
         return False
 
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
 
 class SoonLoop(Loop):
     """What is called soon is called when the turn ends."""
@@ -108,3 +114,10 @@ def test_who_has_his_answer_is_told_nothing() -> None:
     asked.when_gone(None)
     asked.connection_lost(ConnectionResetError())
     assert told == []
+
+
+def test_who_waits_behind_a_large_body_is_told_too() -> None:
+    asked = connection()
+    asked.flow.pause_reading()
+    asked.when_gone(lambda: None)
+    assert not asked.flow.read_paused

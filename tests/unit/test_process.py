@@ -17,8 +17,9 @@ def thresholds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.set_threshold(*found)
 
 
-def test_a_worker_collects_seldom() -> None:
-    gc.set_threshold(*process._FOUND)
+@pytest.mark.parametrize("as_it_comes", sorted(process._AS_IT_COMES))
+def test_a_worker_collects_seldom(as_it_comes: tuple[int, int, int]) -> None:
+    gc.set_threshold(*as_it_comes)
     process.tune_collector()
     assert gc.get_threshold() == (10_000, 10, 10)
 

@@ -28,6 +28,7 @@ class Server(Connection):
         super().__init__("http://127.0.0.1:1", token=None, timeout=1.0)
         self.asked: list[tuple[dict[bytes, bytes], list[Any]]] = []
         self.asked_for_window = 0
+        self.looks: list[Answer] = []
         self.answers: list[Answer | wakeq.WakeqError | None] = []
         self.gate = anyio.Event()
         self.seq = 0
@@ -37,6 +38,8 @@ class Server(Connection):
     ) -> Answer:
         if method == "GET":
             self.asked_for_window += 1
+            if self.looks:
+                return self.looks.pop()
             return Answer(200, {}, orjson.dumps({"config": {"dedup_window_s": 600}}), path)
         said, lines = dict(headers), [orjson.loads(line) for line in content.split(b"\n")]
         self.asked.append((said, lines))
@@ -172,6 +175,35 @@ async def test_they_go_again_as_they_went_when_the_leader_is_cancelled() -> None
     assert [lines for _, lines in server.asked] == [[1], [2, 3], [2, 3]]
     assert keys(server.asked[1]) == keys(server.asked[2])
     assert callers.outcomes == {1: 1, 3: 3}
+    # They may have been enqueued, so whether their key is still known matters.
+    assert server.asked_for_window == 1
+
+
+@pytest.mark.parametrize("was_sent", [True, False])
+def test_what_was_sent_once_is_not_said_to_have_never_been_sent(was_sent: bool) -> None:
+    message = Message(1, [], dict)
+    if was_sent:
+        message.sent(1.0)
+    unsent = wakeq.ServerUnavailable("refused")
+    unsent.may_have_happened = False
+    message.end(unsent)
+    assert unsent.may_have_happened is was_sent
+
+
+async def test_a_refused_look_at_the_topic_is_nobodys_refusal() -> None:
+    server = Server()
+    server.answers = [None, wakeq.ServerUnavailable("lost")]
+    server.looks = [refused(413, "BODY_TOO_LARGE")]
+    async with anyio.create_task_group() as tasks:
+        callers = Callers(server, tasks)
+        await callers.publish(1, 2, 3)
+        for _ in range(3):
+            await server.let()
+        await callers.publish(4)
+        await server.let()
+    assert [lines for _, lines in server.asked] == [[1], [2, 3], [2, 3], [4]]
+    assert keys(server.asked[1]) == keys(server.asked[2])
+    assert callers.outcomes == {1: 1, 2: 2, 3: 3, 4: 4}
 
 
 async def test_what_the_server_has_not_begun_with_may_go_with_others() -> None:

@@ -65,7 +65,11 @@ class PhrasedProtocol(HttpToolsProtocol):
     def when_gone(self, call: Callable[[], None] | None) -> None:
         """Have this called when the client hangs up, or now where it has; None: nothing any more."""
         self._when_gone = call
-        if call is not None and self._is_gone:
+        if call is None:
+            return
+        # uvicorn stops reading where a body is large, and whoever reads nothing sees no end.
+        self.flow.resume_reading()
+        if self._is_gone:
             call()
 
 

@@ -5,7 +5,8 @@ import gc
 import resource
 import sys
 
-_FOUND = gc.get_threshold()
+_AS_IT_COMES = {(700, 10, 10), (2_000, 10, 0), (2_000, 10, 10)}
+"""Thresholds of CPython's releases."""
 
 _YOUNG, _MIDDLE = 1_000, 5
 """Objects after which those that are new are looked through, and how often that is done before those that were left
@@ -39,6 +40,6 @@ def tune_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    if gc.get_threshold() == _FOUND:
+    if gc.get_threshold() in _AS_IT_COMES:
         # Not as seldom as a server's: what is collected here may be large.
         gc.set_threshold(10_000, 10, 10)

@@ -133,6 +133,15 @@ class Delivery(NamedTuple):
     attempt: int
     lease_expires_at: float
 
+    @property
+    def id(self) -> str:
+        """The idempotency key of its publish; without one, what no other message has. The same at each delivery."""
+        given = self.message.id
+        return OWN_ID % (self.lease.incarnation, self.message.seq) if given is None else given
+
+
+OWN_ID = "wakeq-%x-%x"
+"""Of a topic's incarnation, and the message's seq."""
 
 Outcome = Literal["ack", "nack", "extend", "dead", "release"]
 SettleStatus = Literal["ok", "stale", "unknown"]

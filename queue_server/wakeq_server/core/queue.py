@@ -196,6 +196,9 @@ class QueueCore:
         if topic.expiries is not None:
             self._deadlines.forget(topic.expiries)
         self.memory_used -= sum(map(_cost, topic.messages.values()))
+        # A topic and its groups know each other: they are left to the collector of garbage, and it comes seldom.
+        topic.messages.clear()
+        topic.dedup = None
         self.effects.topics_gone.append(topic)
         for push in list(topic.pushes.values()):
             self.forget_push(topic, push)

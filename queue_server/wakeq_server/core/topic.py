@@ -288,8 +288,12 @@ class Group:
         if most == 1:
             only = self.take()
             return seqs if only is None else [only]
+        look = most
         while len(seqs) < most:
-            seqs += self._take_run(most - len(seqs))
+            run = self._take_run(min(look, most - len(seqs)))
+            seqs += run
+            # Where runs are short, looking at all that may be taken, for each of them, would be quadratic.
+            look = 2 * len(run) + 1
             if len(seqs) < most:
                 seq = self.take()
                 if seq is None:

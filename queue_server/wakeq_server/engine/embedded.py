@@ -129,7 +129,7 @@ class EmbeddedEngine(PushAdministration):
                 except (TopicFull, StorageError) as again:
                     if self._clocks.now() >= until:
                         raise
-                    error = again
+                    error = again.with_traceback(None)
         finally:
             # Room for several may have been made while one was woken, and he may have been cancelled.
             self._holding.wake(topic)
@@ -169,7 +169,7 @@ class EmbeddedEngine(PushAdministration):
             try:
                 decided.append(self._decide(queue, [message], message.id, self._clocks.now()))
             except QueueError as error:
-                decided.append(error)
+                decided.append(error.with_traceback(None))
             else:
                 if isinstance(decided[-1], Publish):
                     self._submit(decided[-1])
@@ -184,7 +184,7 @@ class EmbeddedEngine(PushAdministration):
             try:
                 return await self._as_before(decided)
             except QueueError as error:
-                return error
+                return error.with_traceback(None)
         if isinstance(decided, QueueError):
             return decided
         if decided.error is not None:
@@ -374,8 +374,8 @@ class EmbeddedEngine(PushAdministration):
             move = self.core.move_dead(group, seq, message, self._clocks.now(), self._clocks.wall())
             if move is not None:
                 await self._durably(move)
-        except StorageError:
-            return
+        except StorageError as error:
+            error.__traceback__ = None
 
     # Time
 

@@ -180,9 +180,10 @@ class LegacyAnswer:
             deliveries = await self._subscription.take(1, wait_s, lambda: self._attend(beats))
         except Draining:
             deliveries = []
-        except QueueError:
+        except QueueError as error:
             if not self._started:
                 raise
+            error.__traceback__ = None
             deliveries = []
         if deliveries:
             await self._deliver(deliveries)

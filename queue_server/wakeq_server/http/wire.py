@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from wakeq_server.core.model import (
+    OWN_ID,
     ConsumerInfo,
     Delivery,
     GroupInfo,
@@ -247,7 +248,7 @@ def delivery_json(delivery: Delivery) -> bytes:
     """A Delivery. Put together by hand, since there is one for every message, and most of it needs no escaping."""
     message = delivery.message
     head = (
-        f'{{"seq":{message.seq},"id":{_text(message.id)},"lease_id":"{delivery.lease.encode()}",'
+        f'{{"seq":{message.seq},"id":{_text(delivery.id)},"lease_id":"{delivery.lease.encode()}",'
         f'"lease_expires_at":"{instant(delivery.lease_expires_at)}","attempt":{delivery.attempt},'
         f'"published_at":"{instant(message.published_at)}","key":{_text(message.key)},'
         f'"headers":{orjson.dumps(dict(message.headers)).decode() if message.headers else "{}"}}}'
@@ -269,7 +270,7 @@ def deliveries_json(deliveries: Sequence[Delivery]) -> bytes:
         if at != published_at or times != attempt or end != expires_at or not form:
             published_at, attempt, expires_at = at, times, end
             form = _PLAIN_DELIVERY % (instant(end).encode(), times, instant(at).encode())
-        parts.append(form % (message.seq, *key, message.body))
+        parts.append(form % (message.seq, key.incarnation, message.seq, *key, message.body))
     return messages_json(parts)
 
 
@@ -277,8 +278,8 @@ _AFTER_PUBLISHED_AT = Message._fields.index("published_at") + 1
 _DUE_AT = Message._fields.index("due_at")
 _NOTHING_SAID = (None,) * (_DUE_AT - _AFTER_PUBLISHED_AT)
 _PLAIN_DELIVERY = (
-    b'{"seq":%%d,"id":null,"lease_id":"%%x-%%x-%%x-%%x-%%x","lease_expires_at":"%b","attempt":%d,"published_at":"%b",'
-    b'"key":null,"headers":{},"body":%%b}'
+    b'{"seq":%%d,"id":"' + OWN_ID.replace("%", "%%").encode() + b'","lease_id":"%%x-%%x-%%x-%%x-%%x",'
+    b'"lease_expires_at":"%b","attempt":%d,"published_at":"%b","key":null,"headers":{},"body":%%b}'
 )
 
 

@@ -190,15 +190,14 @@ def message_headers(push: Push, delivery: Delivery) -> list[Header]:
         ("Wakeq-Group", push.config.group),
         ("Wakeq-Seq", str(message.seq)),
         ("Wakeq-Attempt", str(delivery.attempt)),
+        ("Wakeq-Id", delivery.id),
+        ("Idempotency-Key", delivery.id),
         *_optional(message),
     ]
     return [header for name, value in said if (header := _header(name, value)) is not None]
 
 
 def _optional(message: Message) -> Iterator[tuple[str, str]]:
-    if message.id is not None:
-        yield "Wakeq-Id", message.id
-        yield "Idempotency-Key", message.id
     if message.key is not None:
         yield "Wakeq-Ordering-Key", message.key
     for name, value in (message.headers or {}).items():
