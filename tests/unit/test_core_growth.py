@@ -24,7 +24,7 @@ class Counted(dict[int, object]):
         self.asked += 1
         return super().__contains__(key)
 
-    def get(self, key: int, default: object = None) -> object:  # type: ignore[override]
+    def get(self, key: int, default: object = None) -> object:
         self.asked += 1
         return super().get(key, default)
 

@@ -4,6 +4,7 @@ import gc
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -39,7 +40,7 @@ def uncollected() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def an_engine(**config: int) -> AsyncIterator[EmbeddedEngine]:
+async def an_engine(**config: Any) -> AsyncIterator[EmbeddedEngine]:
     async with open_engine(MemoryStore(1), Clocks(lambda: 0.0, anyio.current_time)) as engine:
         await engine.create_topic("t", TopicConfig(**config))
         yield engine
