@@ -34,7 +34,7 @@ def test_a_message_without_a_key_has_an_id_of_its_own_at_each_delivery(queue: Qu
         queue.publish(topic, 1, 2)
     first = [delivery for topic in topics for delivery in queue.claim(topic, max=2)]
     for topic in topics:
-        queue.settle(topic, nack=[{"lease_id": one["lease_id"]} for one in first])
+        queue.settle(topic, release=[one["lease_id"] for one in first])
     again = [queue.claim_one(topic) for topic in topics for _ in range(2)]
     assert [delivery["id"] for delivery in again] == [delivery["id"] for delivery in first]
     assert len({delivery["id"] for delivery in first}) == 4
