@@ -30,6 +30,8 @@ from wakeq_bench.scenarios.servers import QUEUE_MESSAGE, metric, server_pair
 from wakeq_bench.scenarios.topic_making import make_topics, publish_to_each
 
 _DAY_S = 86_400
+_CLAIMS_MAX = 75_000
+"""A second, of all rounds: more than a machine has made. Of what there is nothing more, nothing can be measured."""
 _GROUPS = 100
 _KEYS = 10_000
 _WITHIN = Target(">=", 80)
@@ -124,7 +126,7 @@ def run(given: Depth, console: Console) -> Report:
 def deep(sizes: Depth) -> Found:
     """A million messages of 1 KB, beside an empty topic; synced to disk."""
     found = Found()
-    claims = 25_000 * sizes.seconds
+    claims = _CLAIMS_MAX * sizes.seconds
     with server_pair("fsync") as (full, plain):
         fill(full, "t", [KILOBYTE] * BATCH, sizes.messages)
         found.figures.append(_rss("resident memory", full, 400))
@@ -165,7 +167,7 @@ def scheduled(sizes: Depth) -> Found:
             publish_lines(full, "t", lines, ENVELOPES)
         found.figures += _idle(full, plain, sizes)
         for server in (full, plain):
-            fill(server, "t", [QUEUE_MESSAGE] * BATCH, 25_000 * sizes.seconds)
+            fill(server, "t", [QUEUE_MESSAGE] * BATCH, _CLAIMS_MAX * sizes.seconds)
         claim = b'{"lease_s": 3600}'
         found.rates("claim", *_in_turns(full, plain, sizes, lambda server: _claiming(server, "t", claim, sizes)))
     return found
