@@ -31,7 +31,16 @@ table from code to status (`wakeq_server.http.wire`).
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+_Error = TypeVar("_Error", bound=Exception)
+
+
+def fresh(error: _Error) -> _Error:
+    """Another of an error that is kept, to be raised: by its traceback the one that is kept would keep who keeps it."""
+    twin = type(error).__new__(type(error), *error.args)
+    vars(twin).update(vars(error))
+    return twin
 
 
 class QueueError(Exception):

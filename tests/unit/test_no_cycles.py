@@ -2,7 +2,7 @@
 
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,12 +11,12 @@ import pytest
 from anyio import wait_all_tasks_blocked
 
 from tests.support.clock import standing_trio
-from wakeq_server.core.model import Message, NewMessage, Settle, TopicConfig
+from wakeq_server.core.model import Message, NewMessage, Record, Settle, TopicConfig
 from wakeq_server.core.topic import Topic
 from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.embedded import EmbeddedEngine, open_engine
 from wakeq_server.engine.parking import Parked
-from wakeq_server.errors import QueueError, TopicNotFound
+from wakeq_server.errors import QueueError, StorageFull, TopicFull, TopicNotFound, fresh
 from wakeq_server.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -81,6 +81,46 @@ async def test_publishes_that_were_held() -> None:
                 (delivery,) = await subscription.take(1, 0)
                 await engine.settle("t", [Settle("ack", delivery.lease.encode())])
     assert [one() for one in kept] == [None] * 3
+
+
+class FullDisk(MemoryStore):
+    """Takes nothing more, once it is full."""
+
+    durable = True
+    is_full = False
+
+    def commit(self, transactions: Iterable[Iterable[Record]]) -> None:
+        if self.is_full:
+            raise StorageFull
+
+
+async def refused_by_the_disk(engine: EmbeddedEngine, note: Callable[[weakref.ref[Given]], None]) -> None:
+    given = Given([NewMessage(b"1")])
+    note(weakref.ref(given))
+    with pytest.raises(StorageFull):
+        await engine.publish("t", given)
+
+
+# The writer's thread tells an event loop of asyncio's.
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_publishes_for_which_the_disk_has_no_room() -> None:
+    kept: list[weakref.ref[Given]] = []
+    store = FullDisk(1)
+    async with open_engine(store, Clocks(lambda: 0.0, lambda: 0.0)) as engine:
+        await engine.create_topic("t", TopicConfig())
+        store.is_full = True
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(refused_by_the_disk, engine, kept.append)
+        store.is_full = False
+        assert [one() for one in kept] == [None] * 3
+
+
+def test_a_fresh_error_says_the_same() -> None:
+    error = TopicFull("no room", retry_after_s=1)
+    twin = fresh(error)
+    assert twin is not error
+    assert (type(twin), twin.args, twin.detail, twin.retry_after_s) == (TopicFull, error.args, "no room", 1)
 
 
 async def waits(engine: EmbeddedEngine) -> None:

@@ -18,7 +18,7 @@ from wakeq_server.core.model import Record
 from wakeq_server.core.queue import QueueCore
 from wakeq_server.core.transactions import Decided, Transaction, WriteHistory
 from wakeq_server.engine.clocks import Clocks
-from wakeq_server.errors import StorageError, StorageFailed, StorageFull
+from wakeq_server.errors import StorageError, StorageFailed, StorageFull, fresh
 from wakeq_server.store.base import Store
 
 RIDE_S = 0.025
@@ -76,7 +76,7 @@ class GroupCommit:
         self._urgent.set()
         await batch.done.wait()
         if transaction.error is not None:
-            raise transaction.error
+            raise fresh(transaction.error)
 
     async def written(self) -> None:
         """Wait for everything that has been submitted so far."""

@@ -5,7 +5,6 @@ overtakes nobody.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import anyio
 
@@ -20,7 +19,7 @@ from wakeq_server.engine.clocks import Clocks
 from wakeq_server.engine.parking import Parked, Parking
 from wakeq_server.engine.presence import Presence, Presences
 from wakeq_server.engine.stats import Stats
-from wakeq_server.errors import ConsumerGone, Draining, GroupNotFound, QueueError, StorageFailed, TopicNotFound
+from wakeq_server.errors import ConsumerGone, Draining, GroupNotFound, QueueError, StorageFailed, TopicNotFound, fresh
 
 DAMAGED = "damaged in the store"
 """Why a message is dead whose body can't be read as it was written."""
@@ -142,7 +141,7 @@ class Dealer:
         if hung_up:
             raise ConsumerGone
         if parked.error is not None:
-            raise parked.error()
+            raise fresh(parked.error)
         if not parked.handed:
             return []
         self._stats.wake_s.observe(self._clocks.timer() - parked.handed_at)
@@ -228,14 +227,14 @@ class Dealer:
     def tell_gone(self, topic: Topic) -> None:
         """A topic was deleted: wake everybody who is parked there."""
         for group in topic.groups.values():
-            self._tell_all(group, partial(TopicNotFound, topic.name))
+            self._tell_all(group, TopicNotFound(topic.name))
         self._bodies.forget(topic.id)
 
     def tell_group_gone(self, group: Group) -> None:
         """A group was deleted: wake everybody who is parked there."""
-        self._tell_all(group, partial(GroupNotFound, group.topic.name, group.name))
+        self._tell_all(group, GroupNotFound(group.topic.name, group.name))
 
-    def _tell_all(self, group: Group, error: Callable[[], QueueError]) -> None:
+    def _tell_all(self, group: Group, error: QueueError) -> None:
         for parkings in (self._ahead, self._parkings):
             parking = parkings.pop(group, None)
             for parked in parking.everyone() if parking else ():

@@ -39,7 +39,7 @@ from wakeq_server.engine.holding import Holding
 from wakeq_server.engine.presence import Presences, Watch
 from wakeq_server.engine.pushes import PushAdministration
 from wakeq_server.engine.stats import Stats
-from wakeq_server.errors import QueueError, StorageError, TopicFull, TopicNotFound
+from wakeq_server.errors import QueueError, StorageError, TopicFull, TopicNotFound, fresh
 from wakeq_server.store.base import Store
 
 _NEVER = float("inf")
@@ -158,7 +158,7 @@ class EmbeddedEngine(PushAdministration):
         if seen.publish is not None:
             await self._commits.written()
             if seen.publish.error is not None:
-                raise seen.publish.error
+                raise fresh(seen.publish.error)
         return Published(seen.first_seq, seen.first_seq + seen.count - 1, seen.count, duplicate=True)
 
     async def publish_each(self, topic: str, messages: Sequence[NewMessage]) -> list[Published | QueueError]:
@@ -184,7 +184,7 @@ class EmbeddedEngine(PushAdministration):
             try:
                 return await self._as_before(decided)
             except QueueError as error:
-                return error.with_traceback(None)
+                return error
         if isinstance(decided, QueueError):
             return decided
         if decided.error is not None:
@@ -298,7 +298,7 @@ class EmbeddedEngine(PushAdministration):
         transaction.commit(now)
         self._act()
         if transaction.error is not None:
-            raise transaction.error
+            raise fresh(transaction.error)
 
     def _submit(self, transaction: Transaction) -> None:
         """As `_durably`, but nobody waits."""
@@ -374,8 +374,8 @@ class EmbeddedEngine(PushAdministration):
             move = self.core.move_dead(group, seq, message, self._clocks.now(), self._clocks.wall())
             if move is not None:
                 await self._durably(move)
-        except StorageError as error:
-            error.__traceback__ = None
+        except StorageError:
+            return
 
     # Time
 

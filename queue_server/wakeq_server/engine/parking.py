@@ -14,7 +14,6 @@ The rules that keep messages from getting lost:
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -41,8 +40,7 @@ class Parked:
         self.scope = anyio.CancelScope(deadline=deadline)
         self.handed: list[Lease] = []
         self.handed_at = 0.0
-        self.error: Callable[[], QueueError] | None = None
-        """Makes it. One that is kept here would know by its traceback who keeps it."""
+        self.error: QueueError | None = None
 
     @property
     def room(self) -> int:

@@ -25,7 +25,7 @@ from wakeq_server.core.model import Consumer, ConsumerInfo, PresenceEvent, Prese
 from wakeq_server.core.topic import Group
 from wakeq_server.engine.base import Attend
 from wakeq_server.engine.clocks import Clocks
-from wakeq_server.errors import BacklogOverflow, ConsumerGone, Draining
+from wakeq_server.errors import BacklogOverflow, ConsumerGone, Draining, fresh
 
 if TYPE_CHECKING:
     from wakeq_server.engine.dealing import EmbeddedSubscription
@@ -293,7 +293,7 @@ class Watch:
         if not self._backlog and self._ended is None:
             await self._wait(attend)
         if self._ended is not None:
-            raise self._ended
+            raise fresh(self._ended)
         return [self._backlog.popleft() for _ in range(min(limit, len(self._backlog)))]
 
     async def _wait(self, attend: Attend) -> None:

@@ -42,10 +42,10 @@ async def _write(watch: Watch, stream: EventStream) -> None:
     try:
         while True:
             await _write_part(await watch.take(EVENTS_PART, stream.attend), stream)
-    except (Draining, BacklogOverflow) as end:
-        await stream.write(DRAIN if isinstance(end, Draining) else _OVERFLOW)
-        # The watch keeps it, and by its traceback it keeps the watch.
-        end.__traceback__ = None
+    except Draining:
+        await stream.write(DRAIN)
+    except BacklogOverflow:
+        await stream.write(_OVERFLOW)
     await stream.end()
 
 

@@ -16,7 +16,7 @@ import structlog
 from wakeq._serving.moments import Beats, Moments
 from wakeq_server.core.model import Delivery, TopicConfig
 from wakeq_server.engine.base import Engine, Subscription
-from wakeq_server.errors import ConsumerGone, Draining, QueueError, TopicNotFound
+from wakeq_server.errors import ConsumerGone, Draining, QueueError, TopicNotFound, fresh
 from wakeq_server.http import params
 from wakeq_server.http.places import Places
 from wakeq_server.http.polls import PollWatch
@@ -180,10 +180,9 @@ class LegacyAnswer:
             deliveries = await self._subscription.take(1, wait_s, lambda: self._attend(beats))
         except Draining:
             deliveries = []
-        except QueueError as error:
+        except QueueError:
             if not self._started:
                 raise
-            error.__traceback__ = None
             deliveries = []
         if deliveries:
             await self._deliver(deliveries)
@@ -192,7 +191,7 @@ class LegacyAnswer:
         if self._started:
             await self._send({"type": "http.response.body", "body": b"null"})
         elif isinstance(empty, QueueError):
-            raise empty
+            raise fresh(empty)
         elif self._engine.draining:
             await send_response(self._send, empty._replace(headers=[*empty.headers, (b"connection", b"close")]))
         else:

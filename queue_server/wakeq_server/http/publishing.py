@@ -202,7 +202,7 @@ def _tried(config: TopicConfig, number: int, line: bytes) -> NewMessage | QueueE
     try:
         return _enveloped(config, number, line)
     except QueueError as error:
-        return error.with_traceback(None)
+        return error
 
 
 def _result(outcome: Published | QueueError) -> dict[str, object]:

@@ -98,8 +98,6 @@ class App:
             headers = dict(scope["headers"])
             send = _with_headers(send, self._guard.cors(headers.get(b"origin")))
             await send_response(send, error_response(error, legacy=_is_legacy_call(scope, headers)))
-            # What has failed keeps it, and by its traceback it keeps what has failed.
-            error.__traceback__ = None
         finally:
             if body is not None:
                 body.close()

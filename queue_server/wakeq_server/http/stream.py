@@ -66,9 +66,9 @@ class Stream:
             await self._events.start()
             while await self._next():
                 pass
-        except QueueError as error:
+        except QueueError:
             # The topic or the group is gone, or a body can't be read: an answer that has begun can only end.
-            error.__traceback__ = None
+            pass
         finally:
             self._subscription.close(grace_s)
         await self._events.end()

@@ -131,7 +131,6 @@ class ServedPush:
                 except QueueError as error:
                     # The store can't be read, or the topic is just being deleted; not to be asked again at once.
                     self._suspend(self._spell, error.detail)
-                    error.__traceback__ = None
 
     async def _take(self) -> None:
         """Wait until messages may be taken, take them, and have them posted."""
@@ -204,7 +203,6 @@ class ServedPush:
         except QueueError as error:
             # What was not stored ends with its lease, and the message comes again.
             self._last_error = error.detail
-            error.__traceback__ = None
 
     async def _remove(self, push: Push, spell: int, subscription: Subscription, delivery: Delivery) -> None:
         """The target wants no more, ever."""
@@ -216,7 +214,6 @@ class ServedPush:
                 _log.warning("push removed", **_named(push), reason=_reason(GONE))
         except QueueError as error:
             self._last_error = error.detail
-            error.__traceback__ = None
 
     # Up and down
 
