@@ -8,7 +8,6 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from wakeq_server.core.model import NOTHING_SAID, NewMessage
@@ -42,23 +41,22 @@ def digest(key: str) -> bytes:
 
 def fingerprint(messages: Sequence[NewMessage]) -> bytes:
     """What is kept of the rest."""
-    mark = hashlib.blake2b(digest_size=16)
-    if all(message[1:] == NOTHING_SAID for message in messages):
-        bodies = [message.body for message in messages]
-        sizes = [len(body).to_bytes(8, "little") for body in bodies]
-        mark.update(b"".join(chain.from_iterable(zip(repeat(_NOTHING_SAID), sizes, bodies))))
-        return mark.digest()
+    parts: list[bytes] = []
     for message in messages:
-        # A tracer gives every try of a publish another traceparent.
-        headers = sorted((name, text) for name, text in (message.headers or {}).items() if name != "traceparent")
-        rest = (message.content_type, headers, message.id, message.key, message.delay_s, message.ttl_s)
-        mark.update(repr(rest).encode("utf-8", "backslashreplace"))
-        mark.update(len(message.body).to_bytes(8, "little"))
-        mark.update(message.body)
-    return mark.digest()
+        # Nearly all say nothing else, and to say that takes longer than all the rest.
+        rest = _NOTHING_SAID if message[1:] == NOTHING_SAID else _beside_body(message)
+        parts += (rest, len(message.body).to_bytes(8, "little"), message.body)
+    return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
 
 
-_NOTHING_SAID = repr((None, [], None, None, 0.0, None)).encode()
+def _beside_body(message: NewMessage) -> bytes:
+    # A tracer gives every try of a publish another traceparent.
+    headers = sorted((name, text) for name, text in (message.headers or {}).items() if name != "traceparent")
+    rest = (message.content_type, headers, message.id, message.key, message.delay_s, message.ttl_s)
+    return repr(rest).encode("utf-8", "backslashreplace")
+
+
+_NOTHING_SAID = _beside_body(NewMessage(b""))
 
 
 class Dedup:
