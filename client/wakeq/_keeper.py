@@ -114,9 +114,7 @@ class Keeper(Holder):
 
     async def settle(self, topic: str, end: Settling) -> None:
         """End a lease, and return when the server knows. Raises LeaseLost, ServerUnavailable."""
-        end.patience_s = self._patience_s
-        await self._settler.submit(end)
-        (result,) = end.results
+        (result,) = await self._ask(end)
         self.drop(result.lease_id)
         if result.status != "ok":
             raise LeaseLost(f"the lease {result.lease_id} has ended")
