@@ -158,15 +158,21 @@ async def test_a_settle_that_gives_up_is_settled_all_the_same() -> None:
         assert [seq for _, seq in disk.messages] == [2]
 
 
+async def failed_settle(engine: EmbeddedEngine, disk: Disk) -> list[Settle]:
+    """Ack the next message while the disk fails; what was said."""
+    (held,) = await (await engine.subscribe("t")).take(1, 0.0)
+    lines = [Settle("ack", held.lease.encode())]
+    disk.failures = [StorageFailed("disk")]
+    with pytest.raises(StorageFailed):
+        await engine.settle("t", lines)
+    return lines
+
+
 async def test_a_failed_settle_leaves_the_lease_as_it_was() -> None:
     disk = Disk()
     async with an_engine(disk) as engine:
         await engine.publish("t", [X])
-        (held,) = await (await engine.subscribe("t")).take(1, 0.0)
-        lines = [Settle("ack", held.lease.encode())]
-        disk.failures = [StorageFailed("disk")]
-        with pytest.raises(StorageFailed):
-            await engine.settle("t", lines)
+        lines = await failed_settle(engine, disk)
         assert [result.status for result in await engine.settle("t", lines)] == ["ok"]
         assert disk.messages == {}
 
@@ -187,11 +193,7 @@ async def test_a_lease_that_is_being_settled_is_not_written_for_its_age(monkeypa
     disk = Disk()
     async with an_engine(disk) as engine:
         await engine.publish("t", [X])
-        (held,) = await (await engine.subscribe("t")).take(1, 0.0)
-        lines = [Settle("ack", held.lease.encode())]
-        disk.failures = [StorageFailed("disk")]
-        with pytest.raises(StorageFailed):
-            await engine.settle("t", lines)
+        await failed_settle(engine, disk)
         await engine.publish("t", [X])
         assert [row.standing for row in disk.histories.values()] == ["leased"]
         await engine.publish("t", [X])

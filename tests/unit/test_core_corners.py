@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.cancelling import cost
-from tests.support.core import Bench, X
+from tests.support.core import Bench, X, claim
 from wakeq_server.core.model import NewMessage, TopicConfig
 from wakeq_server.core.topic import Topic
 
@@ -126,7 +126,7 @@ def test_a_redriven_message_takes_its_old_place_within_its_key(bench: Bench) -> 
     bench.publish(topic, A, A, A)
     bench.kill(group)
     second = bench.claim(group)
-    assert bench.core.claim(group, None, bench.now) is None
+    assert claim(bench.core, group, bench.now) is None
     bench.write(bench.core.redrive(group, None))
     bench.settle(topic, "ack", second)
     assert [bench.claim(group).key.seq] == [1]
@@ -180,7 +180,7 @@ def test_a_purge_that_fails_keeps_the_order_of_keys(bench: Bench) -> None:
     bench.write(redrive)
     assert bench.claim(group).key.seq == 1
     bench.write(purge, fails=[purge])
-    assert bench.core.claim(group, None, bench.now) is None, "two of one key are out"
+    assert claim(bench.core, group, bench.now) is None, "two of one key are out"
 
 
 def test_a_purged_message_is_not_delayed_where_it_was_purged(bench: Bench) -> None:

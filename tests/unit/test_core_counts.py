@@ -5,7 +5,7 @@ from math import exp
 
 import pytest
 
-from tests.support.core import Stored
+from tests.support.core import Stored, claim
 from wakeq_server.core.model import DEFAULT_GROUP, GroupInfo, NewMessage, Settle, TopicConfig
 from wakeq_server.core.peeking import peek
 from wakeq_server.core.rates import OVER_S, Rate
@@ -41,7 +41,7 @@ class Core(Stored):
         return [message.seq for message in publish.messages]
 
     def claim(self, name: str = DEFAULT_GROUP) -> str:
-        lease = self.core.claim(self.group(name), None, self.now)
+        lease = claim(self.core, self.group(name), self.now)
         assert lease is not None
         return lease.key.encode()
 
@@ -132,7 +132,7 @@ def test_a_delayed_message_that_one_group_has_dropped_is_delayed_in_the_other_al
     core.core.tick(core.now, core.wall)
     standing = [(core.info(name).delayed, core.info(name).ready) for name in (DEFAULT_GROUP, "second")]
     assert standing == [(0, 1), (0, 0)]
-    assert core.core.claim(core.group("second"), None, core.now) is None
+    assert claim(core.core, core.group("second"), core.now) is None
     core.settle(Settle("ack", core.claim()))
     assert list(core.topic.seqs()) == []
 
@@ -174,7 +174,7 @@ def test_a_purge_that_failed_twice_leaves_those_of_one_key_in_line() -> None:
     for _ in range(2):
         core.core.purge(core.group()).abort(StorageFull("full"), core.now)
     first = core.claim()
-    assert core.core.claim(core.group(), None, core.now) is None
+    assert claim(core.core, core.group(), core.now) is None
     core.settle(Settle("ack", first))
     core.claim()
 
@@ -209,7 +209,7 @@ def test_the_oldest_message_is_found_wherever_it_stands() -> None:
 def test_a_message_that_came_back_is_the_oldest_again() -> None:
     core = Core()
     core.publish(3)
-    lease = core.core.claim(core.group(), None, core.now)
+    lease = claim(core.core, core.group(), core.now)
     assert lease is not None
     core.now += 5.0
     core.publish()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.core import Bench, X
+from tests.support.core import Bench, X, claim
 from wakeq_server.core.model import NewMessage, TopicConfig
 from wakeq_server.core.topic import Group
 from wakeq_server.errors import StorageFailed
@@ -26,7 +26,7 @@ def test_a_last_attempt_that_ran_out_unattended_is_dead(bench: Bench) -> None:
     bench.now += 20.0
     bench.restart()
     group = the_group(bench)
-    assert bench.core.claim(group, None, bench.now) is None
+    assert claim(bench.core, group, bench.now) is None
     assert [(seq, group.dead[seq].attempt) for seq in group.dead] == [(1, 2)]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.core import claim
 from wakeq_server.core.model import GroupPut, HistorySet, Message, Run, TopicConfig, TopicPut
 from wakeq_server.core.restore import restore
 from wakeq_server.errors import StartupError
@@ -54,7 +55,7 @@ def test_format_1_is_delivered_in_its_order(format_1: Path) -> None:
     with closing(SqliteStore(format_1, "os")) as store:
         core = restore(store.load(), now=0.0, wall=3.9e9, jitter=lambda: 0.5, durable=True)
     (group,) = core.topics["jobs"].groups.values()
-    leases = iter(lambda: core.claim(group, None, 0.0), None)
+    leases = iter(lambda: claim(core, group, 0.0), None)
     assert [(lease.key.seq, lease.attempt) for lease in leases] == [(2, 3), (3, 1), (5, 1), (7, 1), (8, 1)]
     assert group.leased == 6
 

@@ -42,17 +42,11 @@ class Lease:
     )
 
     def __init__(
-        self,
-        key: LeaseKey,
-        lease_id: str,
-        attempt: int,
-        now: float,
-        owner: Owner | None,
-        queue: "LeaseQueue | None" = None,
+        self, key: LeaseKey, attempt: int, now: float, owner: Owner | None, queue: "LeaseQueue | None" = None
     ) -> None:
-        """``lease_id`` is the key encoded. Whoever names a ``queue`` puts it there."""
+        """Whoever names a ``queue`` puts it there."""
         self.key = key
-        self.id = lease_id
+        self.id = key.encode()
         self.attempt = attempt
         self.claimed_at = now
         self.deadline = self.durable_end = now if queue is None else now + queue.length_s

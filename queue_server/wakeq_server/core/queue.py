@@ -16,7 +16,6 @@ from wakeq_server.core.leases import Lease, LeaseQueue, Owner, RecentOutcomes
 from wakeq_server.core.lifecycle import Event, State, after
 from wakeq_server.core.model import (
     DEFAULT_GROUP,
-    LEASE_ID,
     NOTHING_SAID,
     GroupPut,
     HistoryCleared,
@@ -424,11 +423,6 @@ class QueueCore:
 
     # Leases
 
-    def claim(self, group: Group, lease_s: float | None, now: float, owner: Owner | None = None) -> Lease | None:
-        """Lease the next READY message; None where there is none, or delivery is paused."""
-        leases = self.lease(group, self.take(group, now, 1), lease_s, now, owner)
-        return leases[0] if leases else None
-
     def take(self, group: Group, now: float, most: int) -> list[int]:
         """Take up to that many READY messages, the next ones; none where delivery is paused. Each must be leased."""
         self._latest = now
@@ -451,7 +445,7 @@ class QueueCore:
                 attempt += had.pop(seq)
                 self.counts.redelivered += 1
             key = LeaseKey(topic_id, group_id, seq, epoch, number)
-            lease = Lease(key, LEASE_ID % key, attempt, now, owner, queue)
+            lease = Lease(key, attempt, now, owner, queue)
             opened[seq] = self._by_id[lease.id] = lease
             queue.leases[lease] = None
             if durable:

@@ -194,7 +194,7 @@ def _restore_place(
 def _restore_hidden(core: QueueCore, group: Group, history: HistorySet, now: float, left_s: float) -> None:
     if history.standing == "leased":
         key = LeaseKey(group.topic.id, group.id, history.seq, history.epoch, history.number)
-        core.hold(group, Lease(key, key.encode(), history.attempt, now, None), left_s, now)
+        core.hold(group, Lease(key, history.attempt, now, None), left_s, now)
         return
     group.attempts[history.seq] = history.attempt
     group.open[history.seq] = State.DELAYED

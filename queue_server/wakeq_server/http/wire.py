@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from wakeq_server.core.model import (
+    LEASE_ID,
     OWN_ID,
     ConsumerInfo,
     Delivery,
@@ -278,8 +279,8 @@ _AFTER_PUBLISHED_AT = Message._fields.index("published_at") + 1
 _DUE_AT = Message._fields.index("due_at")
 _NOTHING_SAID = (None,) * (_DUE_AT - _AFTER_PUBLISHED_AT)
 _PLAIN_DELIVERY = (
-    b'{"seq":%%d,"id":"' + OWN_ID.replace("%", "%%").encode() + b'","lease_id":"%%x-%%x-%%x-%%x-%%x",'
-    b'"lease_expires_at":"%b","attempt":%d,"published_at":"%b","key":null,"headers":{},"body":%%b}'
+    f'{{"seq":%d,"id":"{OWN_ID}","lease_id":"{LEASE_ID}",'.replace("%", "%%").encode()
+    + b'"lease_expires_at":"%b","attempt":%d,"published_at":"%b","key":null,"headers":{},"body":%%b}'
 )
 
 
