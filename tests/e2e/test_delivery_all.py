@@ -31,10 +31,18 @@ def replica(control: Control, function: str, name: str, *arguments: str) -> Any:
 
 def three(control: Control, stack: ExitStack, function: str, *arguments: str) -> list[LoggedProcess]:
     """The service's replicas, as soon as the control plane knows that they are there, and nobody else."""
+    before = consumers(control)
     with ThreadPoolExecutor() as threads:
         starting = [threads.submit(stack.enter_context, replica(control, function, name, *arguments)) for name in NAMES]
+    # Who has stopped is shown until the queue has seen it go, and is given nothing.
+    wait_until(lambda: not before & consumers(control))
     wait_for_replicas(control, *NAMES)
     return [started.result() for started in starting]
+
+
+def consumers(control: Control) -> set[str]:
+    """Whom the control plane knows to be there, by the names of processes."""
+    return {*control.get("/v1/services/wf").json().get("consumers", ())}
 
 
 def wait_for_replicas(control: Control, *names: str) -> None:
